@@ -1,0 +1,1 @@
+"""Exact feature selection and assignment for globally interpretable image classifiers."""

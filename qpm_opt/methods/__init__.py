@@ -1,0 +1,1 @@
+"""Strategies that solve a problem, one module each."""

@@ -1,0 +1,599 @@
+"""The problem, an assignment, and what can be said of the two together without any solver."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from qpm_opt.errors import InvalidProblemError, InvalidSolutionError
+from qpm_opt.files import read_arrays, read_solution, replace_on_success
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.intp]
+
+
+class ObjectiveParts(NamedTuple):
+    """The three terms of the objective; their sum is the objective.
+
+    ``assignment`` is Z_A, ``similarity`` is Z_R (a penalty counts as negative), ``bias`` is Z_B.
+    """
+
+    assignment: float
+    similarity: float
+    bias: float
+
+    @property
+    def total(self) -> float:
+        """The objective, summed without rounding in between."""
+        return math.fsum(self)
+
+
+class Violation(NamedTuple):
+    """One broken constraint: its name and a sentence with the figures."""
+
+    name: str
+    message: str
+
+
+@dataclass(frozen=True, eq=False)
+class Assignment:
+    """A selection of features and an assignment of selected features to classes.
+
+    Parameters
+    ----------
+    selection : ndarray of shape (n_features,), bool
+        s, True where the feature is selected.
+    matrix : ndarray of shape (n_classes, n_features), bool
+        W, True where the feature is assigned to the class.
+
+    Raises
+    ------
+    InvalidSolutionError
+        If the shapes do not fit each other or the arrays are not boolean (0/1).
+    """
+
+    selection: BoolArray
+    matrix: BoolArray
+
+    def __post_init__(self) -> None:
+        selection = _as_bool(self.selection, "selection")
+        matrix = _as_bool(self.matrix, "matrix")
+        if selection.ndim != 1 or matrix.ndim != 2 or matrix.shape[1] != selection.size:
+            raise InvalidSolutionError(
+                f"selection of shape {selection.shape} and matrix of shape {matrix.shape} do not "
+                "fit; expected (n_features,) and (n_classes, n_features)."
+            )
+        object.__setattr__(self, "selection", selection)
+        object.__setattr__(self, "matrix", matrix)
+
+    @classmethod
+    def from_indices(
+        cls, selected: Iterable[int], class_features: Sequence[Iterable[int]], *, n_features: int
+    ) -> Assignment:
+        """Assignment from the selected feature indices and one set of indices per class.
+
+        Raises
+        ------
+        InvalidSolutionError
+            If an index is not in ``range(n_features)`` or stands twice in one set.
+        """
+        selection = np.zeros(n_features, dtype=bool)
+        matrix = np.zeros((len(class_features), n_features), dtype=bool)
+        _mark(selection, selected, "selection")
+        for c, features in enumerate(class_features):
+            _mark(matrix[c], features, f"class {c}")
+        return cls(selection, matrix)
+
+    @property
+    def selected(self) -> IntArray:
+        """Indices of the selected features, ascending."""
+        return np.flatnonzero(self.selection)
+
+    def class_features(self, c: int) -> IntArray:
+        """Indices of the features of class ``c``, ascending."""
+        return np.flatnonzero(self.matrix[c])
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], problem: Problem) -> Assignment:
+        """Assignment held in a solution file (``qpm-solution/1``), for this problem's shapes.
+
+        Raises
+        ------
+        InvalidSolutionError
+            If the file is missing, damaged, of another format or of another shape.
+        """
+        record = read_solution(path)
+        if len(record["assignment"]) != problem.n_classes:
+            raise InvalidSolutionError(
+                f"{path} assigns features to {len(record['assignment'])} classes, the problem has "
+                f"{problem.n_classes}; use a solution of this problem."
+            )
+        return cls.from_indices(
+            record["selection"], record["assignment"], n_features=problem.n_features
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """The binary quadratic program of feature selection and assignment (QPM, section 3.1).
+
+    Maximise ``sum_cd A_cd W_cd - sum_{d<e} R_de s_d s_e + sum_d b_d s_d`` where ``n_selected``
+    features are selected, every class is assigned exactly ``n_per_class`` selected features, and no
+    two classes get the same ones. Each unordered pair is penalised **once**. The constants are at
+    their final scale (see :func:`qpm_opt.constants.compute_constants`).
+
+    Parameters
+    ----------
+    class_similarity : array of shape (n_classes, n_features)
+        A, value of assigning a feature to a class. May have 0 rows (pure selection).
+    feature_similarity : array of shape (n_features, n_features)
+        R, symmetric with zero diagonal; entries may be negative outside QPM.
+    feature_bias : array of shape (n_features,), optional
+        b, value of selecting a feature; zeros by default.
+    n_selected : int
+        p, the number of features selected.
+    n_per_class : int
+        k, the number of features of every class; 0 if and only if there are no classes.
+    distinct : bool
+        Whether two classes may not have the same features.
+    candidate : array of shape (n_features,), bool, optional
+        Features that may be selected; all by default. A constant feature is none.
+    min_classes_per_feature : int
+        Every selected feature is assigned to at least so many classes.
+    contrastive_pairs : array of shape (n_pairs, 2), int, optional
+        Pairs of classes that share exactly ``n_per_class - 1`` features (CHiQPM).
+    name, source : str
+        What the instance is called and where it comes from.
+    best_known : float, optional
+        Best objective known from elsewhere; ``proved`` says whether it is proved optimal.
+
+    Raises
+    ------
+    InvalidProblemError
+        One sentence for the first defect found.
+
+    References
+    ----------
+    Norrenbrock et al., QPM: Discrete Optimization for Globally Interpretable Image Classification,
+    ICLR 2025, eqs. 1 to 7. The paper's ``-s'Rs`` with a symmetric R is this problem with R doubled.
+    """
+
+    class_similarity: FloatArray
+    feature_similarity: FloatArray
+    feature_bias: FloatArray | None = None
+    n_selected: int = field(kw_only=True)
+    n_per_class: int = field(kw_only=True)
+    distinct: bool = field(default=True, kw_only=True)
+    candidate: BoolArray | None = field(default=None, kw_only=True)
+    min_classes_per_feature: int = field(default=0, kw_only=True)
+    contrastive_pairs: IntArray | None = field(default=None, kw_only=True)
+    name: str = field(default="", kw_only=True)
+    source: str = field(default="", kw_only=True)
+    best_known: float | None = field(default=None, kw_only=True)
+    proved: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        A = _as_float(self.class_similarity, "class_similarity (A)", 2)
+        n_classes, n_features = A.shape
+        if n_features == 0:
+            raise InvalidProblemError("The problem has no features; at least one is needed.")
+        R = _as_float(self.feature_similarity, "feature_similarity (R)", 2)
+        if R.shape != (n_features, n_features):
+            raise InvalidProblemError(
+                f"feature_similarity (R) has shape {R.shape}, but class_similarity (A) has "
+                f"{n_features} features, so ({n_features}, {n_features}) was expected."
+            )
+        _check_symmetric(R)
+        bias = np.zeros(n_features) if self.feature_bias is None else self.feature_bias
+        b = _as_float(bias, "feature_bias (b)", 1)
+        if b.shape != (n_features,):
+            raise InvalidProblemError(
+                f"feature_bias (b) has shape {b.shape}; ({n_features},) was expected."
+            )
+        candidate = np.ones(n_features, bool) if self.candidate is None else self.candidate
+        candidate = np.array(candidate)
+        if candidate.shape != (n_features,) or candidate.dtype != bool:
+            raise InvalidProblemError(
+                f"candidate is {candidate.dtype} of shape {candidate.shape}; "
+                f"bool of shape ({n_features},) was expected."
+            )
+        pairs = np.empty((0, 2)) if self.contrastive_pairs is None else self.contrastive_pairs
+        set_field = object.__setattr__  # the dataclass is frozen
+        for name, array in (
+            ("class_similarity", A),
+            ("feature_similarity", R),
+            ("feature_bias", b),
+            ("candidate", candidate),
+            ("contrastive_pairs", _as_pairs(pairs, n_classes)),
+        ):
+            array.setflags(write=False)
+            set_field(self, name, array)
+        for name in ("n_selected", "n_per_class", "min_classes_per_feature"):
+            set_field(self, name, _as_count(getattr(self, name), name))
+        set_field(self, "distinct", bool(self.distinct))
+        set_field(self, "proved", bool(self.proved))
+        if self.best_known is not None:
+            known = float(self.best_known)
+            set_field(self, "best_known", known if math.isfinite(known) else None)
+        self._check_counts()
+
+    def _check_counts(self) -> None:
+        p, k, n_candidates = self.n_selected, self.n_per_class, int(self.candidates.sum())
+        if p < 1:
+            raise InvalidProblemError("n_selected is 0; select at least one feature.")
+        if p > n_candidates:
+            what = "features" if n_candidates == self.n_features else "candidate features"
+            raise InvalidProblemError(
+                f"n_selected is {p}, but there are only {n_candidates} {what}; lower n_selected."
+            )
+        if self.n_classes == 0:
+            if k != 0:
+                raise InvalidProblemError(
+                    f"n_per_class is {k}, but the problem has no classes; give n_per_class=0."
+                )
+        elif not 1 <= k <= p:
+            raise InvalidProblemError(
+                f"n_per_class is {k}; it must lie between 1 and n_selected = {p}."
+            )
+        if self.distinct and self.n_classes > math.comb(p, k) and self.n_classes > 1:
+            raise InvalidProblemError(
+                f"{self.n_classes} classes cannot all differ: there are only {math.comb(p, k)} "
+                f"sets of {k} out of {p} features; raise n_selected or give distinct=False."
+            )
+        m = self.min_classes_per_feature
+        if m > self.n_classes or m * p > k * self.n_classes:
+            raise InvalidProblemError(
+                f"min_classes_per_feature is {m}: {p} features would need {m * p} assignments to "
+                f"different classes, but {self.n_classes} classes of {k} give {k * self.n_classes}."
+            )
+        if len(self.pairs) and k == p:
+            raise InvalidProblemError(
+                "contrastive_pairs need n_per_class < n_selected: with both equal, all classes "
+                "have the same features."
+            )
+
+    # The optional constructor arguments are arrays from here on; these say so to the type checker.
+    @property
+    def bias(self) -> FloatArray:
+        """b of shape (n_features,)."""
+        assert self.feature_bias is not None
+        return self.feature_bias
+
+    @property
+    def candidates(self) -> BoolArray:
+        """Features that may be selected, bool of shape (n_features,)."""
+        assert self.candidate is not None
+        return self.candidate
+
+    @property
+    def pairs(self) -> IntArray:
+        """Contrastive pairs, int of shape (n_pairs, 2)."""
+        assert self.contrastive_pairs is not None
+        return self.contrastive_pairs
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return int(self.class_similarity.shape[0])
+
+    @property
+    def n_features(self) -> int:
+        """Number of features to choose from."""
+        return int(self.class_similarity.shape[1])
+
+    @cached_property
+    def similar_pairs(self) -> tuple[IntArray, IntArray, FloatArray]:
+        """Row, column (row < column) and value of every non-zero entry of R's upper triangle."""
+        row, col = np.nonzero(np.triu(self.feature_similarity, 1))
+        return row, col, self.feature_similarity[row, col]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of everything that defines the problem; names and known values do not enter."""
+        row, col, value = self.similar_pairs
+        digest = hashlib.sha256(b"qpm-problem/1")
+        counts = (self.n_classes, self.n_features, self.n_selected, self.n_per_class)
+        flags = (self.distinct, self.min_classes_per_feature)
+        digest.update(repr((counts, flags)).encode())
+        arrays = (self.class_similarity, row, col, value, self.bias, self.candidates, self.pairs)
+        for array in arrays:
+            # + 0.0 turns a negative zero into a zero: equal problems have equal hashes.
+            canonical = array + 0.0 if array.dtype == np.float64 else array.astype("<i8")
+            digest.update(np.ascontiguousarray(canonical).tobytes())
+        return digest.hexdigest()
+
+    @classmethod
+    def from_features(cls, features: ArrayLike, labels: ArrayLike, **options: Any) -> Problem:
+        """Problem from the pooled features of labelled images.
+
+        A short cut for :func:`qpm_opt.constants.compute_constants`, which documents the arguments.
+        """
+        from qpm_opt.constants import problem_from_features
+
+        return problem_from_features(features, labels, **options)
+
+    def objective_parts(self, assignment: Assignment) -> ObjectiveParts:
+        """Z_A, Z_R and Z_B of an assignment in float64, each summed without rounding in between.
+
+        Raises
+        ------
+        InvalidSolutionError
+            If the assignment has other shapes than the problem.
+        """
+        self._check_shapes(assignment)
+        chosen = assignment.selected
+        similarity = self.feature_similarity[np.ix_(chosen, chosen)]
+        return ObjectiveParts(
+            assignment=math.fsum(self.class_similarity[assignment.matrix]),
+            similarity=0.0 - math.fsum(similarity[np.triu_indices(chosen.size, 1)]),
+            bias=math.fsum(self.bias[chosen]),
+        )
+
+    def objective(self, assignment: Assignment) -> float:
+        """Objective Z of an assignment in float64, whether feasible or not."""
+        return self.objective_parts(assignment).total
+
+    def violations(self, assignment: Assignment) -> tuple[Violation, ...]:
+        """Constraints that an assignment breaks; empty if it is feasible."""
+        self._check_shapes(assignment)
+        s, W = assignment.selection, assignment.matrix
+        found: list[Violation] = []
+
+        def report(name: str, message: str) -> None:
+            found.append(Violation(name, message))
+
+        if s.sum() != self.n_selected:
+            report("selection_size", f"{s.sum()} features selected, {self.n_selected} demanded.")
+        forbidden = np.flatnonzero(s & ~self.candidates)
+        if forbidden.size:
+            report("candidate", f"feature {forbidden[0]} is selected but is not a candidate.")
+        sizes = W.sum(axis=1)
+        for c in np.flatnonzero(sizes != self.n_per_class):
+            report("class_size", f"class {c} has {sizes[c]} features, not {self.n_per_class}.")
+        for c, d in np.argwhere(W & ~s):
+            report("unselected", f"class {c} has feature {d}, which is not selected.")
+        if self.distinct:
+            for group in equal_classes(W):
+                classes = ", ".join(map(str, group))
+                report("distinct", f"classes {classes} have the same features.")
+        if self.min_classes_per_feature:
+            uses = W.sum(axis=0)
+            for d in np.flatnonzero(s & (uses < self.min_classes_per_feature)):
+                report(
+                    "feature_use",
+                    f"feature {d} is assigned to {uses[d]} classes, "
+                    f"at least {self.min_classes_per_feature} demanded.",
+                )
+        for c, e in self.pairs:
+            shared = int((W[c] & W[e]).sum())
+            if shared != self.n_per_class - 1:
+                report(
+                    "contrastive_pair",
+                    f"classes {c} and {e} share {shared} features, not {self.n_per_class - 1}.",
+                )
+        return tuple(found)
+
+    def unused_features(self, assignment: Assignment) -> IntArray:
+        """Selected features that no class uses: legal, but worth a word to the user."""
+        self._check_shapes(assignment)
+        return np.flatnonzero(assignment.selection & ~assignment.matrix.any(axis=0))
+
+    def _check_shapes(self, assignment: Assignment) -> None:
+        expected = (self.n_classes, self.n_features)
+        if assignment.matrix.shape != expected:
+            raise InvalidSolutionError(
+                f"The assignment is for (classes, features) = {assignment.matrix.shape}, "
+                f"the problem has {expected}."
+            )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the problem to an ``.npz`` file (no pickles), atomically.
+
+        R is written as its upper triangle: ``R_row``, ``R_col``, ``R_val`` with row < column.
+        """
+        row, col, value = self.similar_pairs
+        arrays: dict[str, Any] = {
+            "A": self.class_similarity,
+            "R_row": row.astype(np.int32),
+            "R_col": col.astype(np.int32),
+            "R_val": value,
+            "b": self.bias,
+            "n_selected": self.n_selected,
+            "n_per_class": self.n_per_class,
+            "distinct": self.distinct,
+            "name": self.name,
+            "source": self.source,
+            "best_known": math.nan if self.best_known is None else self.best_known,
+            "proved": self.proved,
+        }
+        if not self.candidates.all():
+            arrays["candidate"] = self.candidates
+        if self.min_classes_per_feature:
+            arrays["min_classes_per_feature"] = self.min_classes_per_feature
+        if len(self.pairs):
+            arrays["contrastive_pairs"] = self.pairs
+        with replace_on_success(path) as temporary, open(temporary, "wb") as stream:
+            np.savez_compressed(stream, **arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Problem:
+        """Problem from an ``.npz`` file.
+
+        Accepts R dense, R as its upper triangle, and ``R_is_zero``.
+
+        Raises
+        ------
+        InvalidProblemError
+            If the file is missing, is no ``.npz``, lacks an array or holds an invalid problem.
+        """
+        return cls._from_arrays(read_arrays(path, InvalidProblemError), Path(path))
+
+    @classmethod
+    def _from_arrays(cls, arrays: Mapping[str, NDArray[Any]], path: Path) -> Problem:
+        missing = [key for key in ("A", "b", "n_selected", "n_per_class") if key not in arrays]
+        if missing:
+            raise InvalidProblemError(
+                f"{path} lacks {', '.join(missing)}; a problem file holds A, R (or R_row, R_col, "
+                "R_val), b, n_selected and n_per_class."
+            )
+
+        def scalar(key: str, default: Any) -> Any:
+            value = arrays[key] if key in arrays else np.asarray(default)
+            if value.ndim:
+                raise InvalidProblemError(
+                    f"{path}: {key} has shape {value.shape}, not a single value."
+                )
+            return value[()]
+
+        return cls(
+            arrays["A"],
+            _read_similarity(arrays, path),
+            arrays["b"],
+            n_selected=scalar("n_selected", 0),
+            n_per_class=scalar("n_per_class", 0),
+            distinct=bool(scalar("distinct", True)),
+            candidate=arrays.get("candidate"),
+            min_classes_per_feature=scalar("min_classes_per_feature", 0),
+            contrastive_pairs=arrays.get("contrastive_pairs"),
+            name=str(scalar("name", path.stem)),
+            source=str(scalar("source", "")),
+            best_known=float(scalar("best_known", math.nan)),
+            proved=bool(scalar("proved", False)),
+        )
+
+
+def equal_classes(matrix: BoolArray) -> list[list[int]]:
+    """Groups (two or more) of classes with equal rows, each ascending."""
+    groups: dict[bytes, list[int]] = {}
+    for c, row in enumerate(np.packbits(matrix, axis=1)):
+        groups.setdefault(row.tobytes(), []).append(c)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _mark(row: BoolArray, indices: Iterable[int], what: str) -> None:
+    for d in indices:
+        if isinstance(d, bool | np.bool_) or not isinstance(d, int | np.integer):
+            raise InvalidSolutionError(f"{what} holds {d!r}; feature indices are whole numbers.")
+        if not 0 <= d < row.size:
+            raise InvalidSolutionError(
+                f"{what} holds feature {d}, outside the {row.size} features of the problem."
+            )
+        if row[d]:
+            raise InvalidSolutionError(f"{what} holds feature {d} twice.")
+        row[d] = True
+
+
+def _as_bool(values: ArrayLike, what: str) -> BoolArray:
+    array = np.array(values)
+    if array.dtype != bool:
+        if array.size and not np.isin(array, (0, 1)).all():
+            raise InvalidSolutionError(f"{what} must be boolean (0 or 1 everywhere).")
+        array = array.astype(bool)
+    array.setflags(write=False)
+    return array
+
+
+def _as_float(values: ArrayLike, what: str, ndim: int) -> FloatArray:
+    try:
+        array = np.array(values, dtype=np.float64, order="C")
+    except (TypeError, ValueError) as failure:
+        raise InvalidProblemError(f"{what} is not an array of numbers: {failure}") from None
+    if array.ndim != ndim:
+        raise InvalidProblemError(
+            f"{what} has {array.ndim} dimensions (shape {array.shape}); {ndim} were expected."
+        )
+    bad = np.argwhere(~np.isfinite(array))
+    if len(bad):
+        where = ", ".join(map(str, bad[0]))
+        raise InvalidProblemError(
+            f"{what} has {len(bad)} entries that are not finite, the first at ({where}): "
+            f"{array[tuple(bad[0])]}."
+        )
+    return array
+
+
+def _check_symmetric(R: FloatArray) -> None:
+    diagonal = np.flatnonzero(np.diagonal(R))
+    if diagonal.size:
+        d = diagonal[0]
+        raise InvalidProblemError(
+            f"feature_similarity (R) has {R[d, d]} on its diagonal at feature {d}; it must be 0."
+        )
+    unequal = np.argwhere(R != R.T)
+    if len(unequal):
+        d, e = unequal[0]
+        raise InvalidProblemError(
+            f"feature_similarity (R) is not symmetric: R[{d}, {e}] = {R[d, e]} but "
+            f"R[{e}, {d}] = {R[e, d]}; give (R + R.T) / 2."
+        )
+
+
+def _as_count(value: Any, what: str) -> int:
+    try:
+        count = int(value)
+        exact = count == value and not isinstance(value, bool | np.bool_)
+    except (TypeError, ValueError, OverflowError):
+        exact = False
+    if not exact:
+        raise InvalidProblemError(f"{what} is {value!r}; a whole number was expected.")
+    if count < 0:
+        raise InvalidProblemError(f"{what} is {count}; it cannot be negative.")
+    return count
+
+
+def _as_pairs(values: ArrayLike, n_classes: int) -> IntArray:
+    pairs = np.asarray(values)
+    if pairs.size == 0:
+        return np.empty((0, 2), dtype=np.intp)
+    if pairs.ndim != 2 or pairs.shape[1] != 2 or not np.issubdtype(pairs.dtype, np.integer):
+        raise InvalidProblemError(
+            f"contrastive_pairs is {pairs.dtype} of shape {pairs.shape}; "
+            "whole numbers of shape (n_pairs, 2) were expected."
+        )
+    ordered = np.unique(np.sort(pairs.astype(np.intp), axis=1), axis=0)
+    if ordered.min() < 0 or ordered.max() >= n_classes:
+        raise InvalidProblemError(
+            f"contrastive_pairs name class {ordered.min() if ordered.min() < 0 else ordered.max()}"
+            f", but there are {n_classes} classes."
+        )
+    if (ordered[:, 0] == ordered[:, 1]).any():
+        raise InvalidProblemError("contrastive_pairs pair a class with itself.")
+    return ordered
+
+
+def _read_similarity(arrays: Mapping[str, NDArray[Any]], path: Path) -> FloatArray:
+    if arrays["A"].ndim != 2:
+        raise InvalidProblemError(f"{path}: A has shape {arrays['A'].shape}, not two dimensions.")
+    n_features = arrays["A"].shape[1]
+    if all(key in arrays for key in ("R_row", "R_col", "R_val")):
+        row, col, value = arrays["R_row"], arrays["R_col"], arrays["R_val"]
+        whole = np.issubdtype(row.dtype, np.integer) and np.issubdtype(col.dtype, np.integer)
+        if not whole or row.ndim != 1 or not row.shape == col.shape == value.shape:
+            raise InvalidProblemError(
+                f"{path}: R_row, R_col and R_val must be index, index and value lists of one "
+                f"length; their shapes are {row.shape}, {col.shape}, {value.shape}."
+            )
+        if row.size and not (0 <= row.min() and (row < col).all() and col.max() < n_features):
+            raise InvalidProblemError(
+                f"{path}: R_row and R_col must satisfy 0 <= row < col < {n_features}."
+            )
+        if np.unique(row.astype(np.int64) * n_features + col).size < row.size:
+            raise InvalidProblemError(f"{path}: R_row and R_col name a pair twice.")
+        dense = np.zeros((n_features, n_features))
+        dense[row, col] = value
+        return dense + dense.T
+    if "R" in arrays:
+        if bool(arrays.get("R_is_zero", np.False_)):
+            return np.zeros((n_features, n_features))
+        return arrays["R"]
+    raise InvalidProblemError(f"{path} lacks R (or R_row, R_col and R_val).")
