@@ -5,6 +5,9 @@ what was given, what was expected and what to do. Limits reached, infeasibility 
 results, not exceptions.
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class QPMError(Exception):
     """Base of all errors raised on purpose by the packages of this project."""
@@ -40,3 +43,11 @@ class UnsupportedFormulationError(QPMError, NotImplementedError):
 
 class SolverError(QPMError, RuntimeError):
     """The solver, or the process it ran in, failed."""
+
+
+def unknown_name(what: str, name: str, known: Iterable[str]) -> InvalidInputError:
+    """Error for a name that is not registered; it lists the names and those that come near."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return InvalidInputError(f"There is no {what} {name!r}; {hint}Known: {', '.join(names)}.")

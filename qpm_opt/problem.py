@@ -16,10 +16,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from qpm_opt.errors import InvalidProblemError, InvalidSolutionError
 from qpm_opt.files import read_arrays, read_solution, replace_on_success
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
-IntArray = NDArray[np.intp]
+from qpm_opt.validation import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    as_bool,
+    as_count,
+    as_float,
+    as_pairs,
+    check_symmetric,
+)
 
 
 class ObjectiveParts(NamedTuple):
@@ -66,8 +72,8 @@ class Assignment:
     matrix: BoolArray
 
     def __post_init__(self) -> None:
-        selection = _as_bool(self.selection, "selection")
-        matrix = _as_bool(self.matrix, "matrix")
+        selection = as_bool(self.selection, "selection")
+        matrix = as_bool(self.matrix, "matrix")
         if selection.ndim != 1 or matrix.ndim != 2 or matrix.shape[1] != selection.size:
             raise InvalidSolutionError(
                 f"selection of shape {selection.shape} and matrix of shape {matrix.shape} do not "
@@ -183,19 +189,19 @@ class Problem:
     proved: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        A = _as_float(self.class_similarity, "class_similarity (A)", 2)
+        A = as_float(self.class_similarity, "class_similarity (A)", 2)
         n_classes, n_features = A.shape
         if n_features == 0:
             raise InvalidProblemError("The problem has no features; at least one is needed.")
-        R = _as_float(self.feature_similarity, "feature_similarity (R)", 2)
+        R = as_float(self.feature_similarity, "feature_similarity (R)", 2)
         if R.shape != (n_features, n_features):
             raise InvalidProblemError(
                 f"feature_similarity (R) has shape {R.shape}, but class_similarity (A) has "
                 f"{n_features} features, so ({n_features}, {n_features}) was expected."
             )
-        _check_symmetric(R)
+        check_symmetric(R)
         bias = np.zeros(n_features) if self.feature_bias is None else self.feature_bias
-        b = _as_float(bias, "feature_bias (b)", 1)
+        b = as_float(bias, "feature_bias (b)", 1)
         if b.shape != (n_features,):
             raise InvalidProblemError(
                 f"feature_bias (b) has shape {b.shape}; ({n_features},) was expected."
@@ -214,12 +220,12 @@ class Problem:
             ("feature_similarity", R),
             ("feature_bias", b),
             ("candidate", candidate),
-            ("contrastive_pairs", _as_pairs(pairs, n_classes)),
+            ("contrastive_pairs", as_pairs(pairs, n_classes)),
         ):
             array.setflags(write=False)
             set_field(self, name, array)
         for name in ("n_selected", "n_per_class", "min_classes_per_feature"):
-            set_field(self, name, _as_count(getattr(self, name), name))
+            set_field(self, name, as_count(getattr(self, name), name))
         set_field(self, "distinct", bool(self.distinct))
         set_field(self, "proved", bool(self.proved))
         if self.best_known is not None:
@@ -491,84 +497,6 @@ def _mark(row: BoolArray, indices: Iterable[int], what: str) -> None:
         if row[d]:
             raise InvalidSolutionError(f"{what} holds feature {d} twice.")
         row[d] = True
-
-
-def _as_bool(values: ArrayLike, what: str) -> BoolArray:
-    array = np.array(values)
-    if array.dtype != bool:
-        if array.size and not np.isin(array, (0, 1)).all():
-            raise InvalidSolutionError(f"{what} must be boolean (0 or 1 everywhere).")
-        array = array.astype(bool)
-    array.setflags(write=False)
-    return array
-
-
-def _as_float(values: ArrayLike, what: str, ndim: int) -> FloatArray:
-    try:
-        array = np.array(values, dtype=np.float64, order="C")
-    except (TypeError, ValueError) as failure:
-        raise InvalidProblemError(f"{what} is not an array of numbers: {failure}") from None
-    if array.ndim != ndim:
-        raise InvalidProblemError(
-            f"{what} has {array.ndim} dimensions (shape {array.shape}); {ndim} were expected."
-        )
-    bad = np.argwhere(~np.isfinite(array))
-    if len(bad):
-        where = ", ".join(map(str, bad[0]))
-        raise InvalidProblemError(
-            f"{what} has {len(bad)} entries that are not finite, the first at ({where}): "
-            f"{array[tuple(bad[0])]}."
-        )
-    return array
-
-
-def _check_symmetric(R: FloatArray) -> None:
-    diagonal = np.flatnonzero(np.diagonal(R))
-    if diagonal.size:
-        d = diagonal[0]
-        raise InvalidProblemError(
-            f"feature_similarity (R) has {R[d, d]} on its diagonal at feature {d}; it must be 0."
-        )
-    unequal = np.argwhere(R != R.T)
-    if len(unequal):
-        d, e = unequal[0]
-        raise InvalidProblemError(
-            f"feature_similarity (R) is not symmetric: R[{d}, {e}] = {R[d, e]} but "
-            f"R[{e}, {d}] = {R[e, d]}; give (R + R.T) / 2."
-        )
-
-
-def _as_count(value: Any, what: str) -> int:
-    try:
-        count = int(value)
-        exact = count == value and not isinstance(value, bool | np.bool_)
-    except (TypeError, ValueError, OverflowError):
-        exact = False
-    if not exact:
-        raise InvalidProblemError(f"{what} is {value!r}; a whole number was expected.")
-    if count < 0:
-        raise InvalidProblemError(f"{what} is {count}; it cannot be negative.")
-    return count
-
-
-def _as_pairs(values: ArrayLike, n_classes: int) -> IntArray:
-    pairs = np.asarray(values)
-    if pairs.size == 0:
-        return np.empty((0, 2), dtype=np.intp)
-    if pairs.ndim != 2 or pairs.shape[1] != 2 or not np.issubdtype(pairs.dtype, np.integer):
-        raise InvalidProblemError(
-            f"contrastive_pairs is {pairs.dtype} of shape {pairs.shape}; "
-            "whole numbers of shape (n_pairs, 2) were expected."
-        )
-    ordered = np.unique(np.sort(pairs.astype(np.intp), axis=1), axis=0)
-    if ordered.min() < 0 or ordered.max() >= n_classes:
-        raise InvalidProblemError(
-            f"contrastive_pairs name class {ordered.min() if ordered.min() < 0 else ordered.max()}"
-            f", but there are {n_classes} classes."
-        )
-    if (ordered[:, 0] == ordered[:, 1]).any():
-        raise InvalidProblemError("contrastive_pairs pair a class with itself.")
-    return ordered
 
 
 def _read_similarity(arrays: Mapping[str, NDArray[Any]], path: Path) -> FloatArray:

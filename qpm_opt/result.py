@@ -36,6 +36,8 @@ class TerminationCondition(enum.StrEnum):
     NODE_LIMIT = "node_limit"
     SOLUTION_LIMIT = "solution_limit"
     MEMORY_LIMIT = "memory_limit"
+    LICENSE_LIMIT = "license_limit"
+    """The solver's licence does not admit the model."""
     INTERRUPTED = "interrupted"
     """Ctrl-C, or a request to terminate."""
     ERROR = "error"

@@ -1,8 +1,14 @@
-"""Shared fixtures: random tiny problems and the optional data folder."""
+"""Shared fixtures: random tiny problems and the optional data folder; which solvers ran.
+
+The environment variable QPM_REQUIRE_SOLVERS (names, separated by commas) makes the run fail unless
+every solver named passed a test: skipped tests prove nothing.
+"""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
+from math import comb
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +17,38 @@ import pytest
 from qpm_opt.problem import Problem
 
 DATA = Path(os.environ.get("QPM_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+REQUIRED_SOLVERS = [n for n in os.environ.get("QPM_REQUIRE_SOLVERS", "").split(",") if n]
+_passed: Counter[str] = Counter()
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        parameters = getattr(item, "callspec", None)
+        if parameters is not None and isinstance(parameters.params.get("solver"), str):
+            item.user_properties.append(("solver", parameters.params["solver"]))
+
+
+def pytest_runtest_logreport(report):
+    if report.when == "call" and report.passed:
+        _passed.update(value for name, value in report.user_properties if name == "solver")
+
+
+def pytest_terminal_summary(terminalreporter):
+    ran = ", ".join(f"{name} ({count} tests)" for name, count in sorted(_passed.items()))
+    terminalreporter.write_line(f"solvers that ran: {ran or 'none'}")
+    for name in _missing():
+        terminalreporter.write_line(f"required solver did not run: {name}", red=True, bold=True)
+
+
+def pytest_sessionfinish(session):
+    if _missing() and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _missing() -> list[str]:
+    return [name for name in REQUIRED_SOLVERS if not _passed[name]]
 
 
 @pytest.fixture(scope="session")
@@ -53,8 +91,6 @@ def random_problem(seed: int, **fixed) -> Problem:
     b = rng.normal(size=n_features) * rng.integers(2)
     if p < n_features and rng.integers(4) == 0:
         arguments["candidate"] = np.arange(n_features) != rng.integers(n_features)
-    from math import comb
-
     if n_classes > comb(p, arguments["n_per_class"]):
         arguments["distinct"] = False
     arguments |= fixed

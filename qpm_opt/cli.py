@@ -1,0 +1,264 @@
+"""The command ``qpm``. Results go to stdout or files, progress and messages to stderr.
+
+Commands of the other packages are found through the entry-point group ``qpm.commands`` and
+imported when they are called: ``qpm solve`` needs neither torch nor a plotting library.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+
+from qpm_opt.errors import (
+    InvalidInputError,
+    QPMError,
+    SolverLicenseError,
+    SolverNotAvailableError,
+    UnsupportedFormulationError,
+)
+
+EXIT_FEASIBLE, EXIT_FAILURE, EXIT_UNUSABLE_INPUT, EXIT_NO_SOLUTION = 0, 1, 2, 3
+
+stdout = Console(soft_wrap=True, highlight=False)
+stderr = Console(stderr=True, highlight=False)
+
+
+class CommandGroup(click.Group):
+    """Built-in commands and those that installed packages register as ``qpm.commands``."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of all commands, without importing any."""
+        return sorted({*super().list_commands(ctx), *_registered()})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Built-in command, or the registered one, imported now."""
+        command = super().get_command(ctx, cmd_name)
+        if command is None and cmd_name in _registered():
+            command = _registered()[cmd_name].load()
+        return command
+
+
+def _registered() -> dict[str, metadata.EntryPoint]:
+    return {entry.name: entry for entry in metadata.entry_points(group="qpm.commands")}
+
+
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="qpm", prog_name="qpm")
+@click.option("-v", "--verbose", count=True, help="Say more (-vv: everything).")
+def qpm(verbose: int) -> None:
+    """Interpretable image classifiers by exact feature selection and assignment."""
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    handler = RichHandler(console=stderr, show_time=False, show_path=False, markup=False)
+    logging.basicConfig(level=level, format="%(message)s", handlers=[handler], force=True)
+
+
+@qpm.command()
+@click.argument("problem", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
+@click.option("--method", default="compact", show_default=True, help="compact, paper, heuristic.")
+@click.option("--solver", default="highs", show_default=True, help="highs, cpsat, gurobi, scip.")
+@click.option(
+    "--formulation", default="compact", show_default=True, help="compact or projected (compact)."
+)
+@click.option("--time-limit", type=float, metavar="SECONDS", help="For everything.")
+@click.option("--gap", type=float, default=0.0, show_default=True, help="Relative gap to stop at.")
+@click.option("--threads", type=int, help="All usable processors by default.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--warm-start", type=click.Path(path_type=Path), metavar="SOLUTION")
+@click.option("--option", "raw", multiple=True, metavar="NAME=VALUE", help="Raw solver option.")
+def solve(
+    problem: Path, out: Path, warm_start: Path | None, raw: tuple[str, ...], **options: Any
+) -> None:
+    """Solve PROBLEM (.npz) and write the solution (.json)."""
+    from qpm_opt import optimize
+    from qpm_opt.problem import Assignment, Problem
+    from qpm_opt.progress import progress_display
+
+    instance = Problem.load(problem)
+    start = None if warm_start is None else Assignment.load(warm_start, instance)
+    _check_writable(out)
+    with terminate_as_interrupt(), progress_display(stderr) as on_progress:
+        result = optimize.solve(
+            instance,
+            warm_start=start,
+            solver_options=_raw_options(raw),
+            on_progress=on_progress,
+            **options,
+        )
+    if result.assignment is None:
+        stderr.print(f"No assignment found: {result.termination_condition}.", style="bold red")
+        sys.exit(EXIT_NO_SOLUTION)
+    result.save(out, instance)
+    gap = "unknown" if result.relative_gap is None else f"{100 * result.relative_gap:.4g} %"
+    bound = "none" if result.bound is None else f"{result.bound:.9g} ({result.bound_kind})"
+    stdout.print(f"status     {result.solution_status} ({result.termination_condition})")
+    stdout.print(f"objective  {result.objective:.9g}")
+    stdout.print(f"bound      {bound}")
+    stdout.print(f"gap        {gap}")
+    stdout.print(f"time       {result.wall_time:.1f} s")
+    unused = instance.unused_features(result.assignment)
+    if unused.size and instance.n_classes:
+        stdout.print(f"unused     features {', '.join(map(str, unused))} (selected by no class)")
+    stdout.print(f"solution   {out}")
+    if result.violations:
+        sys.exit(EXIT_FAILURE)
+
+
+@qpm.command()
+@click.argument("problem", type=click.Path(path_type=Path))
+@click.argument("solution", type=click.Path(path_type=Path))
+@click.option(
+    "--search-time",
+    type=click.FloatRange(min=0),
+    default=2.0,
+    show_default=True,
+    help="Seconds to look for an assignment that refutes the bound.",
+)
+@click.option("--seed", type=int, default=0, show_default=True)
+def verify(problem: Path, solution: Path, search_time: float, seed: int) -> None:
+    """Check every constraint, the objective and the bound of SOLUTION for PROBLEM."""
+    from qpm_opt.heuristics import search
+    from qpm_opt.problem import Problem
+    from qpm_opt.verification import verify as check
+
+    instance = Problem.load(problem)
+    outcome = check(
+        instance,
+        solution,
+        challenge=lambda _, given: search(instance, start=given, time_limit=search_time, seed=seed),
+    )
+    for remark in outcome.remarks:
+        stdout.print(f"note: {remark}")
+    for rejection in outcome.rejections:
+        stdout.print(f"wrong: {rejection}")
+    if not outcome.accepted:
+        stdout.print(f"rejected  {solution}", style="bold red")
+        sys.exit(EXIT_UNUSABLE_INPUT)
+    bound = "no bound" if outcome.bound is None else f"bound {outcome.bound:.9g}"
+    stdout.print(f"accepted  {solution}: objective {outcome.objective:.9g}, {bound}")
+
+
+@qpm.command()
+@click.argument("features", type=click.Path(path_type=Path))
+@click.option("--n-selected", type=int, required=True, help="Features to select (p).")
+@click.option("--n-per-class", type=int, required=True, help="Features of every class (k).")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
+@click.option(
+    "--epsilon", type=float, help="Similarity threshold; tuned by clique search if left out."
+)
+@click.option("--distinct/--no-distinct", default=True, show_default=True)
+@click.option("--min-classes-per-feature", type=int, default=0, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the clique search.")
+def constants(features: Path, out: Path, epsilon: float | None, **options: Any) -> None:
+    """Compute A, R and b from FEATURES (.npz: features, labels, optional locality)."""
+    from qpm_opt.constants import load_features, problem_from_features
+
+    table = load_features(features)
+    _check_writable(out)
+    instance = problem_from_features(
+        table.features,
+        table.labels,
+        locality=table.locality,
+        epsilon="auto" if epsilon is None else epsilon,
+        name=features.stem,
+        **options,
+    )
+    instance.save(out)
+    n_pairs = instance.similar_pairs[0].size
+    stdout.print(
+        f"{instance.n_classes} classes, {instance.n_features} features, "
+        f"{int((~instance.candidates).sum())} constant; {n_pairs} pairs penalised"
+    )
+    stdout.print(f"problem  {out}")
+
+
+@qpm.command()
+def solvers() -> None:
+    """List the solvers: what is installed, its version, its limits."""
+    from qpm_opt.solvers import SOLVERS, solver_availability
+
+    table = Table("solver", "usable", "version", "remark", box=None, pad_edge=False)
+    for name in SOLVERS:
+        report = solver_availability(name)
+        table.add_row(name, report.level.value, report.version or "-", report.reason)
+    stdout.print(table)
+
+
+@contextmanager
+def terminate_as_interrupt() -> Iterator[None]:
+    """Treat a request to terminate (SIGTERM, a batch system's warning) like Ctrl-C."""
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _check_writable(out: Path) -> None:
+    """Refuse before the work is done what cannot be written after it."""
+    if out.is_dir():
+        raise InvalidInputError(f"{out} is a folder; give the name of a file.")
+    existing = next(parent for parent in out.absolute().parents if parent.exists())
+    if not existing.is_dir():
+        raise InvalidInputError(f"{out} cannot be written: {existing} is not a folder.")
+
+
+def _raw_options(pairs: tuple[str, ...]) -> dict[str, bool | int | float | str]:
+    options: dict[str, bool | int | float | str] = {}
+    for pair in pairs:
+        name, separator, text = pair.partition("=")
+        if not separator:
+            raise InvalidInputError(f"--option {pair!r} is not of the form NAME=VALUE.")
+        options[name] = _parse(text)
+    return options
+
+
+def _parse(text: str) -> bool | int | float | str:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def main() -> NoReturn:
+    """Run the command line; errors of ours become one sentence and an exit code."""
+    try:
+        code = qpm.main(standalone_mode=False)
+    except click.ClickException as failure:
+        failure.show()
+        code = failure.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        stderr.print("Interrupted.", style="bold red")
+        code = EXIT_FAILURE
+    except (
+        InvalidInputError,
+        SolverNotAvailableError,
+        SolverLicenseError,
+        UnsupportedFormulationError,
+    ) as failure:
+        stderr.print(f"Error: {failure}", style="bold red", markup=False)
+        code = EXIT_UNUSABLE_INPUT
+    except (QPMError, OSError) as failure:
+        stderr.print(f"Error: {failure}", style="bold red", markup=False)
+        code = EXIT_FAILURE
+    sys.exit(code if isinstance(code, int) else EXIT_FEASIBLE)

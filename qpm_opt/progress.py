@@ -1,0 +1,66 @@
+"""Progress of a solve on stderr: live on a terminal, a line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from qpm_opt.result import Progress, relative_gap
+
+#: Seconds between two lines where there is no terminal.
+LINE_INTERVAL = 5.0
+
+
+@contextmanager
+def progress_display(console: Console) -> Iterator[Callable[[Progress], None]]:
+    """Show elapsed time, incumbent, bound and gap while the block runs.
+
+    Yields
+    ------
+    callable
+        To be called with every new :class:`~qpm_opt.result.Progress`.
+    """
+    start = time.perf_counter()
+    latest = Progress(0.0, None, None)
+
+    def update(progress: Progress) -> None:
+        nonlocal latest
+        latest = progress
+
+    def line() -> Text:
+        return Text(format_progress(latest, time.perf_counter() - start))
+
+    if console.is_terminal:
+        with Live(get_renderable=line, console=console, refresh_per_second=4, transient=True):
+            yield update
+        return
+
+    done = threading.Event()
+
+    def print_lines() -> None:
+        while not done.wait(LINE_INTERVAL):
+            console.print(line())
+
+    printer = threading.Thread(target=print_lines, daemon=True)
+    printer.start()
+    try:
+        yield update
+    finally:
+        done.set()
+        printer.join()
+        console.print(line())
+
+
+def format_progress(progress: Progress, elapsed: float) -> str:
+    """One line: elapsed seconds, incumbent, bound, gap."""
+    gap = relative_gap(progress.incumbent, progress.bound)
+    incumbent = "-" if progress.incumbent is None else f"{progress.incumbent:.6f}"
+    bound = "-" if progress.bound is None else f"{progress.bound:.6f}"
+    percent = "-" if gap is None else f"{100 * gap:.3f} %"
+    return f"{elapsed:8.1f} s   incumbent {incumbent}   bound {bound}   gap {percent}"

@@ -1,0 +1,144 @@
+"""The independent checker: accepts what is right, rejects every kind of wrong with its reason."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from qpm_opt.errors import InvalidSolutionError
+from qpm_opt.problem import Assignment, Problem
+from qpm_opt.result import Result, SolutionStatus, TerminationCondition
+from qpm_opt.verification import verify
+
+
+@pytest.fixture
+def problem() -> Problem:
+    A = np.array([[4.0, 3, 2, 1], [4, 3, 1, 2], [1, 2, 3, 4]])
+    R = np.zeros((4, 4))
+    R[0, 1] = R[1, 0] = 0.5
+    return Problem(A, R, np.array([0.1, 0, 0, 0.3]), n_selected=3, n_per_class=2)
+
+
+@pytest.fixture
+def record(problem, tmp_path):
+    """Write a correct solution, changed by the arguments, and return its path."""
+    assignment = Assignment.from_indices([0, 1, 3], [[0, 1], [0, 3], [1, 3]], n_features=4)
+    result = Result(
+        method="compact",
+        solver="highs",
+        assignment=assignment,
+        objective=problem.objective(assignment),
+        bound=20.0,
+        bound_kind="test",
+        solution_status=SolutionStatus.FEASIBLE,
+        termination_condition=TerminationCondition.TIME_LIMIT,
+    )
+
+    def write(**changes):
+        path = tmp_path / "solution.json"
+        result.save(path, problem)
+        content = json.loads(path.read_text()) | changes
+        path.write_text(json.dumps(content))
+        return path
+
+    return write
+
+
+def test_a_right_solution_is_accepted(problem, record):
+    outcome = verify(problem, record())
+    assert outcome.accepted
+    assert outcome.objective == pytest.approx(7 + 6 + 6 - 0.5 + 0.4)
+    assert "no certificate" in outcome.remarks[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"assignment": [[0, 1], [0, 1], [1, 3]]}, "classes 0 and 1 have the same features"),
+        ({"assignment": [[0, 1], [0, 2], [1, 3]]}, "class 1 has feature 2, which is not selected"),
+        ({"assignment": [[0, 1], [0], [1, 3]]}, "class 1 has 1 different features, not 2"),
+        ({"assignment": [[0, 1], [0, 0], [1, 3]]}, "class 1 has 1 different features, not 2"),
+        ({"selection": [0, 1]}, "selection has 2 different features, not 3"),
+        ({"selection": [0, 1, 2, 3]}, "selection has 4 different features, not 3"),
+        ({"selection": [1, 0, 3]}, "ascending"),
+        ({"objective": 19.0}, "recomputed it is 18.9"),
+        ({"objective": None}, "objective is None"),
+        ({"objective": float("nan")}, "objective is nan"),
+        ({"objective_parts": {"assignment": 19, "similarity": 0.5, "bias": 0.4}}, "similarity"),
+        ({"objective_parts": None}, "objective_parts.assignment is None"),
+        ({"bound": 18.0}, "below the objective"),
+        ({"bound": 18.95}, "absolute_gap"),
+        ({"bound": "20"}, "finite number or null"),
+        ({"bound": 10**400}, "finite number or null"),
+        ({"bound_kind": None}, "bound_kind"),
+        ({"relative_gap": 0.0}, "relative_gap"),
+        ({"termination_condition": "optimal"}, "called optimal"),
+        ({"solution_status": "optimal"}, "called optimal"),
+        ({"bound": None, "termination_condition": "optimal"}, "there is no bound"),
+        ({"problem_sha256": "0" * 64}, "other data"),
+    ],
+)
+def test_a_wrong_solution_is_rejected_with_the_reason(problem, record, changes, reason):
+    outcome = verify(problem, record(**changes))
+    assert not outcome.accepted
+    assert any(reason in rejection for rejection in outcome.rejections), outcome.rejections
+
+
+def test_a_bound_that_an_assignment_beats_is_rejected(problem, record):
+    better = Assignment.from_indices([0, 1, 3], [[0, 1], [0, 3], [1, 3]], n_features=4)
+    worse = {
+        "assignment": [[0, 3], [0, 1], [1, 3]],
+        "objective": 5 + 7 + 6 - 0.5 + 0.4,
+        "objective_parts": {"assignment": 18.0, "similarity": -0.5, "bias": 0.4},
+        "bound": 18.4,
+        "absolute_gap": 0.5,
+        "relative_gap": 0.5 / 17.9,
+    }
+    assert verify(problem, record(**worse)).accepted
+    outcome = verify(problem, record(**worse), challenge=lambda *_: better)
+    assert "there is an assignment with objective 18.9" in outcome.rejections[0]
+
+
+def test_a_challenge_that_breaks_a_constraint_refutes_nothing(problem, record):
+    equal = Assignment.from_indices([0, 1, 3], [[0, 1], [0, 1], [1, 3]], n_features=4)
+    path = record(bound=18.9, absolute_gap=0.0, relative_gap=0.0)
+    assert verify(problem, path, challenge=lambda *_: equal).accepted
+
+
+def test_a_bound_below_the_best_known_value_is_rejected(problem, record):
+    known = Problem(
+        problem.class_similarity,
+        problem.feature_similarity,
+        problem.bias,
+        n_selected=3,
+        n_per_class=2,
+        best_known=20.5,
+    )
+    assert "best known" in verify(known, record()).rejections[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "JSON"),
+        ("[]", "format"),
+        ('{"format": "qpm-solution/2"}', "format"),
+        ('{"format": "qpm-solution/1"}', "no assignment"),
+        ('{"format": "qpm-solution/1", "selection": [9], "assignment": [[], [], []]}', "holds 9"),
+        ('{"format": "qpm-solution/1", "selection": [true], "assignment": [[]]}', "holds True"),
+        ('{"format": "qpm-solution/1", "selection": [0], "assignment": [3]}', "list of indices"),
+        ('{"format": "qpm-solution/1", "selection": [0], "assignment": [[0]]}', "1 classes"),
+    ],
+)
+def test_an_unreadable_file_is_named(problem, tmp_path, text, message):
+    path = tmp_path / "solution.json"
+    path.write_text(text)
+    with pytest.raises(InvalidSolutionError, match=message):
+        verify(problem, path)
+
+
+def test_a_missing_file_is_named(problem, tmp_path):
+    with pytest.raises(InvalidSolutionError, match="does not exist"):
+        verify(problem, tmp_path / "none.json")
