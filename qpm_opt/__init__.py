@@ -1,1 +1,55 @@
-"""Exact feature selection and assignment for globally interpretable image classifiers."""
+"""Exact feature selection and assignment for globally interpretable image classifiers.
+
+``Problem`` in, verified ``Result`` out::
+
+    from qpm_opt import Problem, solve
+
+    problem = Problem.from_features(features, labels, n_selected=50, n_per_class=5)
+    result = solve(problem, solver="highs", time_limit=600)
+    result.assignment.matrix, result.objective, result.bound, result.relative_gap
+"""
+
+from qpm_opt.errors import (
+    InvalidFeaturesError,
+    InvalidInputError,
+    InvalidProblemError,
+    InvalidSolutionError,
+    QPMError,
+    SolverError,
+    SolverLicenseError,
+    SolverNotAvailableError,
+    UnsupportedFormulationError,
+)
+from qpm_opt.optimize import FORMULATIONS, METHODS, solve
+from qpm_opt.problem import Assignment, ObjectiveParts, Problem, Violation
+from qpm_opt.result import Progress, Result, SolutionStatus, TerminationCondition
+from qpm_opt.solvers import SOLVERS, available_solvers, solver_availability
+from qpm_opt.verification import Verification, verify
+
+__all__ = [
+    "FORMULATIONS",
+    "METHODS",
+    "SOLVERS",
+    "Assignment",
+    "InvalidFeaturesError",
+    "InvalidInputError",
+    "InvalidProblemError",
+    "InvalidSolutionError",
+    "ObjectiveParts",
+    "Problem",
+    "Progress",
+    "QPMError",
+    "Result",
+    "SolutionStatus",
+    "SolverError",
+    "SolverLicenseError",
+    "SolverNotAvailableError",
+    "TerminationCondition",
+    "UnsupportedFormulationError",
+    "Verification",
+    "Violation",
+    "available_solvers",
+    "solve",
+    "solver_availability",
+    "verify",
+]

@@ -1,0 +1,168 @@
+"""The command line as a user meets it: exit codes, sentences, files."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from qpm_opt import Problem
+from tests.conftest import random_problem
+
+
+def qpm(*arguments, timeout=120) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from qpm_opt.cli import main; main()"]
+    return subprocess.run(
+        [*command, *map(str, arguments)], capture_output=True, text=True, timeout=timeout
+    )
+
+
+@pytest.fixture
+def problem_file(tmp_path):
+    path = tmp_path / "problem.npz"
+    random_problem(3).save(path)
+    return path
+
+
+def test_solve_then_verify(problem_file, tmp_path):
+    out = tmp_path / "deep" / "solution.json"
+    solved = qpm("solve", problem_file, "--out", out, "--threads", 1)
+    assert solved.returncode == 0, solved.stderr
+    assert "optimal" in solved.stdout
+    record = json.loads(out.read_text())
+    assert record["format"] == "qpm-solution/1"
+    assert record["solution_status"] == "optimal"
+    verified = qpm("verify", problem_file, out, "--search-time", 0.2)
+    assert verified.returncode == 0, verified.stdout
+    assert "accepted" in verified.stdout
+    again = qpm(
+        "solve", problem_file, "--out", out, "--warm-start", out, "--method", "heuristic",
+        "--time-limit", 0,
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    assert json.loads(out.read_text())["warm_start_objective"] == record["objective"]
+
+
+def test_verify_rejects_with_the_reason(problem_file, tmp_path):
+    out = tmp_path / "solution.json"
+    assert qpm("solve", problem_file, "--out", out, "--method", "heuristic",
+               "--time-limit", 0.2).returncode == 0  # fmt: skip
+    record = json.loads(out.read_text())
+    for changes, reason in (
+        ({"objective": record["objective"] + 1}, "objective is"),
+        ({"bound": record["objective"] - 1, "bound_kind": "mine"}, "it is false"),
+    ):
+        out.write_text(json.dumps(record | changes))
+        outcome = qpm("verify", problem_file, out)
+        assert outcome.returncode == 2
+        assert f"wrong: {reason}" in outcome.stdout or reason in outcome.stdout
+        assert "rejected" in outcome.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["solve", "missing.npz", "--out", "s.json"], "missing.npz does not exist"),
+        (["solve", "{problem}"], "Missing option '--out'"),
+        (["solve", "{problem}", "--out", "s.json", "--method", "magic"], "no method 'magic'"),
+        (["solve", "{problem}", "--out", "s.json", "--solver", "hihgs"], "highs"),
+        (["solve", "{problem}", "--out", "s.json", "--time-limit", "-3"], "time_limit is -3"),
+        (["solve", "{problem}", "--out", "s.json", "--time-limit", "soon"], "not a valid float"),
+        (["solve", "{problem}", "--out", "s.json", "--option", "x"], "NAME=VALUE"),
+        (["solve", "{problem}", "--out", "s.json", "--option", "no_such=1"], "no_such"),
+        (["solve", "{problem}", "--out", "{folder}"], "is a directory"),
+        (["solve", "{problem}", "--out", "{problem}/s.json"], "not a folder"),
+        (["solve", "{problem}", "--out", "s.json", "--warm-start", "no.json"], "does not exist"),
+        (["verify", "{problem}", "no.json"], "does not exist"),
+        (
+            ["constants", "no.npz", "--n-selected", "5", "--n-per-class", "2", "--out", "p.npz"],
+            "no",
+        ),
+        (["no-such-command"], "No such command"),
+    ],
+)
+def test_unusable_input_is_one_sentence_and_code_2(problem_file, tmp_path, arguments, sentence):
+    filled = [a.format(problem=problem_file, folder=tmp_path) for a in arguments]
+    outcome = qpm(*filled)
+    assert outcome.returncode == 2, outcome.stderr
+    assert sentence in " ".join(outcome.stderr.split())
+    assert "Traceback" not in outcome.stderr
+
+
+def test_a_damaged_problem_file_is_one_sentence(tmp_path):
+    path = tmp_path / "p.npz"
+    np.savez(path, A=np.full((2, 3), np.nan), R=np.zeros((3, 3)), b=np.zeros(3),
+             n_selected=2, n_per_class=1)  # fmt: skip
+    outcome = qpm("solve", path, "--out", tmp_path / "s.json")
+    assert outcome.returncode == 2
+    assert "not finite" in outcome.stderr
+    assert "Traceback" not in outcome.stderr
+
+
+def test_an_infeasible_problem_is_code_3(tmp_path):
+    pairs = [[c, e] for c in range(6) for e in range(c)]
+    problem = Problem(
+        np.ones((6, 4)), np.zeros((4, 4)), n_selected=4, n_per_class=2, contrastive_pairs=pairs
+    )
+    problem.save(tmp_path / "p.npz")
+    outcome = qpm("solve", tmp_path / "p.npz", "--out", tmp_path / "s.json")
+    assert outcome.returncode == 3
+    assert "infeasible" in outcome.stderr
+    assert not (tmp_path / "s.json").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_writes_the_incumbent(tmp_path, number):
+    rng = np.random.default_rng(0)
+    R = np.triu(rng.random((60, 60)), 1)
+    problem = Problem(rng.random((20, 60)), R + R.T, n_selected=20, n_per_class=4)
+    problem.save(tmp_path / "p.npz")
+    out = tmp_path / "s.json"
+    command = [sys.executable, "-c", "from qpm_opt.cli import main; main()", "solve",
+               str(tmp_path / "p.npz"), "--out", str(out), "--time-limit", "100"]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    first_line = process.stderr.readline()  # a progress line: the solve is under way
+    assert "incumbent" in first_line
+    time.sleep(0.2)
+    process.send_signal(number)
+    assert process.wait(timeout=30) == 0
+    process.stderr.close()
+    record = json.loads(out.read_text())
+    assert record["termination_condition"] == "interrupted"
+    assert qpm("verify", tmp_path / "p.npz", out).returncode == 0
+
+
+def test_constants_from_features(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), 10)
+    features = rng.random((40, 12)) + (labels[:, None] == np.arange(12) % 4)
+    features[:, 5] = 1.0
+    np.savez(tmp_path / "f.npz", features=features, labels=labels)
+    out = tmp_path / "p.npz"
+    outcome = qpm(
+        "constants", tmp_path / "f.npz", "--n-selected", 5, "--n-per-class", 2, "--out", out
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    assert "1 constant" in outcome.stdout
+    problem = Problem.load(out)
+    assert not problem.candidates[5]
+    assert (problem.n_selected, problem.n_per_class) == (5, 2)
+
+
+def test_solvers_are_listed():
+    outcome = qpm("solvers")
+    assert outcome.returncode == 0
+    for name in ("highs", "cpsat", "gurobi", "scip"):
+        assert name in outcome.stdout
+
+
+def test_help_names_every_command():
+    outcome = qpm("--help")
+    assert outcome.returncode == 0
+    for name in ("solve", "verify", "constants", "solvers", "demo", "run"):
+        assert name in outcome.stdout

@@ -1,0 +1,268 @@
+"""solve(): equal to brute force on every back end; honest about everything else."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+
+import qpm_opt.optimize
+from qpm_opt import Assignment, Problem, solve
+from qpm_opt.errors import (
+    InvalidInputError,
+    InvalidSolutionError,
+    SolverError,
+    UnsupportedFormulationError,
+)
+from qpm_opt.result import SolutionStatus, TerminationCondition
+from qpm_opt.solvers import SOLVERS, solver_availability
+from tests import oracle
+from tests.conftest import random_problem
+
+N_CHUNKS, CHUNK = 11, 20
+
+
+@pytest.fixture
+def solver(request) -> str:
+    """Name of a solver that is usable here."""
+    report = solver_availability(request.param)
+    if not report.level:
+        pytest.skip(f"{request.param}: {report.reason}")
+    return request.param
+
+
+every_solver = pytest.mark.parametrize("solver", SOLVERS, indirect=True)
+
+
+def check_against_oracle(problem: Problem, **options) -> None:
+    best = oracle.optimum(problem)
+    result = solve(problem, threads=1, **options)
+    if best is None:
+        assert result.assignment is None
+        assert result.solution_status is SolutionStatus.NO_SOLUTION
+        assert result.termination_condition is TerminationCondition.INFEASIBLE
+        return
+    assert result.objective == pytest.approx(best, rel=1e-6, abs=1e-6)
+    assert problem.violations(result.assignment) == ()
+    assert result.bound >= best - 1e-9 * max(1.0, abs(best))
+    assert result.termination_condition is TerminationCondition.OPTIMAL
+    assert result.solution_status is SolutionStatus.OPTIMAL
+
+
+@every_solver
+@pytest.mark.parametrize("chunk", range(N_CHUNKS))
+def test_compact_equals_brute_force(solver, chunk):
+    for seed in range(chunk * CHUNK, (chunk + 1) * CHUNK):
+        check_against_oracle(random_problem(seed), solver=solver)
+
+
+@pytest.mark.parametrize("solver", ["highs", "gurobi", "scip"], indirect=True)
+@pytest.mark.parametrize("chunk", range(3))
+def test_projected_equals_brute_force(solver, chunk):
+    for seed in range(chunk * CHUNK, (chunk + 1) * CHUNK):
+        check_against_oracle(random_problem(seed), solver=solver, formulation="projected")
+
+
+def constrained_problem(seed: int) -> Problem:
+    """Tiny problem in which features must be used or classes must share, sometimes infeasible."""
+    rng = np.random.default_rng(seed)
+    n_classes, n_features = int(rng.integers(2, 4)), int(rng.integers(4, 6))
+    R = np.triu(rng.random((n_features, n_features)), 1)
+    pairs = [[0, 1]] if seed % 2 else None
+    return Problem(
+        rng.normal(size=(n_classes, n_features)),
+        R + R.T,
+        n_selected=3,
+        n_per_class=2,
+        distinct=bool(rng.integers(2)),
+        min_classes_per_feature=1 if seed % 3 else 0,
+        contrastive_pairs=pairs,
+    )
+
+
+@every_solver
+def test_side_constraints_equal_brute_force(solver):
+    for seed in range(CHUNK):
+        check_against_oracle(constrained_problem(seed), solver=solver)
+
+
+@pytest.mark.parametrize("solver", ["highs"], indirect=True)
+def test_side_constraints_of_the_projected_model_equal_brute_force(solver):
+    for seed in range(CHUNK):
+        check_against_oracle(constrained_problem(seed), solver=solver, formulation="projected")
+
+
+@every_solver
+def test_an_infeasible_problem_has_no_solution(solver):
+    problem = Problem(
+        np.ones((6, 4)),
+        np.zeros((4, 4)),
+        n_selected=4,
+        n_per_class=2,
+        contrastive_pairs=[[c, e] for c in range(6) for e in range(c)],
+    )
+    # Of the six pairs out of four features some two share none.
+    assert oracle.optimum(problem) is None
+    result = solve(problem, solver=solver, threads=1)
+    assert result.termination_condition is TerminationCondition.INFEASIBLE
+    assert result.solution_status is SolutionStatus.NO_SOLUTION
+    assert result.assignment is None
+    assert result.relative_gap is None
+
+
+class TestJudgement:
+    """What solve() makes of claims that it can check."""
+
+    @pytest.fixture
+    def problem(self) -> Problem:
+        return random_problem(3, n_selected=3)
+
+    def test_a_false_bound_is_not_believed(self, problem, caplog):
+        with caplog.at_level(logging.WARNING):
+            result = solve(problem, solver="tests.opt.lying_solver:FalseBound", threads=1)
+        assert result.bound is None
+        assert result.solution_status is SolutionStatus.FEASIBLE
+        assert result.termination_condition is TerminationCondition.COMPLETED
+        assert "claims the bound" in caplog.text
+
+    def test_an_infeasible_point_is_not_believed(self, problem):
+        result = solve(problem, solver="tests.opt.lying_solver:InfeasiblePoint", threads=1)
+        assert problem.violations(result.assignment) == ()
+        assert result.objective < 1e9
+        assert result.reported_objective == 1e9
+        assert result.termination_condition is not TerminationCondition.OPTIMAL
+
+    def test_infeasibility_is_not_believed_when_an_assignment_is_held(self, problem, caplog):
+        with caplog.at_level(logging.WARNING):
+            result = solve(problem, solver="tests.opt.lying_solver:Infeasible", threads=1)
+        assert result.assignment is not None
+        assert result.termination_condition is TerminationCondition.ERROR
+
+
+def test_the_heuristic_proves_nothing():
+    for seed in range(CHUNK):
+        problem = random_problem(seed)
+        result = solve(problem, method="heuristic", time_limit=0.2, seed=1)
+        assert result.bound is None
+        assert result.solver is None
+        assert result.objective <= oracle.optimum(problem) + 1e-9
+        assert result.termination_condition in (
+            TerminationCondition.COMPLETED,
+            TerminationCondition.TIME_LIMIT,
+        )
+
+
+@every_solver
+def test_the_paper_method_is_never_called_optimal(solver):
+    for seed in range(CHUNK):
+        problem = random_problem(seed)
+        result = solve(problem, method="paper", solver=solver, threads=1, time_limit=30)
+        assert result.bound is None
+        assert result.solution_status is SolutionStatus.FEASIBLE
+        assert result.termination_condition is not TerminationCondition.OPTIMAL
+        assert result.objective <= oracle.optimum(problem) + 1e-9
+
+
+def test_no_time_at_all_still_gives_an_assignment():
+    problem = random_problem(3)
+    result = solve(problem, time_limit=0)
+    assert result.termination_condition is TerminationCondition.TIME_LIMIT
+    assert problem.violations(result.assignment) == ()
+    assert result.bound is None
+
+
+def test_a_warm_start_is_never_worsened():
+    for seed in range(5):
+        problem = random_problem(seed)
+        best = solve(problem, threads=1)
+        again = solve(
+            problem, method="heuristic", time_limit=0, warm_start=best.assignment, threads=1
+        )
+        assert again.objective == best.objective
+        assert again.warm_start_objective == best.objective
+
+
+def test_an_infeasible_warm_start_is_refused():
+    problem = random_problem(3)
+    empty = Assignment(
+        np.zeros(problem.n_features, bool), np.zeros((problem.n_classes, problem.n_features), bool)
+    )
+    with pytest.raises(InvalidSolutionError, match="warm start is infeasible: 0 features"):
+        solve(problem, warm_start=empty)
+
+
+@pytest.mark.parametrize(
+    ("failure", "condition"),
+    [
+        (KeyboardInterrupt(), TerminationCondition.INTERRUPTED),
+        (SolverError("it broke"), TerminationCondition.ERROR),
+    ],
+)
+def test_what_ends_a_method_early_keeps_the_incumbent(monkeypatch, failure, condition):
+    def run(problem, tracker, options):
+        raise failure
+
+    monkeypatch.setattr(qpm_opt.optimize, "_run", lambda method: run)
+    problem = random_problem(3)
+    result = solve(problem)
+    assert result.termination_condition is condition
+    assert problem.violations(result.assignment) == ()
+
+
+@pytest.mark.parametrize("solver", ["gurobi"], indirect=True)
+def test_a_licence_that_is_too_small_keeps_the_incumbent_and_says_what_to_do(solver, caplog):
+    rng = np.random.default_rng(0)
+    problem = Problem(rng.random((3, 1200)), np.zeros((1200,) * 2), n_selected=5, n_per_class=2)
+    if solver_availability("gurobi").level.name == "FULL":
+        pytest.skip("gurobi has a full licence here")
+    with caplog.at_level(logging.WARNING):
+        result = solve(problem, solver="gurobi", threads=1)
+    assert result.termination_condition is TerminationCondition.LICENSE_LIMIT
+    assert problem.violations(result.assignment) == ()
+    assert "highs" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "magic"}, "no method 'magic'"),
+        ({"method": "compac"}, "did you mean compact"),
+        ({"solver": "cplex"}, "no solver 'cplex'"),
+        ({"formulation": "perspective"}, "no formulation"),
+        ({"time_limit": -1}, "time_limit is -1"),
+        ({"time_limit": float("nan")}, "time_limit is nan"),
+        ({"gap": -0.1}, "gap is -0.1"),
+        ({"threads": 0}, "threads is 0"),
+    ],
+)
+def test_unusable_options_are_named(options, message):
+    with pytest.raises(InvalidInputError, match=message):
+        solve(random_problem(3), **options)
+
+
+@pytest.mark.parametrize("solver", ["cpsat"], indirect=True)
+def test_a_formulation_that_the_solver_cannot_take_is_refused_with_advice(solver):
+    with pytest.raises(UnsupportedFormulationError, match="use formulation 'compact'"):
+        solve(random_problem(3), solver=solver, formulation="projected")
+
+
+def test_progress_only_improves():
+    seen = []
+    problem = random_problem(3)
+    result = solve(problem, on_progress=seen.append, threads=1)
+    incumbents = [entry.incumbent for entry in seen if entry.incumbent is not None]
+    bounds = [entry.bound for entry in seen if entry.bound is not None]
+    assert incumbents == sorted(incumbents)
+    assert bounds == sorted(bounds, reverse=True)
+    assert tuple(seen) == result.progress
+    assert seen[-1].incumbent == result.objective
+
+
+@pytest.mark.parametrize("name", ["pmed1", "pmed2", "pmed5", "pmed6"])
+@pytest.mark.parametrize("solver", ["highs"], indirect=True)
+def test_published_p_median_optima_are_proved(data_dir, solver, name):
+    problem = Problem.load(data_dir / "instances" / f"{name}.npz")
+    result = solve(problem, solver=solver, formulation="projected", time_limit=120, threads=1)
+    assert result.termination_condition is TerminationCondition.OPTIMAL
+    assert result.objective == pytest.approx(problem.best_known, rel=1e-6)
