@@ -1,0 +1,1 @@
+"""Instances, runs and measures that compare solvers; knows nothing of training."""
