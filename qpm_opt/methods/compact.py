@@ -47,11 +47,8 @@ def run(problem: Problem, tracker: Tracker, options: MethodOptions) -> MethodOut
             "continuous ones; use formulation 'compact', or the solver highs, scip or gurobi."
         )
     began = time.perf_counter()
-    build = build_projected if projected else build_compact
-    model = build(problem, products=products_for(capabilities))
-    compiled = compile_model(model)
-    columns = Columns.locate(model, compiled)
-    rounds = _Rounds(problem, tracker, options, columns, compiled.matrix)
+    matrix, columns = _compiled(problem, projected, products_for(capabilities))
+    rounds = _Rounds(problem, tracker, options, columns, matrix)
     rounds.outcome.build_time = time.perf_counter() - began
     if projected:
         rounds.close_relaxation()
@@ -70,6 +67,13 @@ def products_for(capabilities: Capability) -> Products:
     if Capability.QUADRATIC_OBJECTIVE in capabilities:
         return "quadratic"
     return "continuous" if Capability.CONTINUOUS_COLUMNS in capabilities else "binary"
+
+
+def _compiled(problem: Problem, projected: bool, products: Products) -> tuple[MatrixModel, Columns]:
+    """Matrix model and its columns; the Pyomo model, by far larger, is let go."""
+    model = (build_projected if projected else build_compact)(problem, products=products)
+    compiled = compile_model(model)
+    return compiled.matrix, Columns.locate(model, compiled)
 
 
 class _Rounds:
