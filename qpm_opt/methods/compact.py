@@ -23,7 +23,7 @@ from qpm_opt.result import OPTIMALITY_TOLERANCE, TerminationCondition
 from qpm_opt.separation import Cut, distinctness_cuts, no_good_cut, threshold_cuts
 from qpm_opt.solvers import get_solver
 from qpm_opt.solvers.base import Capability, Event, MatrixModel, RawSolve, SolveOptions
-from qpm_opt.solvers.compile import Columns, DistinctnessSeparator, compile_model
+from qpm_opt.solvers.compile import Columns, DistinctnessSeparator, matrix_and_columns
 from qpm_opt.solvers.process import solve_in_child
 from qpm_opt.tracking import Tracker
 from qpm_opt.validation import FloatArray
@@ -47,7 +47,8 @@ def run(problem: Problem, tracker: Tracker, options: MethodOptions) -> MethodOut
             "continuous ones; use formulation 'compact', or the solver highs, scip or gurobi."
         )
     began = time.perf_counter()
-    matrix, columns = _compiled(problem, projected, products_for(capabilities))
+    build = build_projected if projected else build_compact
+    matrix, columns = matrix_and_columns(build(problem, products=products_for(capabilities)))
     rounds = _Rounds(problem, tracker, options, columns, matrix)
     rounds.outcome.build_time = time.perf_counter() - began
     if projected:
@@ -67,13 +68,6 @@ def products_for(capabilities: Capability) -> Products:
     if Capability.QUADRATIC_OBJECTIVE in capabilities:
         return "quadratic"
     return "continuous" if Capability.CONTINUOUS_COLUMNS in capabilities else "binary"
-
-
-def _compiled(problem: Problem, projected: bool, products: Products) -> tuple[MatrixModel, Columns]:
-    """Matrix model and its columns; the Pyomo model, by far larger, is let go."""
-    model = (build_projected if projected else build_compact)(problem, products=products)
-    compiled = compile_model(model)
-    return compiled.matrix, Columns.locate(model, compiled)
 
 
 class _Rounds:

@@ -39,7 +39,7 @@ from qpm_opt.problem import Assignment, Problem, equal_classes
 from qpm_opt.result import TerminationCondition
 from qpm_opt.solvers import get_solver, solve_in_child
 from qpm_opt.solvers.base import Event, MatrixModel, RawSolve, Row, SolveOptions
-from qpm_opt.solvers.compile import Columns, compile_model
+from qpm_opt.solvers.compile import Columns, matrix_and_columns
 from qpm_opt.tracking import Tracker
 from qpm_opt.validation import BoolArray, FloatArray, IntArray
 
@@ -70,9 +70,8 @@ def run(problem: Problem, tracker: Tracker, options: MethodOptions) -> MethodOut
         ``n_cuts`` counts the constraints of eqs. 9 and 10 in the last model.
     """
     before = tracker.elapsed
-    model = build_relaxed(problem, products=products_for(get_solver(options.solver).capabilities))
-    compiled = compile_model(model)
-    columns = Columns.locate(model, compiled)
+    products = products_for(get_solver(options.solver).capabilities)
+    matrix, columns = matrix_and_columns(build_relaxed(problem, products=products))
     outcome = MethodOutcome(build_time=tracker.elapsed - before, n_rounds=0, n_cuts=0)
     constraints = RelaxedConstraints(problem, columns)
     incumbents = _Incumbents(problem, tracker, columns)
@@ -83,7 +82,7 @@ def run(problem: Problem, tracker: Tracker, options: MethodOptions) -> MethodOut
             break
         raw = solve_in_child(
             options.solver,
-            constraints.extend(compiled.matrix),
+            constraints.extend(matrix),
             _solve_options(tracker, options),
             start=None if start is None else constraints.to_point(start),
             on_event=incumbents.take,

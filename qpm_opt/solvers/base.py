@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import abc
 import enum
+import importlib
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import metadata
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
-from qpm_opt.result import TerminationCondition
-
-FloatArray = NDArray[np.float64]
+from qpm_opt.errors import SolverNotAvailableError, UnsupportedFormulationError
+from qpm_opt.result import TerminationCondition, meets
+from qpm_opt.validation import BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class MatrixModel:
     quadratic : tuple of (rows, columns, values)
         Every product once; empty arrays if the objective is linear.
     matrix : csr_array of shape (n_rows, n_columns)
+        Every entry once.
     row_lower, row_upper : ndarray of shape (n_rows,)
         -inf and inf where a side is free.
     lower, upper : ndarray of shape (n_columns,)
@@ -42,13 +45,13 @@ class MatrixModel:
 
     cost: FloatArray
     offset: float
-    quadratic: tuple[NDArray[np.intp], NDArray[np.intp], FloatArray]
+    quadratic: tuple[IntArray, IntArray, FloatArray]
     matrix: sparse.csr_array
     row_lower: FloatArray
     row_upper: FloatArray
     lower: FloatArray
     upper: FloatArray
-    integer: NDArray[np.bool_]
+    integer: BoolArray
 
     @property
     def n_columns(self) -> int:
@@ -88,9 +91,9 @@ class MatrixModel:
 
 
 class Row(NamedTuple):
-    """The inequality ``values @ x[columns] <= upper``."""
+    """The inequality ``values @ x[columns] <= upper``; every column once."""
 
-    columns: NDArray[np.intp]
+    columns: IntArray
     values: FloatArray
     upper: float
 
@@ -140,7 +143,7 @@ class SolveOptions:
     Attributes
     ----------
     time_limit : float or None
-        Seconds inside the solver.
+        Seconds for the whole of :meth:`Solver.solve`, building the solver's own model included.
     gap : float
         Relative gap at which it may stop.
     threads : int
@@ -154,6 +157,12 @@ class SolveOptions:
     threads: int = 1
     seed: int = 0
     solver_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def time_left(self, began: float) -> float | None:
+        """Seconds left of a solve that began at that ``time.perf_counter()``; None if unlimited."""
+        if self.time_limit is None:
+            return None
+        return max(0.0, self.time_limit - (time.perf_counter() - began))
 
 
 @dataclass(frozen=True)
@@ -179,6 +188,13 @@ class RawSolve:
     n_lazy_rows: int = 0
 
 
+def closing_condition(objective: float | None, bound: float | None) -> TerminationCondition:
+    """Condition of a solver that stopped because it holds what was asked for."""
+    if meets(objective, bound):
+        return TerminationCondition.OPTIMAL
+    return TerminationCondition.GAP_LIMIT
+
+
 class Solver(abc.ABC):
     """One back end. Instances hold no state; all methods but the properties run in the child."""
 
@@ -186,13 +202,77 @@ class Solver(abc.ABC):
     """Lower-case name users type."""
     package: str
     """Name of the distribution to install."""
+    module: str
+    """Module to import from it."""
     extra: str | None
     """Extra of this project that installs it; None if the core install does."""
     capabilities: Capability
 
-    @abc.abstractmethod
+    def load(self) -> Any:
+        """Import the solver's module.
+
+        Raises
+        ------
+        SolverNotAvailableError
+            If it is missing or does not load.
+        """
+        try:
+            return importlib.import_module(self.module)
+        except ModuleNotFoundError as error:
+            if error.name != self.module.partition(".")[0]:
+                raise self._does_not_load(error) from error
+            target = f"qpm[{self.extra}]" if self.extra else self.package
+            raise SolverNotAvailableError(
+                f"Solver {self.name!r} needs the package {self.package}, which is not installed; "
+                f"pip install '{target}'."
+            ) from error
+        except (ImportError, OSError) as error:
+            raise self._does_not_load(error) from error
+
+    def _does_not_load(self, error: Exception) -> SolverNotAvailableError:
+        reason = " ".join(str(error).split())
+        return SolverNotAvailableError(
+            f"Solver {self.name!r} cannot be used: the package {self.package} is installed but "
+            f"does not load ({reason}). Reinstall it, or choose another solver."
+        )
+
+    @property
+    def version(self) -> str | None:
+        """Version of the installed package; None if it is missing."""
+        try:
+            return metadata.version(self.package)
+        except metadata.PackageNotFoundError:
+            return None
+
     def availability(self) -> AvailabilityReport:
-        """Find out by importing the package and solving a probe where a licence matters."""
+        """Find out by importing the package; back ends with a licence also solve a probe."""
+        try:
+            self.load()
+        except SolverNotAvailableError as error:
+            level = Availability.MISSING if self.version is None else Availability.BROKEN
+            return AvailabilityReport(level, self.version, str(error))
+        return AvailabilityReport(Availability.FULL, self.version)
+
+    def require(self, model: MatrixModel) -> None:
+        """Refuse a model that this solver cannot express.
+
+        Raises
+        ------
+        UnsupportedFormulationError
+            With a solver, or a formulation, that can.
+        """
+        if model.is_quadratic and Capability.QUADRATIC_OBJECTIVE not in self.capabilities:
+            raise UnsupportedFormulationError(
+                f"Solver {self.name!r} takes no products of variables in the objective, and the "
+                f"model has {model.quadratic[2].size}; use solver gurobi or scip, or a linearised "
+                f"model."
+            )
+        if Capability.CONTINUOUS_COLUMNS not in self.capabilities and not model.integer.all():
+            raise UnsupportedFormulationError(
+                f"Solver {self.name!r} takes integer variables only, and "
+                f"{np.count_nonzero(~model.integer)} of {model.n_columns} are continuous; use "
+                f"solver highs, gurobi or scip, or a model with integer variables only."
+            )
 
     @abc.abstractmethod
     def solve(
@@ -209,13 +289,15 @@ class Solver(abc.ABC):
         Parameters
         ----------
         start : ndarray of shape (n_columns,), optional
-            Feasible point to start from.
+            Point to start from; one that the solver does not accept is dropped silently.
         separate : Separator, optional
-            Asked at every integer point; only for solvers with ``LAZY_ROWS``.
+            Asked at every integer point; only for solvers with ``LAZY_ROWS``, ignored by others.
         report : callable
-            Takes an :class:`Event` at every new incumbent or bound.
+            Takes an :class:`Event` at every new incumbent or bound, from any thread.
 
         Raises
         ------
         SolverNotAvailableError, SolverLicenseError, UnsupportedFormulationError, SolverError
+        InvalidInputError
+            For an entry of ``solver_options`` that the solver refuses.
         """

@@ -299,3 +299,12 @@ class DistinctnessSeparator:
             Row(self.assignment[cut.W_classes, cut.W_features], cut.W_values, cut.upper)
             for cut in distinctness_cuts(matrix, self.n_per_class)
         ]
+
+
+def matrix_and_columns(model: pyo.ConcreteModel) -> tuple[MatrixModel, Columns]:
+    """Matrix model of a model made by :mod:`qpm_opt.formulation`, and where its variables stand.
+
+    Neither keeps the Pyomo model, which is by far larger, alive.
+    """
+    compiled = compile_model(model)
+    return compiled.matrix, Columns.locate(model, compiled)
