@@ -1,0 +1,1 @@
+raise ImportError("undefined symbol: nothing")
