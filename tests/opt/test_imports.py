@@ -20,7 +20,7 @@ LAYERS = [
     {"errors"},
     {"files", "validation"},
     {"problem"},
-    {"assign", "epsilon", "features", "result", "separation"},
+    {"assign", "epsilon", "features", "result", "separation", "swaps"},
     {"constants", "heuristics", "tracking", "formulation", "verification", "progress"},
     {"solvers"},
     {"methods"},

@@ -1,0 +1,294 @@
+"""The optimal classes-by-features assignment for features that are already selected.
+
+Without further constraints every class takes its ``n_per_class`` most valuable selected features.
+Distinctness turns this into a linear assignment of classes to different sets, solved over short
+lists of each class's best sets; side constraints go to a small integer program.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from functools import lru_cache
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import sparse
+from scipy.optimize import Bounds, LinearConstraint, linear_sum_assignment, milp
+
+from qpm_opt.errors import InvalidInputError
+from qpm_opt.problem import Assignment, Problem, equal_classes
+from qpm_opt.validation import FloatArray, IntArray
+
+logger = logging.getLogger(__name__)
+
+
+def assign(
+    problem: Problem, selected: ArrayLike, *, time_limit: float | None = None
+) -> Assignment | None:
+    """Optimal assignment for a given selection.
+
+    Parameters
+    ----------
+    problem : Problem
+    selected : array of shape (n_selected,), int
+        Indices of the selected features, in any order.
+    time_limit : float, optional
+        Seconds; heeded only where ``min_classes_per_feature`` or ``contrastive_pairs`` need an
+        integer program.
+
+    Returns
+    -------
+    Assignment or None
+        None if no assignment of these features is feasible, or none was found within the limit.
+
+    Raises
+    ------
+    InvalidInputError
+        If ``selected`` is not ``n_selected`` different candidate features.
+    """
+    chosen = _check_selection(problem, selected)
+    values = problem.class_similarity[:, chosen]
+    k = problem.n_per_class
+    rows = _distinct_sets(values, k) if problem.distinct else _best_set(values, k)
+    assignment = _expand(problem, chosen, rows)
+    # What is optimal without the side constraints and happens to keep them is optimal with them.
+    if not (problem.min_classes_per_feature or len(problem.pairs)):
+        return assignment
+    if not problem.violations(assignment):
+        return assignment
+    return _assign_by_program(problem, chosen, time_limit)
+
+
+def top_k_value(problem: Problem, selected: ArrayLike) -> float:
+    """Sum over the classes of their ``n_per_class`` largest similarities among the selected.
+
+    An upper bound on the assignment part of the objective for this selection, reached by
+    :func:`assign` unless distinctness or side constraints bind.
+    """
+    chosen = _check_selection(problem, selected)
+    values = problem.class_similarity[:, chosen]
+    return math.fsum(np.take_along_axis(values, _best_set(values, problem.n_per_class), 1).flat)
+
+
+def is_selection(problem: Problem, selected: ArrayLike) -> bool:
+    """Whether ``selected`` holds ``n_selected`` different indices of candidate features."""
+    chosen = np.unique(np.asarray(selected))
+    return bool(
+        np.size(selected) == chosen.size == problem.n_selected
+        and np.issubdtype(chosen.dtype, np.integer)
+        and chosen[0] >= 0
+        and chosen[-1] < problem.n_features
+        and problem.candidates[chosen].all()
+    )
+
+
+def _check_selection(problem: Problem, selected: ArrayLike) -> IntArray:
+    if not is_selection(problem, selected):
+        raise InvalidInputError(
+            f"selected holds {np.size(selected)} entries, {np.unique(selected).size} of them "
+            f"different; {problem.n_selected} different indices of candidate features among the "
+            f"{problem.n_features} of the problem were expected."
+        )
+    return np.sort(np.asarray(selected, dtype=np.intp))
+
+
+def _expand(problem: Problem, chosen: IntArray, rows: IntArray) -> Assignment:
+    """Assignment from positions within ``chosen``, shape (n_classes, n_per_class)."""
+    selection = np.zeros(problem.n_features, dtype=bool)
+    selection[chosen] = True
+    matrix = np.zeros((problem.n_classes, problem.n_features), dtype=bool)
+    np.put_along_axis(matrix, chosen[rows], True, axis=1)
+    return Assignment(selection, matrix)
+
+
+def _best_set(values: FloatArray, k: int) -> IntArray:
+    """Columns of the k largest values of each row, ascending; of equal values the first."""
+    return np.sort(np.argsort(-values, axis=1, kind="stable")[:, :k], axis=1)
+
+
+def _distinct_sets(values: FloatArray, k: int) -> IntArray:
+    """k columns for each row, no two rows alike, of maximal total value.
+
+    Every row lists its best sets, and may besides take an imaginary set of its own worth as much as
+    the best one it does not list. This relaxes the problem, so a solution without imaginary sets is
+    optimal; rows that take one get a longer list. As many sets as there are rows always suffice
+    (one of them is left over by the other rows). Rows that share no listed set with another keep
+    their best.
+    """
+    n_rows, p = values.shape
+    best = _best_set(values, k)
+    _, group, size = np.unique(best, axis=0, return_inverse=True, return_counts=True)
+    longest = min(n_rows, math.comb(p, k))
+    length = np.minimum(size[group.ravel()], longest)
+    if (length == 1).all():
+        return best
+    lists = {c: best[c, None] for c in np.flatnonzero(length == 1).tolist()}
+    unlisted = np.full(n_rows, -np.inf)  # value of the best set that is not listed
+    stale = length > 1
+    single = np.flatnonzero(~stale)
+    if longest > 1:
+        unlisted[single] = _best_sets(values[single], k, 2)[1][:, 1]
+    while stale.any():
+        for n in np.unique(length[stale]):
+            rows = np.flatnonzero(stale & (length == n))
+            sets, worth = _best_sets(values[rows], k, min(n + 1, longest))
+            lists.update(zip(rows.tolist(), sets[:, :n], strict=True))
+            if n < longest:
+                unlisted[rows] = worth[:, n]
+            else:
+                unlisted[rows] = -np.inf
+        taken = _match(values, lists, unlisted)
+        stale = np.array([c not in taken for c in range(n_rows)])
+        length[stale] = np.minimum(2 * length[stale], longest)
+    return np.array([taken[c] for c in range(n_rows)])
+
+
+def _match(
+    values: FloatArray, lists: dict[int, IntArray], unlisted: FloatArray
+) -> dict[int, IntArray]:
+    """Best different sets from the lists; rows that would rather take an unlisted one are missing.
+
+    ``lists[c]`` has shape (length, k) and is in order of value; ``unlisted`` has shape (n_rows,).
+    """
+    owner = np.repeat(list(lists), [len(sets) for sets in lists.values()])
+    sets = np.concatenate(list(lists.values()))
+    _, first, identity, n_owners = np.unique(
+        sets, axis=0, return_index=True, return_inverse=True, return_counts=True
+    )
+    identity = identity.ravel()
+    contested = np.zeros(len(values), dtype=bool)
+    contested[owner[n_owners[identity] > 1]] = True
+    taken = {c: own[0] for c, own in lists.items() if not contested[c]}
+    rows = np.flatnonzero(contested)
+    keep = contested[owner]
+    columns, column = np.unique(identity[keep], return_inverse=True)
+    row = np.searchsorted(rows, owner[keep])
+    worth = np.full((rows.size, columns.size + rows.size), -np.inf)
+    worth[row, column] = values[owner[keep, None], sets[keep]].sum(axis=1)
+    worth[np.arange(rows.size), columns.size + np.arange(rows.size)] = unlisted[rows]
+    for r, j in zip(*linear_sum_assignment(worth, maximize=True), strict=True):
+        if j < columns.size:
+            taken[int(rows[r])] = sets[first[columns[j]]]
+    return taken
+
+
+def _best_sets(values: FloatArray, k: int, n_sets: int) -> tuple[IntArray, FloatArray]:
+    """The ``n_sets`` most valuable k-sets of columns of each row, in order of value.
+
+    Returns
+    -------
+    sets : ndarray of shape (n_rows, n_sets, k)
+        Columns, ascending within a set.
+    worth : ndarray of shape (n_rows, n_sets)
+    """
+    order = np.argsort(-values, axis=1, kind="stable")
+    ranks = _undominated_ranks(values.shape[1], k, n_sets)
+    ranked = np.take_along_axis(values, order, 1)
+    worth = np.zeros((len(values), len(ranks)))
+    for j in range(k):
+        worth += ranked[:, ranks[:, j]]
+    best = np.argsort(-worth, axis=1, kind="stable")[:, :n_sets]
+    sets = np.sort(order[np.arange(len(values))[:, None, None], ranks[best]], axis=2)
+    return sets, np.take_along_axis(worth, best, 1)
+
+
+@lru_cache(maxsize=16)
+def _undominated_ranks(p: int, k: int, n_sets: int) -> IntArray:
+    """Sets of k ranks out of p that fewer than ``n_sets`` other sets dominate.
+
+    A set of ranks (0 is the best) is dominated by those that are nowhere worse, whatever the
+    values. The best ``n_sets`` sets of any row are among the ones returned, shape (n, k).
+    """
+    start = tuple(range(k))
+    found, frontier = {start}, [start]
+    while frontier:
+        reached = []
+        for ranks in frontier:
+            for j in range(k):
+                if ranks[j] + 1 < (ranks[j + 1] if j + 1 < k else p):
+                    worse = (*ranks[:j], ranks[j] + 1, *ranks[j + 1 :])
+                    if worse not in found and _n_dominating(worse) <= n_sets:
+                        found.add(worse)
+                        reached.append(worse)
+        frontier = reached
+    return np.array(sorted(found), dtype=np.intp)
+
+
+def _n_dominating(ranks: tuple[int, ...]) -> int:
+    """Number of increasing integer sequences from 0 that are nowhere larger than ``ranks``."""
+    # ways[r]: sequences of the length so far that end with r.
+    ways = [1] * (ranks[0] + 1)
+    for j, last in enumerate(ranks[1:], start=1):
+        total, longer = 0, [0] * (last + 1)
+        for r in range(j, last + 1):
+            total += ways[r - 1] if r - 1 < len(ways) else 0
+            longer[r] = total
+        ways = longer
+    return sum(ways)
+
+
+def _assign_by_program(
+    problem: Problem, chosen: IntArray, time_limit: float | None
+) -> Assignment | None:
+    """Optimal assignment under all constraints by integer programming with lazy distinctness.
+
+    Columns: W over the selected features, then for every contrastive pair the products of its rows.
+    """
+    values = problem.class_similarity[:, chosen]
+    k, n_pairs = problem.n_per_class, len(problem.pairs)
+    n_columns = values.size + n_pairs * chosen.size
+    W = np.arange(values.size).reshape(values.shape)
+    product = np.arange(values.size, n_columns).reshape(n_pairs, chosen.size)
+    constraints = [
+        _rows(W, 1, k, k, n_columns),
+        _rows(W.T, 1, problem.min_classes_per_feature, problem.n_classes, n_columns),
+    ]
+    if n_pairs:
+        first, second = W[problem.pairs[:, 0]], W[problem.pairs[:, 1]]
+        both = np.stack([first.ravel(), second.ravel(), product.ravel()], axis=1)
+        constraints += [
+            _rows(both[:, [0, 2]], [1, -1], 0, np.inf, n_columns),
+            _rows(both[:, [1, 2]], [1, -1], 0, np.inf, n_columns),
+            _rows(both, [1, 1, -1], -np.inf, 1, n_columns),
+            _rows(product, 1, k - 1, k - 1, n_columns),
+        ]
+    cost = np.zeros(n_columns)
+    cost[W] = -values / (np.abs(values).max() or 1.0)
+    integrality = (np.arange(n_columns) < values.size).astype(int)
+    deadline = math.inf if time_limit is None else time.perf_counter() + time_limit
+    while (left := deadline - time.perf_counter()) > 0:
+        outcome = milp(
+            cost,
+            integrality=integrality,
+            bounds=Bounds(0, 1),
+            constraints=constraints,
+            options={"mip_rel_gap": 0.0, "time_limit": left},
+        )
+        if outcome.x is None:
+            logger.debug("no assignment of the selected features: %s", outcome.message)
+            return None
+        used = outcome.x[W] > 0.5
+        groups = equal_classes(used) if problem.distinct else []
+        if not groups:
+            assignment = _expand(problem, chosen, np.nonzero(used)[1].reshape(-1, k))
+            return None if problem.violations(assignment) else assignment
+        pairs = [pair for group in groups for pair in combinations(group, 2)]
+        columns = [np.concatenate([W[c, used[c]], W[e, used[e]]]) for c, e in pairs]
+        constraints.append(_rows(np.array(columns), 1, -np.inf, 2 * k - 1, n_columns))
+    return None
+
+
+def _rows(
+    columns: IntArray, coefficients: ArrayLike, lower: float, upper: float, n_columns: int
+) -> LinearConstraint:
+    """Rows ``lower <= coefficients @ x[columns] <= upper``; ``columns`` is (n_rows, width)."""
+    n_rows, width = columns.shape
+    data: FloatArray = np.array(np.broadcast_to(coefficients, columns.shape), dtype=np.float64)
+    ends = np.arange(0, columns.size + 1, width)
+    matrix = sparse.csr_array(
+        (data.ravel(), columns.ravel(), ends), shape=(n_rows, n_columns), dtype=np.float64
+    )
+    return LinearConstraint(matrix, lower, upper)

@@ -1,0 +1,253 @@
+"""Good selections fast: greedy construction, exact 1-swap descent, and a search that goes on.
+
+Only the selection is searched. Its value takes every class's ``n_per_class`` largest similarities
+(:func:`qpm_opt.assign.top_k_value`); the search subtracts what classes with equal best sets lose at
+least. :func:`qpm_opt.assign.assign` adds distinctness and side constraints exactly.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from qpm_opt.assign import assign, is_selection
+from qpm_opt.errors import InvalidInputError
+from qpm_opt.problem import Assignment, Problem
+from qpm_opt.swaps import Swaps
+from qpm_opt.validation import IntArray
+
+PATIENCE = 100
+"""Exchanges of one round of tabu search without a better selection (or all there are, if fewer)."""
+WIDE_SHAKES = 0.1
+"""Share of the rounds that begin anywhere, not near the best selection."""
+N_SPARE = 20
+"""Failing exact assignments of a round at selections that are not locally optimal."""
+
+
+def greedy(problem: Problem) -> IntArray:
+    """Selection built feature by feature, each time the one that adds most to the objective.
+
+    While fewer than ``n_per_class`` features are there, every class uses all of them. All gains are
+    kept up to date, so no assumption of submodularity is made (R may be negative).
+
+    Returns
+    -------
+    ndarray of shape (n_selected,), int
+        Feature indices, ascending.
+    """
+    A, k = problem.class_similarity, problem.n_per_class
+    threshold = np.full(problem.n_classes, -np.inf)  # k-th largest value of each class so far
+    gain = np.where(problem.candidates, problem.bias + A.sum(axis=0), -np.inf)
+    selected: list[int] = []
+    for _ in range(problem.n_selected):
+        best = int(np.argmax(gain))
+        selected.append(best)
+        gain -= problem.feature_similarity[best]
+        gain[best] = -np.inf
+        if len(selected) < k or not problem.n_classes:
+            continue
+        changed = np.flatnonzero(A[:, best] > threshold)
+        mine = A[changed[:, None], selected]
+        new = np.partition(mine, -k, axis=1)[:, -k]
+        rows = A[changed]
+        before = np.maximum(rows - threshold[changed, None], 0.0) if len(selected) > k else rows
+        gain += (np.maximum(rows - new[:, None], 0.0) - before).sum(axis=0)
+        threshold[changed] = new
+    return np.sort(np.array(selected, dtype=np.intp))
+
+
+def swap_search(
+    problem: Problem, selected: ArrayLike, *, deadline: float | None = None
+) -> IntArray:
+    """Best-improvement descent over all exchanges of a selected feature for another.
+
+    Parameters
+    ----------
+    problem : Problem
+    selected : array of shape (n_selected,), int
+        Feature indices to start from.
+    deadline : float, optional
+        Value of ``time.perf_counter()`` at which to stop with the best selection so far.
+
+    Returns
+    -------
+    ndarray of shape (n_selected,), int
+        Feature indices, ascending; no exchange improves them unless the deadline was reached.
+    """
+    swaps = Swaps(problem, selected)
+    swaps.descend(lambda: deadline is not None and time.perf_counter() >= deadline)
+    return swaps.selected
+
+
+class _Incumbent:
+    """Best feasible assignment so far; assigns exactly what may beat it."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        start: Assignment | None,
+        deadline: float | None,
+        on_assignment: Callable[[Assignment], object] | None,
+    ) -> None:
+        self.problem = problem
+        self.assignment: Assignment | None = None
+        self.objective = -math.inf
+        self._deadline = deadline
+        self._on_assignment = on_assignment
+        self._assigned: set[bytes] = set()
+        if start is not None and not problem.violations(start):
+            self.assignment, self.objective = start, problem.objective(start)
+
+    def consider(self, swaps: Swaps) -> bool:
+        """Assign the selection unless its value rules it out; return whether it is the new best."""
+        selected = swaps.selected
+        key = selected.tobytes()
+        if key in self._assigned:
+            return False
+        self._assigned.add(key)
+        left = None if self._deadline is None else max(0.0, self._deadline - time.perf_counter())
+        assignment = assign(self.problem, selected, time_limit=left)
+        if assignment is None:
+            return False
+        objective = self.problem.objective(assignment)
+        if objective <= self.objective:
+            return False
+        self.assignment, self.objective = assignment, objective
+        if self._on_assignment is not None:
+            self._on_assignment(assignment)
+        return True
+
+
+def search(
+    problem: Problem,
+    *,
+    start: Assignment | None = None,
+    time_limit: float | None = None,
+    seed: int = 0,
+    max_restarts: int | None = None,
+    on_assignment: Callable[[Assignment], object] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Assignment | None:
+    """Iterated tabu search over selections, each promising one assigned exactly.
+
+    From the start's selection, or the greedy one, the search descends to a local optimum and goes
+    on from there by tabu search: the best exchange that does not undo a recent one, improving or
+    not, and with equal best sets of classes held against it. When that stagnates, random exchanges
+    in the best selection begin the next round.
+
+    Parameters
+    ----------
+    problem : Problem
+    start : Assignment, optional
+        Where to begin. The result is never worse, if it is feasible.
+    time_limit : float, optional
+        Seconds.
+    seed : int
+        With ``max_restarts`` as the only limit the search is deterministic.
+    max_restarts : int, optional
+        Rounds after the first.
+    on_assignment : callable, optional
+        Called with every new best assignment; the first is that of the first selection.
+    should_stop : callable, optional
+        Asked before every exchange.
+
+    Returns
+    -------
+    Assignment or None
+        The best found by ``problem.objective``; None if no feasible one was found.
+
+    Raises
+    ------
+    InvalidInputError
+        If no limit at all is given.
+
+    References
+    ----------
+    Palubeckis, Iterated tabu search for the maximum diversity problem, Applied Mathematics and
+    Computation 189 (2007) 371-383.
+    """
+    if time_limit is None and max_restarts is None and should_stop is None:
+        raise InvalidInputError(
+            "The search has no end; give time_limit, max_restarts or should_stop."
+        )
+    deadline = None if time_limit is None else time.perf_counter() + time_limit
+
+    def over() -> bool:
+        late = deadline is not None and time.perf_counter() >= deadline
+        return late or (should_stop is not None and should_stop())
+
+    rng = np.random.default_rng(seed)
+    incumbent = _Incumbent(problem, start, deadline, on_assignment)
+    if start is not None and is_selection(problem, start.selected):
+        swaps = Swaps(problem, start.selected)
+    else:
+        swaps = Swaps(problem, greedy(problem))
+    incumbent.consider(swaps)
+    best, best_value = swaps.slots.copy(), -math.inf
+    restart = 0
+    while not over():
+        swaps.descend(over)
+        slots, value = _tabu_search(swaps, rng, incumbent, over)
+        if value >= best_value:  # an equally good selection elsewhere is a new chance
+            best, best_value = slots, value
+        if restart == max_restarts or swaps.n_out == 0:
+            break
+        restart += 1
+        swaps.reset(_shake(swaps, best, rng))
+    return incumbent.assignment
+
+
+def _tabu_search(
+    swaps: Swaps, rng: np.random.Generator, incumbent: _Incumbent, over: Callable[[], bool]
+) -> tuple[IntArray, float]:
+    """Best exchange after best exchange until ``PATIENCE`` of them bring nothing.
+
+    Returns
+    -------
+    slots : ndarray of shape (n_selected,), int
+        Best selection visited.
+    value : float
+    """
+    p, n_out = swaps.slots.size, swaps.n_out
+    # As many features stay tabu as tenures are long, so one exchange always remains allowed.
+    stay = [min(t, p - 1) for t in (max(1, p // 25), max(3, p // 8 + 1))]
+    away = [min(t, n_out - 1) for t in (max(6, p // 10 + 1), max(16, p // 3 + 1))]
+    stays_until = np.zeros(p, dtype=np.intp)
+    away_until = np.zeros(swaps.features.size, dtype=np.intp)
+    distinct = swaps.problem.distinct and swaps.problem.n_classes > 1
+    best, best_bound = swaps.slots.copy(), -math.inf
+    n_spare, step, last = N_SPARE, 0, 0
+    patience = min(PATIENCE, p * n_out)
+    while step - last < patience and not over():
+        bound = swaps.value - (swaps.collision_loss() if distinct else 0.0)
+        if bound > best_bound + swaps.tolerance:
+            best, best_bound, last = swaps.slots.copy(), bound, step
+        find = swaps.best_distinct if distinct else swaps.best
+        change, slot, incoming = find(stays_until <= step, away_until <= step)
+        if bound > incumbent.objective + swaps.tolerance:
+            # Where the top-k value is locally optimal always; elsewhere while the attempts last.
+            if change <= swaps.tolerance or n_spare > 0:
+                n_spare = N_SPARE if incumbent.consider(swaps) else n_spare - 1
+        if slot < 0:
+            break
+        outgoing = swaps.slots[slot]
+        swaps.apply(change, slot, incoming)
+        step += 1
+        stays_until[slot] = step + rng.integers(stay[0], stay[1] + 1)
+        away_until[outgoing] = step + rng.integers(away[0], away[1] + 1)
+    return best, best_bound
+
+
+def _shake(swaps: Swaps, slots: IntArray, rng: np.random.Generator) -> IntArray:
+    """A fifth to a half of the selected features, now and then any number, exchanged at random."""
+    p = slots.size
+    share = (0.0, 1.0) if rng.random() < WIDE_SHAKES else (0.2, 0.5)
+    n = min(max(2, round(p * rng.uniform(*share))), p, swaps.n_out)
+    outside = np.setdiff1d(np.arange(swaps.features.size), slots)
+    shaken = slots.copy()
+    shaken[rng.choice(p, n, replace=False)] = rng.choice(outside, n, replace=False)
+    return shaken
