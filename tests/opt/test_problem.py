@@ -194,7 +194,7 @@ def test_load_of_a_damaged_file(tmp_path, content):
     path = tmp_path / "p.npz"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(InvalidProblemError, match="does not exist|cannot be read"):
+    with pytest.raises(InvalidProblemError, match=r"does not exist|cannot be read"):
         Problem.load(path)
 
 
