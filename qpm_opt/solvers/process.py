@@ -37,6 +37,7 @@ from qpm_opt.solvers.registry import SOLVERS, get_solver
 from qpm_opt.solvers.worker import (
     AvailabilityJob,
     Failure,
+    PingJob,
     Ready,
     SolveJob,
     read_frame,
@@ -52,6 +53,8 @@ _T = TypeVar("_T")
 GRACE_SHARE, GRACE, MAX_GRACE = 0.1, 2.0, 10.0
 #: Seconds that a process may take to start and to import its solver.
 START_LIMIT = 120.0
+#: Seconds that an idle process may take to show that it still serves.
+PING_LIMIT = 5.0
 #: Idle processes kept for the next solve.
 MAX_IDLE = 4
 #: Longest uninterrupted wait in seconds; some platforms see Ctrl-C only between two waits.
@@ -254,6 +257,14 @@ class _Child:
     def alive(self) -> bool:
         return self._process.poll() is None
 
+    def responds(self) -> bool:
+        """Whether an idle process still serves; one that is being killed may look alive."""
+        try:
+            self.send(PingJob())
+            return isinstance(self.answer(PING_LIMIT, lambda event: None), Ready)
+        except (_DiedError, _OverrunError):
+            return False
+
     def send(self, job: object) -> None:
         """Hand over a job; _DiedError if nobody takes it."""
         data = pickle.dumps(job, protocol=pickle.HIGHEST_PROTOCOL)
@@ -366,19 +377,20 @@ class _Pool:
             child.kill()
 
     def _take(self, solver_name: str, threads: int) -> _Child | None:
-        with self._lock:
-            # in a forked process, those of its parent, which are not its own to use, count as dead
-            dead = [child for child in self._idle if not child.alive]
-            self._idle = [child for child in self._idle if child not in dead]
-            found = next(
-                (c for c in self._idle if (c.solver_name, c.threads) == (solver_name, threads)),
-                None,
-            )
-            if found is not None:
+        """An idle child that serves, or None; those that died are buried on the way."""
+        while True:
+            with self._lock:
+                found = next(
+                    (c for c in self._idle if (c.solver_name, c.threads) == (solver_name, threads)),
+                    None,
+                )
+                if found is None:
+                    return None
                 self._idle.remove(found)
-        for child in dead:
-            self._remove(child)
-        return found
+            # In a forked process the children of the other one are not alive: nobody pings them.
+            if found.alive and found.responds():
+                return found
+            self._remove(found)
 
     def _give_back(self, child: _Child) -> None:
         if not child.alive:
