@@ -1,0 +1,141 @@
+"""Commands of this package, registered in the entry-point group ``qpm.commands``.
+
+Torch is imported when a command runs, not before, so that ``qpm --help`` stays quick.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from qpm_nn.config import RunConfig
+    from qpm_nn.pipelines.stages import RunDirectory
+
+EXIT_NO_SOLUTION = 3
+
+#: Option of ``qpm run`` to its place in the settings.
+PLACES = {
+    "dataset": "data.name",
+    "root": "data.root",
+    "image_size": "data.image_size",
+    "model": "model",
+    "arch": "arch",
+    "seed": "seed",
+    "n_selected": "problem.n_selected",
+    "n_per_class": "problem.n_per_class",
+    "dense_epochs": "dense.epochs",
+    "finetune_epochs": "finetune.epochs",
+    "method": "solve.method",
+    "solver": "solve.solver",
+    "time_limit": "solve.time_limit",
+    "device": "runtime.device",
+    "n_devices": "runtime.n_devices",
+    "precision": "runtime.precision",
+    "threads": "runtime.threads",
+}
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), default="runs/demo", show_default=True)
+@click.option("--seed", type=int, default=16, show_default=True)
+def demo(out: Path, seed: int) -> None:
+    """Run the whole pipeline on scikit-learn's digits, in a minute or two.
+
+    Nothing is downloaded: the images ship with scikit-learn.
+    """
+    _run({"data": {"name": "digits"}, "seed": seed}, out=out, resume=True)
+
+
+@click.command()
+@click.option("--dataset", metavar="NAME|PATH", help="digits, omniglot, or a folder of images.")
+@click.option("--root", help="Folder with the files of a named data set [QPM_DATA].")
+@click.option("--image-size", type=int, help="Side of the images of a folder, in pixels.")
+@click.option("--model", type=click.Choice(["qpm"]), help="Kind of model.")
+@click.option("--arch", help="Backbone.")
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="Settings (TOML).")
+@click.option("--out", type=click.Path(path_type=Path), help="[runs/DATASET-MODEL-SEED]")
+@click.option(
+    "--resume/--no-resume", default=True, show_default=True, help="Reuse what is still valid."
+)
+@click.option("--n-selected", type=int, help="Features in all (p).")
+@click.option("--n-per-class", type=int, help="Features of every class (k).")
+@click.option("--seed", type=int)
+@click.option("--dense-epochs", type=int)
+@click.option("--finetune-epochs", type=int)
+@click.option("--method", help="compact, paper, heuristic.")
+@click.option("--solver", help="highs, cpsat, gurobi, scip.")
+@click.option("--time-limit", type=float, metavar="SECONDS", help="For the solver.")
+@click.option("--device", help="auto, cpu, cuda.")
+@click.option("--n-devices", type=int, help="Devices that train together.")
+@click.option("--precision", help="32-true, bf16-mixed.")
+@click.option("--threads", type=int, help="On the CPU; 0: all.")
+def run(config_file: Path | None, out: Path | None, resume: bool, **options: Any) -> None:
+    """Train, select, assign and fine-tune: images to an interpretable classifier.
+
+    What is not given comes from the configuration file, then from the preset of the data set. A
+    killed run goes on where it was when it is started again; whatever other settings have made is
+    made anew.
+    """
+    from qpm_nn.config import read_config
+
+    given: dict[str, Any] = {}
+    for name, value in options.items():
+        if value is not None:
+            *section, key = PLACES[name].split(".")
+            (given.setdefault(section[0], {}) if section else given)[key] = value
+    layers = ([] if config_file is None else [read_config(config_file)]) + [given]
+    _run(*layers, out=out, resume=resume)
+
+
+def _run(*layers: dict[str, Any], out: Path | None, resume: bool) -> None:
+    from qpm_nn.config import make_config
+    from qpm_nn.pipelines import qpm
+    from qpm_nn.progress import ConsoleObserver
+
+    config = make_config(*layers)
+    if out is None:
+        name = Path(config.data.name).resolve().name
+        out = Path("runs") / f"{name}-{config.model}-{config.seed}"
+    stderr = Console(stderr=True)
+    try:
+        with ConsoleObserver(stderr) as observer:
+            directory = qpm.run(config, out, resume=resume, observer=observer)
+    except qpm.NoAssignmentError as failure:
+        stderr.print(f"Error: {failure}", style="bold red", markup=False)
+        sys.exit(EXIT_NO_SOLUTION)
+    _report(directory, config)
+
+
+def _report(directory: RunDirectory, config: RunConfig) -> None:
+    from qpm_nn.explanations import closest_pair, explain_class
+    from qpm_nn.saving import load_classifier
+
+    stdout = Console(highlight=False, soft_wrap=True)
+    metrics = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
+    solution = json.loads((directory / "solution.json").read_text(encoding="utf-8"))
+    classifier, spec = load_classifier(directory / "model.safetensors")
+    dense, before = (metrics[name]["accuracy"] for name in ("dense", "before_finetuning"))
+    final = metrics[config.model]["accuracy"]
+    bound, gap = solution["bound"], solution["relative_gap"]
+    bound_text = "none" if bound is None else f"{bound:.6f} ({solution['bound_kind']})"
+    gap_text = "unknown" if gap is None else f"{100 * gap:.3g} %"
+    first, _ = closest_pair(classifier.head)
+    for name, text in (
+        ("run", str(directory.path)),
+        (
+            "accuracy",
+            f"{dense:.1%} dense, {final:.1%} {config.model.upper()} on test images "
+            f"({before:.1%} before fine-tuning)",
+        ),
+        ("objective", f"{solution['objective']:.6f} ({solution['solution_status']})"),
+        ("bound", bound_text),
+        ("gap", gap_text),
+        ("in words", explain_class(classifier.head, first, spec.class_names)),
+    ):
+        stdout.print(f"{name:<10} {text}", markup=False)

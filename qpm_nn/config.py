@@ -1,0 +1,240 @@
+"""Settings of a run: defaults, the presets of the data sets, and TOML.
+
+A setting is looked for on the command line, then in the configuration file, then in the preset of
+the data set, then in the defaults here.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from qpm_opt import InvalidInputError
+from qpm_opt.errors import unknown_name
+
+PRECISIONS = ("32-true", "bf16-mixed")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images.
+
+    Attributes
+    ----------
+    name : str
+        A known data set, or the path of a folder of images.
+    root : str
+        Folder with the files of a known data set; empty: ``QPM_DATA``, else the current folder.
+    image_size : int
+        Side of the images of a folder, in pixels.
+    """
+
+    name: str = "digits"
+    root: str = ""
+    image_size: int = 64
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Stochastic gradient descent on cross entropy and feature diversity loss.
+
+    Attributes
+    ----------
+    epochs, batch_size : int
+    learning_rate : float
+        At the end of the warm-up.
+    momentum : float
+        Of Nesterov.
+    weight_decay : float
+        Of weights; normalisations and biases have none.
+    warmup : float
+        Part of all steps during which the learning rate rises, in [0, 1).
+    diversity_weight : float
+        beta of eq. 33.
+    dropout : float
+        Of the features, in [0, 1).
+    """
+
+    epochs: int = 40
+    batch_size: int = 64
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    warmup: float = 0.1
+    diversity_weight: float = 0.1
+    dropout: float = 0.2
+
+    def __post_init__(self) -> None:
+        _require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
+        _require(self.batch_size >= 2, "batch_size", self.batch_size, "at least 2")
+        _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
+        _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "at least 0")
+        _require(
+            self.diversity_weight >= 0, "diversity_weight", self.diversity_weight, "at least 0"
+        )
+        for name in ("momentum", "warmup", "dropout"):
+            value = getattr(self, name)
+            _require(0 <= value < 1, name, value, "in [0, 1)")
+
+
+@dataclass(frozen=True)
+class ProblemConfig:
+    """Size of the explanation: features in all, and features of every class."""
+
+    n_selected: int = 20
+    n_per_class: int = 4
+
+
+@dataclass(frozen=True)
+class SolveConfig:
+    """Options of :func:`qpm_opt.solve`; the time limit is in seconds."""
+
+    method: str = "compact"
+    solver: str = "highs"
+    time_limit: float = 60.0
+
+    def __post_init__(self) -> None:
+        _require(self.time_limit > 0, "time_limit", self.time_limit, "above 0")
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """Where to compute.
+
+    Attributes
+    ----------
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or another accelerator of Lightning Fabric.
+    n_devices : int
+        Devices that share every training step; the batch size is of each.
+    precision : str
+        One of ``PRECISIONS``.
+    threads : int
+        Of torch on the CPU and of the solver; 0: all.
+    """
+
+    device: str = "auto"
+    n_devices: int = 1
+    precision: str = "32-true"
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise unknown_name("precision", self.precision, PRECISIONS)
+        _require(self.n_devices >= 1, "n_devices", self.n_devices, "at least 1")
+        _require(self.threads >= 0, "threads", self.threads, "at least 0")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All settings of a run."""
+
+    model: str = "qpm"
+    arch: str = "convnet_small"
+    seed: int = 16
+    data: DataConfig = field(default_factory=DataConfig)
+    dense: TrainingConfig = field(default_factory=TrainingConfig)
+    problem: ProblemConfig = field(default_factory=ProblemConfig)
+    solve: SolveConfig = field(default_factory=SolveConfig)
+    finetune: TrainingConfig = field(
+        default_factory=lambda: TrainingConfig(
+            epochs=20, learning_rate=0.05, diversity_weight=0.3, dropout=0.05
+        )
+    )
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+    def __post_init__(self) -> None:
+        _require(self.seed >= 0, "seed", self.seed, "at least 0")
+
+    def to_toml(self) -> str:
+        """TOML text that :func:`read_config` turns into these settings again."""
+        settings = asdict(self)
+        lines = [f"{k} = {json.dumps(v)}" for k, v in settings.items() if not isinstance(v, dict)]
+        for section, values in settings.items():
+            if isinstance(values, dict):
+                lines += ["", f"[{section}]"]
+                lines += [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+        return "\n".join(lines) + "\n"
+
+
+#: What differs from the defaults, by data set. Settings were chosen on images taken out of the
+#: training part, never on test images.
+PRESETS: dict[str, dict[str, Any]] = {
+    "digits": {
+        "arch": "convnet_tiny",
+        "dense": {"epochs": 20},
+        "problem": {"n_selected": 8, "n_per_class": 3},
+        "solve": {"time_limit": 20.0},
+    },
+    "omniglot": {
+        "dense": {"epochs": 35, "weight_decay": 1e-3},
+        "problem": {"n_selected": 50, "n_per_class": 5},
+    },
+}
+
+
+def make_config(*layers: Mapping[str, Any]) -> RunConfig:
+    """Settings from nested mappings; later layers win over earlier ones and over the preset.
+
+    Raises
+    ------
+    InvalidInputError
+        If a setting is unknown, of the wrong type or out of range.
+    """
+    name = _merge_all(layers).data.name
+    return _merge_all((PRESETS.get(name, {}), *layers))
+
+
+def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Content of a TOML file, a layer for :func:`make_config`.
+
+    Raises
+    ------
+    InvalidInputError
+        If the file is missing or no TOML.
+    """
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InvalidInputError(f"{path} does not exist.") from None
+    except (OSError, ValueError) as failure:
+        raise InvalidInputError(f"{path} cannot be read as TOML: {failure}") from None
+
+
+def _merge_all(layers: Iterable[Mapping[str, Any]]) -> RunConfig:
+    return functools.reduce(lambda config, layer: _merge(config, layer, ""), layers, RunConfig())
+
+
+def _merge(config: Any, layer: Mapping[str, Any], prefix: str) -> Any:
+    types = get_type_hints(type(config))
+    known = [entry.name for entry in fields(config)]
+    changes = {}
+    for key, value in layer.items():
+        if key not in known:
+            raise unknown_name("setting", prefix + key, [prefix + name for name in known])
+        current = getattr(config, key)
+        if hasattr(current, "__dataclass_fields__"):
+            if not isinstance(value, Mapping):
+                raise InvalidInputError(f"{prefix}{key} is {value!r}; a section was expected.")
+            value = _merge(current, value, f"{prefix}{key}.")
+        else:
+            wanted = types[key]
+            if wanted is float and type(value) is int:
+                value = float(value)
+            if type(value) is not wanted:
+                raise InvalidInputError(
+                    f"{prefix}{key} is {value!r}; a value of type {wanted.__name__} was expected."
+                )
+        changes[key] = value
+    return replace(config, **changes)
+
+
+def _require(holds: bool, name: str, value: object, expected: str) -> None:
+    if not holds:
+        raise InvalidInputError(f"{name} is {value}; it must be {expected}.")

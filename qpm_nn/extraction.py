@@ -1,0 +1,80 @@
+"""What a classifier sees in a data set: statistics in a stream, and activations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from qpm_nn.data import LabelledImages, Preprocessing
+from qpm_nn.heads import Activations, Classifier
+from qpm_opt.constants import FeatureStatistics
+
+#: Images per batch; results do not depend on it beyond rounding.
+BATCH_SIZE = 256
+
+
+class Extraction(NamedTuple):
+    """Pooled features of a data set.
+
+    Attributes
+    ----------
+    features : ndarray of shape (n_images, n_features), float32
+    labels : ndarray of shape (n_images,), int64
+    statistics : FeatureStatistics
+        Of these features, with their locality.
+    """
+
+    features: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    statistics: FeatureStatistics
+
+
+def extract_features(
+    classifier: Classifier,
+    images: LabelledImages,
+    preprocessing: Preprocessing,
+    *,
+    n_classes: int,
+    device: torch.device | str = "cpu",
+) -> Extraction:
+    """Features of all images in their order, without augmentation, in evaluation mode.
+
+    The locality of a feature in an image is the maximum of the spatial softmax of its map (QPM
+    paper, eq. 8).
+    """
+    features: list[NDArray[np.float32]] = []
+    statistics: FeatureStatistics | None = None
+    for activations, labels in iterate_activations(classifier, images, preprocessing, device):
+        batch = activations.features.float().cpu().numpy()
+        if statistics is None:
+            statistics = FeatureStatistics(n_classes, batch.shape[1])
+        statistics.update(batch, labels.numpy(), spatial_maximum(activations.maps).cpu().numpy())
+        features.append(batch)
+    assert statistics is not None, "a DataModule has images of every class"
+    return Extraction(np.concatenate(features), images.labels.numpy(), statistics)
+
+
+def spatial_maximum(maps: Tensor) -> Tensor:
+    """Maximum of the spatial softmax of each map; (n_images, n_features), in (0, 1]."""
+    flat = maps.flatten(2).float()
+    # The largest softmax value: exp(max) / sum exp = 1 / sum exp(value - max).
+    return 1 / (flat - flat.amax(2, keepdim=True)).exp().sum(2)
+
+
+@torch.no_grad()
+def iterate_activations(
+    classifier: Classifier,
+    images: LabelledImages,
+    preprocessing: Preprocessing,
+    device: torch.device | str = "cpu",
+) -> Iterator[tuple[Activations, Tensor]]:
+    """Activations (on the device) and labels (on the CPU), batch by batch, in evaluation mode."""
+    classifier = classifier.to(device).eval()
+    for start in range(0, len(images), BATCH_SIZE):
+        batch, labels = images[start : start + BATCH_SIZE]
+        yield classifier.activations(preprocessing(batch.to(device))), labels

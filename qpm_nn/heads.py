@@ -1,0 +1,149 @@
+"""Heads: feature maps to logits; a classifier is a backbone with a head."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from qpm_opt import Assignment, InvalidInputError
+
+
+class Activations(NamedTuple):
+    """What a classifier computes for a batch of images.
+
+    Attributes
+    ----------
+    logits : Tensor of shape (n_images, n_classes)
+    features : Tensor of shape (n_images, n_features)
+        What the head's linear map sees, before dropout: pooled maps in a dense head, normalised
+        pooled maps of the selected channels in an assignment head.
+    maps : Tensor of shape (n_images, n_features, height, width)
+        The feature maps, not normalised; of the selected channels in an assignment head.
+    """
+
+    logits: Tensor
+    features: Tensor
+    maps: Tensor
+
+
+class DenseHead(nn.Module):
+    """Global average pooling, dropout and a linear map of all features."""
+
+    def __init__(self, n_features: int, n_classes: int, dropout: float = 0.2) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(n_features, n_classes)
+
+    @property
+    def weight(self) -> Tensor:
+        """Weights of shape (n_classes, n_features)."""
+        return self.linear.weight
+
+    def forward(self, maps: Tensor) -> Activations:
+        """Activations of maps of shape (n_images, n_features, height, width)."""
+        features = maps.mean((2, 3))
+        return Activations(self.linear(self.dropout(features)), features, maps)
+
+
+class AssignmentHead(nn.Module):
+    """Every logit is the sum of the few normalised features assigned to its class.
+
+    Nothing in it is trained: the selected channels, the mean and standard deviation that normalise
+    them and the binary assignment are fixed, and there is no bias. Dropout acts on the normalised
+    features, so a dropped feature counts as an average one.
+
+    Parameters
+    ----------
+    selected : array of shape (n_selected,), int
+        Channels of the backbone, ascending.
+    assignment : array of shape (n_classes, n_selected), bool
+        W restricted to the selected features.
+    mean, std : array of shape (n_selected,)
+        Of the selected features of the dense model on the training images, without augmentation.
+
+    Raises
+    ------
+    InvalidInputError
+        If the shapes do not fit or a standard deviation is not positive.
+    """
+
+    selected: Tensor
+    assignment: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        selected: ArrayLike,
+        assignment: ArrayLike,
+        mean: ArrayLike,
+        std: ArrayLike,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        selected = np.asarray(selected, np.int64)
+        assignment = np.ascontiguousarray(assignment, bool)
+        mean, std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
+        n_selected = selected.size
+        if assignment.ndim != 2 or assignment.shape[1] != n_selected:
+            raise InvalidInputError(
+                f"assignment has shape {assignment.shape}; (n_classes, {n_selected}) was expected."
+            )
+        if mean.shape != (n_selected,) or std.shape != (n_selected,) or not (std > 0).all():
+            raise InvalidInputError(
+                f"mean and std have shapes {mean.shape} and {std.shape}; both must be "
+                f"({n_selected},) with every std positive: a constant feature cannot be selected."
+            )
+        self.dropout = nn.Dropout(dropout)
+        self.register_buffer("selected", torch.from_numpy(selected))
+        self.register_buffer("assignment", torch.from_numpy(assignment))
+        self.register_buffer("mean", torch.from_numpy(mean))
+        self.register_buffer("std", torch.from_numpy(std))
+
+    @classmethod
+    def from_assignment(
+        cls, assignment: Assignment, mean: ArrayLike, std: ArrayLike, dropout: float = 0.1
+    ) -> AssignmentHead:
+        """Head for an assignment; ``mean`` and ``std`` are of all features, (n_features,)."""
+        chosen = assignment.selected
+        return cls(
+            chosen,
+            assignment.matrix[:, chosen],
+            np.asarray(mean)[chosen],
+            np.asarray(std)[chosen],
+            dropout,
+        )
+
+    @property
+    def weight(self) -> Tensor:
+        """Weights of shape (n_classes, n_selected), 0 or 1."""
+        return self.assignment.to(self.mean.dtype)
+
+    def forward(self, maps: Tensor) -> Activations:
+        """Activations of maps of shape (n_images, n_features, height, width)."""
+        maps = maps[:, self.selected]
+        features = (maps.mean((2, 3)) - self.mean) / self.std
+        return Activations(
+            nn.functional.linear(self.dropout(features), self.weight), features, maps
+        )
+
+
+class Classifier(nn.Module):
+    """Backbone and head: normalised images to logits."""
+
+    def __init__(self, backbone: nn.Module, head: DenseHead | AssignmentHead) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (n_images, n_classes) of normalised images (n_images, channels, height, width)."""
+        return self.activations(images).logits
+
+    def activations(self, images: Tensor) -> Activations:
+        """Logits, features and maps of normalised images."""
+        return self.head(self.backbone(images))

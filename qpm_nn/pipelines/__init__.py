@@ -1,0 +1,1 @@
+"""From images to an interpretable classifier, stage by stage."""

@@ -1,0 +1,130 @@
+"""A run directory whose stages are reused exactly as long as nothing they depend on has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from qpm_opt import InvalidInputError
+from qpm_opt.files import replace_on_success
+
+logger = logging.getLogger(__name__)
+
+RECORD = "stages.json"
+LOG = "log.jsonl"
+
+
+class RunDirectory:
+    """Files of one run, with a record of what each was made from.
+
+    A stage is a function from settings and input files to output files. Its key is a hash of the
+    settings and of the *contents* of the inputs. Outputs count as valid while the key is the same
+    and their contents are those that the stage wrote; everything else is made again.
+
+    Parameters
+    ----------
+    path : path
+        Created if missing.
+    resume : bool
+        Whether to reuse what is valid; otherwise every stage runs again.
+
+    Raises
+    ------
+    InvalidInputError
+        If the path is a file, or a folder with other things in it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, resume: bool = True) -> None:
+        self.path = Path(path)
+        if self.path.exists() and not self.path.is_dir():
+            raise InvalidInputError(f"{self.path} is a file; give the name of a folder.")
+        if self.path.is_dir() and any(self.path.iterdir()) and not (self / LOG).exists():
+            raise InvalidInputError(
+                f"{self.path} is not empty and holds no run; give a new or empty folder."
+            )
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.resume = resume
+        self._records: dict[str, Any] = self._read_records() if resume else {}
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    def run_stage(
+        self,
+        name: str,
+        run: Callable[[str], None],
+        *,
+        settings: Mapping[str, Any],
+        inputs: Sequence[str] = (),
+        outputs: Sequence[str],
+    ) -> bool:
+        """Run a stage unless its outputs are valid.
+
+        Parameters
+        ----------
+        name : str
+        run : callable
+            Writes the outputs; takes the stage's key.
+        settings : mapping
+            All settings that the outputs depend on; JSON.
+        inputs, outputs : sequence of str
+            File names below the run directory.
+
+        Returns
+        -------
+        bool
+            Whether it ran.
+        """
+        sources = {source: _sha256(self / source) for source in inputs}
+        text = json.dumps([name, settings, sources], sort_keys=True)
+        key = hashlib.sha256(text.encode()).hexdigest()
+        if self._is_valid(name, key, outputs):
+            self.log(name, "reused")
+            return False
+        self.log(name, "started")
+        run(key)
+        made = {output: _sha256(self / output) for output in outputs}
+        self._records[name] = {"key": key, "outputs": made}
+        with replace_on_success(self / RECORD) as temporary:
+            temporary.write_text(json.dumps(self._records, indent=1) + "\n", encoding="utf-8")
+        self.log(name, "finished")
+        return True
+
+    def log(self, stage: str, event: str, **values: Any) -> None:
+        """Append a line to the log."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = json.dumps({"time": now, "stage": stage, "event": event, **values})
+        with (self / LOG).open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def _is_valid(self, name: str, key: str, outputs: Sequence[str]) -> bool:
+        record = self._records.get(name)
+        return (
+            record is not None
+            and record["key"] == key
+            and record["outputs"].keys() == set(outputs)
+            and all(
+                (self / output).is_file() and _sha256(self / output) == digest
+                for output, digest in record["outputs"].items()
+            )
+        )
+
+    def _read_records(self) -> dict[str, Any]:
+        try:
+            return dict(json.loads((self / RECORD).read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as failure:
+            logger.warning("%s cannot be read (%s); every stage runs again.", RECORD, failure)
+            return {}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,93 @@
+"""Progress of a run on stderr: live on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console
+from rich.status import Status
+
+from qpm_nn.pipelines.qpm import Observer
+from qpm_nn.training import EpochReport
+from qpm_opt import Progress
+from qpm_opt.progress import format_progress
+
+TITLES = {
+    "dense": "train the dense model",
+    "features": "extract features",
+    "problem": "compute the constants",
+    "solution": "select and assign features",
+    "finetune": "fine-tune behind the assignment",
+    "metrics": "measure",
+    "figures": "draw",
+}
+#: Seconds between two lines where there is no terminal.
+LINE_INTERVAL = 5.0
+
+
+class ConsoleObserver(Observer):
+    """Shows stage, epoch and solver progress; use as a context manager.
+
+    Parameters
+    ----------
+    console : rich.console.Console
+        Of stderr.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._status = Status("", console=console)
+        self._stage: str | None = None
+        self._stage_start = self._last_line = time.perf_counter()
+        self._detail = ""
+
+    def __enter__(self) -> ConsoleObserver:
+        if self._console.is_terminal:
+            self._status.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._status.stop()
+        if kind is None:
+            self._finish()
+
+    def stage(self, name: str) -> None:
+        """Close the line of the stage before and begin one."""
+        self._finish()
+        self._stage, self._detail, self._stage_start = name, "", time.perf_counter()
+        self._status.update(TITLES[name])
+
+    def reused(self, name: str) -> None:
+        """Say so in place of a duration."""
+        self._detail = "unchanged, reused"
+
+    def epoch(self, name: str, report: EpochReport) -> None:
+        """Show the epoch's averages."""
+        self._show(
+            f"epoch {report.epoch}/{report.n_epochs}   loss {report.loss:.3f}   "
+            f"training accuracy {report.accuracy:.3f}",
+            is_last=report.epoch == report.n_epochs,
+        )
+
+    def solving(self, progress: Progress) -> None:
+        """Show incumbent, bound and gap."""
+        self._show(format_progress(progress, progress.time).strip())
+
+    def _show(self, detail: str, is_last: bool = False) -> None:
+        self._detail = detail
+        self._status.update(f"{TITLES[self._stage or 'dense']}   {detail}")
+        now = time.perf_counter()
+        if not self._console.is_terminal and not is_last:
+            if now - self._last_line > LINE_INTERVAL:
+                self._console.print(f"    {detail}", highlight=False, soft_wrap=True)
+                self._last_line = now
+
+    def _finish(self) -> None:
+        if self._stage is not None:
+            elapsed = time.perf_counter() - self._stage_start
+            self._console.print(
+                f"[green]✓[/] {TITLES[self._stage]:<32} {elapsed:6.1f} s   [dim]{self._detail}[/]",
+                highlight=False,
+                soft_wrap=True,
+            )
+            self._stage = None

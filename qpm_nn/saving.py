@@ -1,0 +1,104 @@
+"""A classifier on disk: tensors, and beside them all that is needed to rebuild and feed it."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from qpm_nn.backbones import create_backbone
+from qpm_nn.data import Preprocessing
+from qpm_nn.heads import AssignmentHead, Classifier, DenseHead
+from qpm_opt import InvalidInputError
+from qpm_opt.files import replace_on_success
+
+FORMAT = "qpm-model/1"
+
+
+@dataclass(frozen=True)
+class ClassifierSpec:
+    """What a classifier is made of and made for.
+
+    Attributes
+    ----------
+    arch : str
+        Name of the backbone.
+    image_shape : tuple of int
+        Channels, height and width.
+    class_names : tuple of str
+    preprocessing : Preprocessing
+    """
+
+    arch: str
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    preprocessing: Preprocessing
+
+
+def save_classifier(
+    path: str | os.PathLike[str], classifier: Classifier, spec: ClassifierSpec
+) -> None:
+    """Write ``path`` (``.safetensors``) and the same name with ``.json``, each atomically."""
+    path = Path(path)
+    head = classifier.head
+    record = {
+        "format": FORMAT,
+        **asdict(spec),
+        "head": "dense" if isinstance(head, DenseHead) else "assignment",
+        "dropout": head.dropout.p,
+    }
+    with replace_on_success(path.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    with replace_on_success(path) as temporary:
+        save_file(classifier.state_dict(), temporary)
+
+
+def load_classifier(path: str | os.PathLike[str]) -> tuple[Classifier, ClassifierSpec]:
+    """Classifier, in evaluation mode on the CPU, written by :func:`save_classifier`.
+
+    Raises
+    ------
+    InvalidInputError
+        If one of the two files is missing or damaged, or they do not belong together.
+    """
+    path = Path(path)
+    description = path.with_suffix(".json")
+    try:
+        record = json.loads(description.read_text(encoding="utf-8"))
+        tensors = load_file(path)
+    except FileNotFoundError as failure:
+        raise InvalidInputError(f"{failure.filename or path} does not exist.") from None
+    except (OSError, ValueError, SafetensorError) as failure:
+        raise InvalidInputError(f"{path} cannot be read as a classifier: {failure}") from None
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise InvalidInputError(f'{description} is no model: "format" is not "{FORMAT}".')
+    try:
+        preprocessing = {key: tuple(value) for key, value in record["preprocessing"].items()}
+        spec = ClassifierSpec(
+            arch=record["arch"],
+            image_shape=tuple(record["image_shape"]),
+            class_names=tuple(record["class_names"]),
+            preprocessing=Preprocessing(**preprocessing),
+        )
+        backbone = create_backbone(spec.arch, spec.image_shape[0])
+        classifier = Classifier(backbone, _make_head(record, tensors))
+        classifier.load_state_dict(tensors)
+    except (KeyError, TypeError, RuntimeError) as failure:
+        raise InvalidInputError(
+            f"{path} and {description} do not describe a classifier together: {failure}"
+        ) from None
+    return classifier.eval(), spec
+
+
+def _make_head(record: dict[str, Any], tensors: dict[str, Any]) -> DenseHead | AssignmentHead:
+    if record["head"] == "dense":
+        n_classes, n_features = tensors["head.linear.weight"].shape
+        return DenseHead(n_features, n_classes, record["dropout"])
+    names = ("selected", "assignment", "mean", "std")
+    arrays = {name: tensors[f"head.{name}"].numpy() for name in names}
+    return AssignmentHead(**arrays, dropout=record["dropout"])

@@ -1,0 +1,256 @@
+"""Training of a classifier: dense, or fine-tuning behind a fixed assignment.
+
+The same loop serves both. The randomness of an epoch (order, augmentation, dropout) follows from
+the seed and the number of the epoch alone, so a run that resumes at an epoch ends where an
+uninterrupted one would.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import DataLoader, DistributedSampler
+
+from qpm_nn.config import RuntimeConfig, TrainingConfig
+from qpm_nn.data import DataModule
+from qpm_nn.heads import Classifier
+from qpm_nn.losses import feature_diversity_loss
+from qpm_opt import InvalidInputError
+from qpm_opt.files import replace_on_success
+
+logger = logging.getLogger(__name__)
+
+
+class EpochReport(NamedTuple):
+    """One epoch: averages over its training images, in training mode; duration in seconds."""
+
+    epoch: int
+    n_epochs: int
+    loss: float
+    accuracy: float
+    learning_rate: float
+    duration: float
+
+
+def train(
+    classifier: Classifier,
+    data: DataModule,
+    config: TrainingConfig,
+    *,
+    seed: int,
+    runtime: RuntimeConfig,
+    checkpoint: Path,
+    key: str = "",
+    on_epoch: Callable[[EpochReport], None] | None = None,
+) -> Classifier:
+    """Train with cross entropy and feature diversity loss, resuming from a checkpoint.
+
+    Stochastic gradient descent with Nesterov momentum; the learning rate rises linearly over the
+    warm-up and then falls to zero along a cosine. Weight decay spares normalisations and biases.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        Trained in place.
+    data : DataModule
+    config : TrainingConfig
+    seed : int
+    runtime : RuntimeConfig
+        Device, number of devices, precision.
+    checkpoint : Path
+        Written after every epoch, atomically; read back if it carries the same ``key``, ignored
+        otherwise.
+    key : str
+        Identifies the settings and inputs.
+    on_epoch : callable, optional
+        Called with an :class:`EpochReport` after every epoch. With several devices it runs in
+        another process and must be picklable.
+
+    Returns
+    -------
+    Classifier
+        The same object, in evaluation mode, on the CPU.
+
+    Raises
+    ------
+    InvalidInputError
+        If the device asked for is not there.
+
+    References
+    ----------
+    Norrenbrock et al., QPM, ICLR 2025, appendix C and eq. 33.
+    """
+    fabric = make_fabric(runtime)
+    # Fabric searches the arguments for modules to unshare, and stumbles over frozen dataclasses.
+    job = partial(
+        _run,
+        data=data,
+        config=config,
+        seed=seed,
+        checkpoint=checkpoint,
+        key=key,
+        on_epoch=on_epoch,
+    )
+    fabric.launch(job, classifier)
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    classifier.load_state_dict(state["classifier"])
+    return classifier.cpu().eval()
+
+
+def make_fabric(runtime: RuntimeConfig) -> Fabric:
+    """Fabric for the device, number of devices and precision asked for.
+
+    Raises
+    ------
+    InvalidInputError
+        If Fabric refuses them.
+    """
+    try:
+        return Fabric(
+            accelerator=runtime.device,
+            devices=runtime.n_devices,
+            strategy="ddp_spawn" if runtime.n_devices > 1 else "auto",
+            precision=runtime.precision,
+        )
+    except (RuntimeError, ValueError, AssertionError) as failure:
+        raise InvalidInputError(
+            f"device {runtime.device} x {runtime.n_devices} with precision {runtime.precision} "
+            f"cannot be used here: {failure} Use device=cpu or auto."
+        ) from None
+
+
+def _run(
+    fabric: Fabric,
+    classifier: Classifier,
+    *,
+    data: DataModule,
+    config: TrainingConfig,
+    seed: int,
+    checkpoint: Path,
+    key: str,
+    on_epoch: Callable[[EpochReport], None] | None,
+) -> None:
+    sampler = DistributedSampler(
+        data.train, fabric.world_size, fabric.global_rank, shuffle=True, seed=seed
+    )
+    # Not set up by Fabric, whose loaders count epochs from 0 again after a resumption.
+    loader = DataLoader(
+        data.train,
+        min(config.batch_size, len(sampler)),
+        sampler=sampler,
+        drop_last=True,  # batch normalisation cannot do with a last batch of one image
+        collate_fn=_whole_batch,
+    )
+    optimizer = torch.optim.SGD(
+        _parameter_groups(classifier, config.weight_decay),
+        lr=config.learning_rate,
+        momentum=config.momentum,
+        nesterov=True,
+    )
+    model, optimizer = fabric.setup(classifier, optimizer)
+    model.mark_forward_method("activations")
+    preprocessing = data.preprocessing
+    n_steps = config.epochs * len(loader)
+    for epoch in range(_resume(checkpoint, key, classifier, optimizer), config.epochs):
+        start = time.perf_counter()
+        sampler.set_epoch(epoch)
+        torch.manual_seed(_epoch_seed(seed, epoch, fabric.global_rank))
+        model.train()
+        total_loss = torch.zeros((), device=fabric.device)
+        n_correct = torch.zeros((), device=fabric.device)
+        for step, batch in enumerate(loader, start=epoch * len(loader)):
+            images, labels = fabric.to_device(batch)
+            rate = config.learning_rate * _schedule(step / n_steps, config.warmup)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            augmented = data.augmentation(preprocessing.scale(images))
+            logits, _, maps = model.activations(preprocessing.normalise(augmented))
+            predicted = logits.argmax(1)
+            loss = functional.cross_entropy(logits, labels)
+            if config.diversity_weight:
+                weights = classifier.head.weight[predicted]
+                loss = loss + config.diversity_weight * feature_diversity_loss(maps, weights)
+            optimizer.zero_grad()
+            fabric.backward(loss)
+            optimizer.step()
+            total_loss += loss.detach() * len(labels)
+            n_correct += (predicted == labels).sum()
+        n_images = len(loader) * loader.batch_size * fabric.world_size
+        total_loss, n_correct = fabric.all_reduce((total_loss, n_correct), reduce_op="sum")
+        report = EpochReport(
+            epoch + 1,
+            config.epochs,
+            float(total_loss) / n_images,
+            float(n_correct) / n_images,
+            rate,
+            time.perf_counter() - start,
+        )
+        if fabric.is_global_zero:
+            _save(checkpoint, key, epoch + 1, classifier, optimizer)
+            if on_epoch is not None:
+                on_epoch(report)
+        fabric.barrier()
+
+
+def _whole_batch(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    return batch
+
+
+def _parameter_groups(classifier: Classifier, weight_decay: float) -> list[dict[str, Any]]:
+    parameters = list(classifier.parameters())
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def _schedule(progress: float, warmup: float) -> float:
+    """Factor of the learning rate after a part of all steps, ``warmup`` of which it rises."""
+    if progress < warmup:
+        return progress / warmup
+    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+
+
+def _epoch_seed(seed: int, epoch: int, rank: int) -> int:
+    return int(np.random.SeedSequence((seed, epoch, rank)).generate_state(1)[0])
+
+
+def _save(
+    path: Path,
+    key: str,
+    n_epochs_done: int,
+    classifier: Classifier,
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    state = {
+        "key": key,
+        "n_epochs_done": n_epochs_done,
+        "classifier": classifier.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+    with replace_on_success(path) as temporary:
+        torch.save(state, temporary)
+
+
+def _resume(path: Path, key: str, classifier: Classifier, optimizer: torch.optim.Optimizer) -> int:
+    """Load a checkpoint that belongs to ``key``; return the number of epochs done."""
+    if not path.exists():
+        return 0
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if state["key"] != key:
+        return 0
+    classifier.load_state_dict(state["classifier"])
+    optimizer.load_state_dict(state["optimizer"])
+    logger.info("Resuming after epoch %d of %s.", state["n_epochs_done"], path.name)
+    return state["n_epochs_done"]

@@ -1,0 +1,56 @@
+"""Layers of settings, and what is refused."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+
+from qpm_nn.config import PRESETS, RunConfig, make_config, read_config
+from qpm_opt import InvalidInputError
+
+
+def test_later_layers_win_and_the_preset_of_the_data_set_is_beneath():
+    assert make_config({"data": {"name": "elsewhere"}}).problem == RunConfig().problem
+    file = {"data": {"name": "digits"}, "problem": {"n_selected": 7}, "seed": 1}
+    config = make_config(file, {"seed": 2})
+    assert config.problem.n_selected == 7
+    assert config.problem.n_per_class == PRESETS["digits"]["problem"]["n_per_class"]
+    assert config.arch == PRESETS["digits"]["arch"]
+    assert config.seed == 2
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_toml_round_trip(name, tmp_path):
+    config = make_config({"data": {"name": name, "root": 'with "quotes" and ü'}})
+    path = tmp_path / "config.toml"
+    path.write_text(config.to_toml(), encoding="utf-8")
+    assert make_config(read_config(path)) == config
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ({"sed": 1}, "did you mean seed"),
+        ({"dense": {"epoch": 1}}, "'dense.epoch'; did you mean dense.epochs"),
+        ({"dense": 5}, "dense is 5; a section was expected"),
+        ({"seed": "one"}, "seed is 'one'; a value of type int"),
+        ({"seed": True}, "seed is True"),
+        ({"dense": {"epochs": 0}}, "epochs is 0; it must be at least 1"),
+        ({"dense": {"dropout": 1.0}}, r"dropout is 1.0; it must be in \[0, 1\)"),
+        ({"runtime": {"precision": "64"}}, "no precision '64'"),
+        ({"solve": {"time_limit": -1}}, "time_limit is -1.0"),
+    ],
+)
+def test_unusable_settings(layer, message):
+    with pytest.raises(InvalidInputError, match=message):
+        make_config(layer)
+
+
+def test_unusable_files(tmp_path):
+    with pytest.raises(InvalidInputError, match="does not exist"):
+        read_config(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("seed = ")
+    with pytest.raises(InvalidInputError, match="cannot be read as TOML"):
+        read_config(tmp_path / "bad.toml")
+    assert tomllib.loads(RunConfig().to_toml())["model"] == "qpm"

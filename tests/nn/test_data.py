@@ -1,0 +1,160 @@
+"""Data sets: fixed splits, own folders, and one sentence for what is wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from qpm_nn.data import Augmentation, LabelledImages, Preprocessing, load_data
+from qpm_opt import InvalidInputError
+from tests.nn.conftest import write_tree
+
+
+def test_digits_split_is_stratified_and_complete():
+    from sklearn.datasets import load_digits
+
+    data = load_data("digits")
+    assert data.image_shape == (1, 8, 8) and data.n_classes == 10
+    assert (len(data.train), len(data.test)) == (1442, 355)
+    counts = np.bincount(load_digits().target)
+    assert np.bincount(data.test.labels).tolist() == (counts // 5).tolist()
+    pixels = torch.cat([data.train.images, data.test.images]).double().sum() / 255 * 16
+    assert pixels.item() == pytest.approx(load_digits().images.sum(), rel=1e-3)
+    assert data.sha256 == load_data("digits").sha256
+
+
+def test_omniglot_is_split_by_drawers(data_dir):
+    data = load_data("omniglot", root=data_dir)
+    assert data.image_shape == (1, 28, 28) and data.n_classes == 195
+    assert np.bincount(data.train.labels).tolist() == [14] * 195
+    assert np.bincount(data.test.labels).tolist() == [6] * 195
+    assert load_data("omniglot", root=data_dir / "omniglot").sha256 == data.sha256
+
+
+def test_another_file_is_not_omniglot(tmp_path):
+    path = tmp_path / "omniglot195_28px.npz"
+    path.write_bytes(b"no archive")
+    with pytest.raises(InvalidInputError, match="cannot be read"):
+        load_data("omniglot", root=tmp_path)
+    np.savez(path, X=np.zeros((2, 3, 3)), y=np.zeros(2), drawer=np.zeros(2))
+    with pytest.raises(InvalidInputError, match="lacks 'class_names'"):
+        load_data("omniglot", root=tmp_path)
+    np.savez(path, X=np.zeros((2, 3)), y=np.zeros(2), drawer=np.zeros(2), class_names=["a"])
+    with pytest.raises(InvalidInputError, match=r"X has shape \(2, 3\)"):
+        load_data("omniglot", root=tmp_path)
+
+
+def test_folder_of_classes_is_split(tree):
+    data = load_data(str(tree), image_size=12)
+    assert data.class_names == ("class0", "class1", "class2", "class3")
+    assert data.image_shape == (3, 12, 12)
+    assert np.bincount(data.train.labels).tolist() == [8] * 4
+    assert np.bincount(data.test.labels).tolist() == [2] * 4
+
+
+@pytest.mark.parametrize("name", ["test", "val"])
+def test_folder_with_its_own_split(tmp_path, name):
+    write_tree(tmp_path / "train", n_images=3)
+    write_tree(tmp_path / name, n_images=1)
+    data = load_data(str(tmp_path))
+    assert (len(data.train), len(data.test)) == (12, 4)
+
+
+def test_images_are_read_as_they_are(tmp_path):
+    for c in range(2):
+        for i in range(5):
+            folder = tmp_path / str(c)
+            folder.mkdir(exist_ok=True)
+            Image.new("L", (30, 9), 100 * c + i).save(folder / f"{i}.png")
+    data = load_data(str(tmp_path), image_size=8)
+    assert data.train.images[4].unique().tolist() == [100]
+    assert data.test.images[1].unique().tolist() == [104]
+
+
+def corrupt(root):
+    (root / "class1" / "03.png").write_bytes(b"\x89PNG no image")
+
+
+def empty_class(root):
+    (root / "empty").mkdir()
+
+
+def one_class(root):
+    for path in sorted(root.iterdir())[1:]:
+        for file in path.iterdir():
+            file.unlink()
+        path.rmdir()
+
+
+def few_images(root):
+    for file in sorted((root / "class2").iterdir())[4:]:
+        file.unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (corrupt, r"03\.png cannot be read as an image"),
+        (empty_class, "empty holds no image"),
+        (one_class, "has 1 class; at least two"),
+        (few_images, "'class2' in .* has 4 images; at least 5"),
+    ],
+)
+def test_unusable_folders(tmp_path, spoil, message):
+    spoil(write_tree(tmp_path / "images"))
+    with pytest.raises(InvalidInputError, match=message):
+        load_data(str(tmp_path / "images"))
+
+
+def test_class_in_one_part_only(tmp_path):
+    write_tree(tmp_path / "train", n_images=2)
+    write_tree(tmp_path / "test", n_classes=3, n_images=2)
+    with pytest.raises(InvalidInputError, match="'class3' is in only one of"):
+        load_data(str(tmp_path))
+
+
+def test_unknown_names_and_missing_files(tmp_path, monkeypatch):
+    with pytest.raises(InvalidInputError, match="did you mean digits"):
+        load_data("digit")
+    with pytest.raises(InvalidInputError, match="is not a folder"):
+        load_data(str(tmp_path / "nowhere"))
+    monkeypatch.setenv("QPM_DATA", str(tmp_path))
+    with pytest.raises(InvalidInputError, match=r"omniglot195_28px\.npz is neither in"):
+        load_data("omniglot")
+
+
+def test_preprocessing_gives_mean_0_and_std_1():
+    rng = np.random.default_rng(0)
+    images = LabelledImages(rng.integers(0, 256, (20, 3, 5, 5), dtype=np.uint8), np.zeros(20))
+    normalised = Preprocessing.of(images)(images.images)
+    torch.testing.assert_close(normalised.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        normalised.std((0, 2, 3), correction=0), torch.ones(3), atol=1e-5, rtol=0
+    )
+
+
+def test_augmentation_without_change_is_the_identity():
+    images = torch.rand(4, 1, 8, 8)
+    torch.testing.assert_close(Augmentation()(images), images)
+
+
+def test_augmentation_moves_each_image_its_own_way():
+    images = torch.zeros(50, 1, 9, 9)
+    images[:, :, 4, 4] = 1.0
+    torch.manual_seed(0)
+    moved = Augmentation(translate=0.25)(images)
+    centre = (moved * torch.arange(9.0)).sum((1, 2, 3)) / moved.sum((1, 2, 3))
+    assert centre.std() > 0.5 and (centre - 4).abs().max() <= 0.25 * 9 + 1e-3
+    torch.manual_seed(0)
+    assert torch.equal(Augmentation(translate=0.25)(images), moved)
+
+
+def test_flip_mirrors_about_half_of_the_images():
+    images = torch.rand(1, 1, 4, 4).expand(100, -1, -1, -1)
+    torch.manual_seed(1)
+    flipped = Augmentation(flip=True)(images)
+    is_same = (flipped - images).abs().amax((1, 2, 3)) < 1e-5
+    is_mirrored = (flipped - images.flip(3)).abs().amax((1, 2, 3)) < 1e-5
+    assert (is_same ^ is_mirrored).all() and 30 < is_mirrored.sum() < 70

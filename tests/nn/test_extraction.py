@@ -1,0 +1,46 @@
+"""Streamed statistics against a direct computation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from qpm_nn import extraction
+from qpm_nn.backbones import create_backbone
+from qpm_nn.data import load_data
+from qpm_nn.extraction import extract_features, spatial_maximum
+from qpm_nn.heads import Classifier, DenseHead
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    torch.manual_seed(0)
+    backbone = create_backbone("convnet_tiny", 3)
+    return Classifier(backbone, DenseHead(backbone.n_features, 4, dropout=0.5)).train()
+
+
+def test_statistics_equal_a_direct_computation(classifier, tree, monkeypatch):
+    data = load_data(str(tree), image_size=8)
+    monkeypatch.setattr(extraction, "BATCH_SIZE", 7)  # 32 images: a smaller last batch
+    found = extract_features(classifier, data.train, data.preprocessing, n_classes=4)
+    with torch.no_grad():
+        maps = classifier.eval().backbone(data.preprocessing(data.train.images))
+    features = maps.mean((2, 3)).double().numpy()
+    np.testing.assert_allclose(found.features, features, rtol=1e-5, atol=1e-6)
+    assert np.array_equal(found.labels, data.train.labels)
+    statistics = found.statistics
+    np.testing.assert_allclose(statistics.mean, features.mean(0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(statistics.std, features.std(0), rtol=1e-4, atol=1e-6)
+    softmax = maps.flatten(2).softmax(2).amax(2).double().numpy()
+    expected = (softmax * features).sum(0) / features.sum(0)
+    np.testing.assert_allclose(statistics.locality, expected, rtol=1e-4)
+    indicator = np.eye(4)[found.labels]
+    varies = features.std(0) > 0
+    correlation = np.corrcoef(indicator.T, features[:, varies].T)[:4, 4:]
+    np.testing.assert_allclose(statistics.class_similarity[:, varies], correlation, atol=1e-4)
+
+
+def test_spatial_maximum_is_the_largest_softmax_value():
+    maps = 50 * torch.randn(3, 4, 5, 6)
+    torch.testing.assert_close(spatial_maximum(maps), maps.flatten(2).softmax(2).amax(2))

@@ -1,0 +1,77 @@
+"""The commands demo and run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from qpm_nn import config
+from qpm_nn.cli import PLACES, demo, run
+from qpm_opt import InvalidInputError
+
+
+def test_importing_the_commands_needs_no_torch():
+    code = "import sys, qpm_nn.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_option_has_its_place():
+    names = {parameter.name for parameter in run.params}
+    assert names == {*PLACES, "config_file", "out", "resume"}
+
+
+def test_demo_ends_with_accuracy_gap_and_words(monkeypatch, tmp_path):
+    preset = config.PRESETS["digits"] | {
+        "dense": {"epochs": 1},
+        "finetune": {"epochs": 1},
+        "solve": {"method": "heuristic", "time_limit": 1.0},
+    }
+    monkeypatch.setitem(config.PRESETS, "digits", preset)
+    result = CliRunner().invoke(demo, ["--out", str(tmp_path / "run")], catch_exceptions=False)
+    assert result.exit_code == 0
+    lines = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
+    assert lines["run"] == str(tmp_path / "run")
+    assert "% dense" in lines["accuracy"] and "% QPM" in lines["accuracy"]
+    assert lines["bound"] == "none" and lines["gap"] == "unknown"
+    assert float(lines["objective"].split()[0]) > 0
+    assert lines["in"].startswith("words") and "= features" in lines["in"]
+    assert "fine-tune" in result.stderr
+
+
+def test_run_takes_options_over_the_file(tree, tmp_path):
+    file = tmp_path / "settings.toml"
+    file.write_text(
+        'arch = "convnet_tiny"\nseed = 5\n[dense]\nbatch_size = 8\nepochs = 9\n'
+        '[problem]\nn_selected = 4\nn_per_class = 2\n[solve]\nmethod = "heuristic"\n'
+    )
+    options = ["--dataset", str(tree), "--config", str(file), "--image-size", "8"]
+    options += ["--dense-epochs", "1", "--finetune-epochs", "1", "--time-limit", "0.5"]
+    options += ["--device", "cpu", "--threads", "1", "--out", str(tmp_path / "run")]
+    result = CliRunner().invoke(run, options, catch_exceptions=False)
+    assert result.exit_code == 0
+    made = config.make_config(config.read_config(tmp_path / "run" / "config.toml"))
+    assert (made.seed, made.dense.epochs, made.dense.batch_size) == (5, 1, 8)
+    assert made.solve.time_limit == 0.5 and made.data.name == str(tree)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--dataset", "digit"], "did you mean digits"),
+        (["--dataset", "digits", "--arch", "resnet"], "no backbone 'resnet'"),
+        (["--dataset", "digits", "--solver", "higs"], "no solver 'higs'"),
+        (["--dataset", "digits", "--method", "compacted"], "no method 'compacted'"),
+        (["--dataset", "digits", "--dense-epochs", "0"], "epochs is 0"),
+        (["--dataset", "digits", "--n-selected", "4"], "10 classes cannot all differ"),
+        (["--dataset", "digits", "--n-selected", "129"], "only 128 features"),
+        (["--dataset", "digits", "--config", "none.toml"], "none.toml does not exist"),
+    ],
+)
+def test_bad_options_end_in_one_sentence_before_any_training(tmp_path, options, message):
+    result = CliRunner().invoke(run, [*options, "--device", "cpu", "--out", str(tmp_path / "run")])
+    assert isinstance(result.exception, InvalidInputError)
+    assert message in str(result.exception)
+    assert not (tmp_path / "run" / "dense.checkpoint").exists()

@@ -1,0 +1,233 @@
+"""The whole pipeline, tiny: what it writes, what it reuses, and what a kill costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from qpm_nn.data import load_data
+from qpm_nn.metrics import accuracy
+from qpm_nn.pipelines.qpm import Observer, run
+from qpm_nn.saving import load_classifier
+from qpm_opt import Assignment, Problem
+from tests.nn.conftest import tiny_config, write_tree
+
+FILES = [
+    "config.toml",
+    "versions.json",
+    "dense.safetensors",
+    "features.npz",
+    "problem.npz",
+    "solution.json",
+    "model.safetensors",
+    "model.json",
+    "metrics.json",
+    "log.jsonl",
+    "figures/assignment.png",
+    "figures/comparison.png",
+]
+STAGES = ["dense", "features", "problem", "solution", "finetune", "metrics", "figures"]
+
+
+class Recorder(Observer):
+    """Which stages ran."""
+
+    def __init__(self):
+        self.ran = []
+
+    def stage(self, name):
+        self.ran.append(name)
+
+    def reused(self, name):
+        self.ran.remove(name)
+
+
+@pytest.fixture(scope="module")
+def finished(tree, tmp_path_factory):
+    out = tmp_path_factory.mktemp("finished") / "run"
+    torch.set_num_threads(1)
+    run(tiny_config(tree), out)
+    return out
+
+
+def results(out: Path):
+    """What two runs with the same settings must agree on."""
+    solution = json.loads((out / "solution.json").read_text())
+    return (
+        (out / "dense.safetensors").read_bytes(),
+        solution["assignment"],
+        (out / "model.safetensors").read_bytes(),
+        (out / "metrics.json").read_text(),
+    )
+
+
+def test_all_files_are_there_and_no_others(finished):
+    found = {str(p.relative_to(finished)) for p in finished.rglob("*") if p.is_file()}
+    assert found == {*FILES, "dense.json", "stages.json"}
+
+
+def test_the_model_is_the_solution(finished, tree):
+    problem = Problem.load(finished / "problem.npz")
+    assignment = Assignment.load(finished / "solution.json", problem)
+    assert problem.violations(assignment) == ()
+    tensors = load_file(finished / "model.safetensors")
+    chosen = assignment.selected
+    assert np.array_equal(tensors["head.selected"], chosen)
+    assert np.array_equal(tensors["head.assignment"], assignment.matrix[:, chosen])
+    with np.load(finished / "features.npz") as arrays:
+        features = arrays["features"].astype(float)[:, chosen]
+    np.testing.assert_allclose(tensors["head.mean"], features.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(tensors["head.std"], features.std(0), rtol=1e-5)
+
+
+def test_the_metrics_are_those_of_the_saved_model(finished, tree):
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert set(metrics) == {"dense", "before_finetuning", "qpm"}
+    data = load_data(str(tree), image_size=8)
+    for name, file in (("dense", "dense"), ("qpm", "model")):
+        classifier, spec = load_classifier(finished / f"{file}.safetensors")
+        logits = classifier(spec.preprocessing(data.test.images))
+        assert metrics[name]["accuracy"] == pytest.approx(accuracy(logits, data.test.labels))
+    for values in metrics.values():
+        assert set(values) == {
+            "accuracy",
+            "n_features",
+            "sid@2",
+            "class_independence",
+            "contrastiveness",
+            "correlation",
+        }
+        assert 0.5 <= values["sid@2"] <= 1
+    assert metrics["qpm"]["n_features"] <= 4
+
+
+def test_a_second_run_reuses_everything(finished, tree):
+    before = results(finished)
+    recorder = Recorder()
+    run(tiny_config(tree), finished, observer=recorder)
+    assert recorder.ran == []
+    assert results(finished) == before
+
+
+def kill_at(where: str):
+    """Observer that kills at a stage, or after an epoch of one ('dense 2')."""
+    stage, _, epoch = where.partition(" ")
+
+    class Killer(Observer):
+        def stage(self, name):
+            if name == stage and not epoch:
+                self.kill()
+
+        def epoch(self, name, report):
+            if name == stage and str(report.epoch) == epoch:
+                self.kill()
+
+        def kill(self):
+            raise Killed
+
+    return Killer()
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it."""
+
+
+def test_a_run_killed_at_every_stage_ends_like_an_uninterrupted_one(finished, tree, tmp_path):
+    places = ["dense 1", *STAGES, "finetune 1"]
+    for where in sorted(places, key=lambda place: STAGES.index(place.split()[0])):
+        with pytest.raises(Killed):
+            run(tiny_config(tree), tmp_path / "run", observer=kill_at(where))
+    run(tiny_config(tree), tmp_path / "run")
+    assert results(tmp_path / "run") == results(finished)
+    log = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    epochs = [
+        (line["stage"], line["epoch"]) for line in map(json.loads, log) if line["event"] == "epoch"
+    ]
+    assert epochs == [("dense", e) for e in (1, 2, 3)] + [("finetune", e) for e in (1, 2)]
+
+
+SCRIPT = """
+import os, signal, sys
+import torch
+from qpm_nn.pipelines.qpm import Observer, run
+from tests.nn.conftest import tiny_config
+
+class Killer(Observer):
+    def epoch(self, name, report):
+        if report.epoch == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+run(tiny_config(sys.argv[1]), sys.argv[2], observer=Killer())
+"""
+
+
+def test_a_killed_process_resumes_at_its_epoch(finished, tree, tmp_path):
+    root = Path(__file__).parents[2]
+    path = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(tree), str(tmp_path / "run")],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    run(tiny_config(tree), tmp_path / "run")
+    assert results(tmp_path / "run") == results(finished)
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    import shutil
+
+    return Path(shutil.copytree(finished, tmp_path / "copy"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "first"),
+    [
+        ({"problem": {"n_per_class": 1}}, "problem"),
+        ({"solve": {"time_limit": 0.4}}, "solution"),
+        ({"finetune": {"epochs": 1}}, "finetune"),
+        ({"dense": {"epochs": 1}}, "dense"),
+        ({"seed": 4}, "dense"),
+    ],
+)
+def test_other_settings_reuse_only_what_does_not_depend_on_them(copy, tree, changes, first):
+    recorder = Recorder()
+
+    class Stop(Recorder):
+        def stage(self, name):
+            recorder.ran.append(name)
+
+        def reused(self, name):
+            recorder.ran.remove(name)
+
+        def epoch(self, name, report):
+            raise Killed
+
+    # The rest of the chain follows from the contents of the inputs (test_stages).
+    with pytest.raises(Killed):
+        run(tiny_config(tree, **changes), copy, observer=Stop())
+    assert recorder.ran[0] == first
+
+
+def test_other_images_reuse_nothing(copy, tree, tmp_path):
+    other = write_tree(tmp_path / "images", seed=1)
+    recorder = Recorder()
+    run(tiny_config(other), copy, observer=recorder)
+    assert recorder.ran == STAGES
+
+
+def test_without_resume_everything_runs(copy, tree, finished):
+    recorder = Recorder()
+    run(tiny_config(tree), copy, resume=False, observer=recorder)
+    assert recorder.ran == STAGES
+    assert results(copy) == results(finished)

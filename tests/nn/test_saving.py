@@ -1,0 +1,59 @@
+"""Saved classifiers compute the same, and damaged ones are refused."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from qpm_nn.backbones import create_backbone
+from qpm_nn.data import Preprocessing
+from qpm_nn.heads import AssignmentHead, Classifier, DenseHead
+from qpm_nn.saving import ClassifierSpec, load_classifier, save_classifier
+from qpm_opt import InvalidInputError
+
+SPEC = ClassifierSpec(
+    "convnet_tiny", (3, 8, 8), ("a", "b"), Preprocessing((0.1, 0.2, 0.3), (1.0, 2.0, 3.0))
+)
+
+
+def dense_head() -> DenseHead:
+    return DenseHead(128, 2, dropout=0.25)
+
+
+def assignment_head() -> AssignmentHead:
+    assignment = np.array([[True, True, False], [False, True, True]])
+    return AssignmentHead([3, 50, 127], assignment, [0.1, 0.2, 0.3], [1, 2, 3], dropout=0.25)
+
+
+@pytest.mark.parametrize("make_head", [dense_head, assignment_head])
+def test_round_trip_gives_equal_logits(make_head, tmp_path):
+    torch.manual_seed(0)
+    classifier = Classifier(create_backbone("convnet_tiny", 3), make_head())
+    images = torch.randn(5, 3, 8, 8)
+    classifier(images)  # batch normalisation gets statistics of its own
+    save_classifier(tmp_path / "model.safetensors", classifier, SPEC)
+    loaded, spec = load_classifier(tmp_path / "model.safetensors")
+    assert spec == SPEC
+    assert not loaded.training and loaded.head.dropout.p == 0.25
+    assert torch.equal(loaded(images), classifier.eval()(images))
+
+
+def test_damaged_models_are_refused(tmp_path):
+    path = tmp_path / "model.safetensors"
+    with pytest.raises(InvalidInputError, match="does not exist"):
+        load_classifier(path)
+    save_classifier(path, Classifier(create_backbone("convnet_tiny", 3), dense_head()), SPEC)
+    description = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps(description | {"arch": "convnet_small"}))
+    with pytest.raises(InvalidInputError, match="do not describe a classifier together"):
+        load_classifier(path)
+    path.with_suffix(".json").write_text(json.dumps(description | {"format": "other"}))
+    with pytest.raises(InvalidInputError, match='"format" is not'):
+        load_classifier(path)
+    path.with_suffix(".json").write_text(json.dumps(description))
+    path.write_bytes(b"nothing")
+    with pytest.raises(InvalidInputError, match="cannot be read as a classifier"):
+        load_classifier(path)

@@ -1,0 +1,104 @@
+"""When a stage runs again, and when it must not."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from qpm_nn.pipelines.stages import RunDirectory
+from qpm_opt import InvalidInputError
+
+
+class Chain:
+    """Two stages, the second made from the first; counts what runs."""
+
+    def __init__(self, path):
+        self.path = path
+        self.ran = []
+
+    def __call__(self, *, first=1, second=1, resume=True):
+        directory = RunDirectory(self.path, resume=resume)
+        self.ran = []
+
+        def make(name, text):
+            def run(key):
+                self.ran.append(name)
+                (directory / name).write_text(text)
+
+            return run
+
+        directory.run_stage(
+            "a", make("a.txt", f"{first}"), settings={"x": first}, outputs=["a.txt"]
+        )
+        directory.run_stage(
+            "b",
+            make("b.txt", (directory / "a.txt").read_text() + f"{second}"),
+            settings={"y": second},
+            inputs=["a.txt"],
+            outputs=["b.txt"],
+        )
+        return self.ran
+
+
+@pytest.fixture
+def chain(tmp_path):
+    found = Chain(tmp_path / "run")
+    assert found() == ["a.txt", "b.txt"]
+    return found
+
+
+def test_unchanged_stages_are_reused(chain):
+    assert chain() == []
+
+
+def test_changed_settings_run_what_depends_on_them(chain):
+    assert chain(second=2) == ["b.txt"]
+    assert chain(first=2, second=2) == ["a.txt", "b.txt"]
+    assert chain() == ["a.txt", "b.txt"]
+
+
+def test_missing_and_foreign_outputs_are_made_again(chain):
+    (chain.path / "b.txt").unlink()
+    assert chain() == ["b.txt"]
+    (chain.path / "a.txt").write_text("by somebody else")
+    assert chain() == ["a.txt"]
+
+
+def test_without_resume_everything_runs(chain):
+    assert chain(resume=False) == ["a.txt", "b.txt"]
+
+
+def test_a_damaged_record_runs_everything(chain):
+    (chain.path / "stages.json").write_text("{")
+    assert chain() == ["a.txt", "b.txt"]
+
+
+def test_a_failing_stage_leaves_no_record(tmp_path):
+    directory = RunDirectory(tmp_path / "run")
+
+    def fail(key):
+        (directory / "a.txt").write_text("half")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        directory.run_stage("a", fail, settings={}, outputs=["a.txt"])
+    ran = RunDirectory(tmp_path / "run").run_stage(
+        "a", lambda key: (directory / "a.txt").write_text("whole"), settings={}, outputs=["a.txt"]
+    )
+    assert ran and (directory / "a.txt").read_text() == "whole"
+
+
+def test_the_log_tells_what_happened(chain):
+    chain(second=2)
+    lines = map(json.loads, (chain.path / "log.jsonl").read_text().splitlines())
+    events = [(line["stage"], line["event"]) for line in lines]
+    assert events[-3:] == [("a", "reused"), ("b", "started"), ("b", "finished")]
+
+
+def test_only_run_directories_are_taken(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidInputError, match="is a file"):
+        RunDirectory(tmp_path / "file")
+    with pytest.raises(InvalidInputError, match="holds no run"):
+        RunDirectory(tmp_path)

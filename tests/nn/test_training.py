@@ -1,0 +1,137 @@
+"""The training loop: reproducible, resumable, and it leaves alone what is fixed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from qpm_nn.backbones import create_backbone
+from qpm_nn.config import RuntimeConfig, TrainingConfig
+from qpm_nn.data import Preprocessing, load_data
+from qpm_nn.heads import AssignmentHead, Classifier, DenseHead
+from qpm_nn.training import _schedule, make_fabric, train
+from qpm_opt import InvalidInputError
+
+RUNTIME = RuntimeConfig(device="cpu")
+CONFIG = TrainingConfig(epochs=4, batch_size=8, learning_rate=0.05, dropout=0.3)
+
+
+@pytest.fixture(scope="module")
+def data(tree):
+    return load_data(str(tree), image_size=8)
+
+
+def new_classifier(seed: int = 0) -> Classifier:
+    torch.manual_seed(seed)
+    return Classifier(create_backbone("convnet_tiny", 3), DenseHead(128, 4, dropout=0.3))
+
+
+def run(classifier, data, checkpoint, *, config=CONFIG, seed=1, key="key", on_epoch=None):
+    return train(
+        classifier,
+        data,
+        config,
+        seed=seed,
+        runtime=RUNTIME,
+        checkpoint=checkpoint,
+        key=key,
+        on_epoch=on_epoch,
+    ).state_dict()
+
+
+def equal(first, second) -> bool:
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it."""
+
+
+def kill_after(epoch):
+    def on_epoch(report):
+        if report.epoch == epoch:
+            raise Killed
+
+    return on_epoch
+
+
+@pytest.mark.parametrize("epoch", [1, 3, 4])
+def test_resuming_at_an_epoch_ends_where_an_uninterrupted_run_does(data, tmp_path, epoch):
+    whole = run(new_classifier(), data, tmp_path / "whole")
+    with pytest.raises(Killed):
+        run(new_classifier(), data, tmp_path / "cut", on_epoch=kill_after(epoch))
+    epochs = []
+    torch.manual_seed(99)  # what the global generator was at must not matter
+    cut = run(
+        new_classifier(seed=5), data, tmp_path / "cut", on_epoch=lambda r: epochs.append(r.epoch)
+    )
+    assert epochs == list(range(epoch + 1, 5))
+    assert equal(whole, cut)
+
+
+def test_checkpoint_of_other_settings_is_ignored(data, tmp_path):
+    run(new_classifier(), data, tmp_path / "checkpoint", key="other")
+    epochs = []
+    found = run(
+        new_classifier(), data, tmp_path / "checkpoint", on_epoch=lambda r: epochs.append(r.epoch)
+    )
+    assert epochs == [1, 2, 3, 4]
+    assert equal(found, run(new_classifier(), data, tmp_path / "fresh"))
+
+
+def test_every_epoch_has_its_own_order(data, tmp_path, monkeypatch):
+    seen = []
+
+    def scale(preprocessing, images):
+        seen.extend(images.flatten(1).long().sum(1).tolist())
+        return images / 255
+
+    monkeypatch.setattr(Preprocessing, "scale", scale)
+    run(new_classifier(), data, tmp_path / "checkpoint", config=replace(CONFIG, epochs=2))
+    first, second = seen[:32], seen[32:]
+    assert first != second and sorted(first) == sorted(second)
+    assert sorted(first) == sorted(data.train.images.flatten(1).long().sum(1).tolist())
+
+
+def test_seed_decides(data, tmp_path):
+    first = run(new_classifier(), data, tmp_path / "first")
+    assert not equal(first, run(new_classifier(), data, tmp_path / "second", seed=2))
+
+
+def test_it_learns(data, tmp_path):
+    reports = []
+    config = replace(CONFIG, epochs=12)
+    run(new_classifier(), data, tmp_path / "checkpoint", config=config, on_epoch=reports.append)
+    assert reports[-1].accuracy > 0.9 and reports[-1].loss < reports[0].loss
+    assert all(report.n_epochs == 12 for report in reports)
+
+
+def test_fine_tuning_leaves_the_head_alone(data, tmp_path):
+    W = np.array([[1, 1, 0], [0, 1, 1], [1, 0, 1], [1, 1, 1]], dtype=bool)
+    head = AssignmentHead([3, 50, 127], W, [0.1, 0.2, 0.3], [1, 2, 3])
+    classifier = Classifier(create_backbone("convnet_tiny", 3), head)
+    before = {name: value.clone() for name, value in classifier.state_dict().items()}
+    after = run(classifier, data, tmp_path / "checkpoint")
+    for name, value in after.items():
+        if name.startswith("head."):
+            assert torch.equal(value, before[name]), name
+        elif value.ndim > 1:
+            assert not torch.equal(value, before[name]), name
+
+
+def test_learning_rate_rises_and_falls():
+    rates = [_schedule(step / 100, 0.1) for step in range(100)]
+    assert rates[0] == 0 and rates[10] == 1 and rates[-1] < 0.001
+    assert rates[:11] == sorted(rates[:11]) and rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_missing_device_is_refused():
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    with pytest.raises(InvalidInputError, match="cannot be used here"):
+        make_fabric(RuntimeConfig(device="cuda"))
+    with pytest.raises(InvalidInputError, match="cannot be used here"):
+        make_fabric(RuntimeConfig(device="abacus"))
