@@ -29,7 +29,15 @@ from qpm_nn.heads import AssignmentHead, Classifier, DenseHead
 from qpm_nn.pipelines.stages import RunDirectory
 from qpm_nn.saving import ClassifierSpec, load_classifier, save_classifier
 from qpm_nn.training import EpochReport, make_fabric, train
-from qpm_opt import METHODS, Assignment, Problem, Progress, QPMError, solve
+from qpm_opt import (
+    METHODS,
+    Assignment,
+    Problem,
+    Progress,
+    QPMError,
+    TerminationCondition,
+    solve,
+)
 from qpm_opt.constants import load_features, statistics_from_features
 from qpm_opt.errors import unknown_name
 from qpm_opt.files import replace_on_success
@@ -272,6 +280,8 @@ class _Run:
             seed=self.config.seed,
             on_progress=self.observer.solving,
         )
+        if result.termination_condition is TerminationCondition.INTERRUPTED:
+            raise KeyboardInterrupt  # of the run: what is started again solves again
         if result.assignment is None:
             raise NoAssignmentError(
                 f"No assignment was found ({result.termination_condition}); raise the time limit "

@@ -155,6 +155,16 @@ def test_a_run_killed_at_every_stage_ends_like_an_uninterrupted_one(finished, tr
     assert epochs == [("dense", e) for e in (1, 2, 3)] + [("finetune", e) for e in (1, 2)]
 
 
+def test_an_interrupted_solve_ends_the_run_and_is_not_kept(tree, tmp_path):
+    class Interrupter(Observer):
+        def solving(self, progress):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_config(tree), tmp_path / "run", observer=Interrupter())
+    assert not (tmp_path / "run" / "solution.json").exists()
+
+
 SCRIPT = """
 import os, signal, sys
 import torch
