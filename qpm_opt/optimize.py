@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import logging
 import math
+import operator
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from qpm_opt.errors import (
@@ -28,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 METHODS = ("compact", "paper", "heuristic")
 FORMULATIONS = ("compact", "projected")
+MAX_THREADS = 1024
+#: The seeds that every solver takes.
+MAX_SEED = 2**31 - 1
 
 
 def solve(
@@ -89,12 +94,19 @@ def solve(
     UnsupportedFormulationError
         If the solver cannot take the model.
     """
-    threads = _usable_processors() if threads is None else threads
-    _check_options(method, formulation, time_limit, gap, threads)
+    time_limit, gap, threads, seed = _check_options(
+        method, solver, formulation, time_limit, gap, threads, seed
+    )
     uses_solver = method != "heuristic"
-    if uses_solver:
-        _require(solver)
-    tracker = Tracker(problem, time_limit=time_limit, gap=gap, on_progress=on_progress)
+    normal, factor = _normalised(problem)
+    tracker = Tracker(
+        normal,
+        time_limit=time_limit,
+        gap=gap,
+        on_progress=None
+        if on_progress is None
+        else lambda progress: on_progress(_unscaled(progress, factor)),
+    )
     options = MethodOptions(
         solver=solver,
         threads=threads,
@@ -110,14 +122,20 @@ def solve(
     warm_start_objective = None
     try:
         search(
-            problem,
+            normal,
             time_limit=tracker.remaining,
             max_restarts=0,
             seed=seed,
             on_assignment=lambda assignment: tracker.offer(assignment, "greedy and swaps"),
         )
-        warm_start_objective = tracker.objective
-        outcome = _run(method)(problem, tracker, options)
+        if tracker.assignment is not None:
+            warm_start_objective = problem.objective(tracker.assignment)
+        if uses_solver:
+            _require(solver)
+        if tracker.expired:
+            outcome = MethodOutcome(termination_condition=TerminationCondition.TIME_LIMIT)
+        else:
+            outcome = _run(method)(normal, tracker, options)
     except KeyboardInterrupt:
         logger.warning("Interrupted; the best assignment found so far is kept.")
         outcome = MethodOutcome(termination_condition=TerminationCondition.INTERRUPTED)
@@ -135,6 +153,7 @@ def solve(
         problem,
         tracker,
         outcome,
+        factor=factor,
         method=method,
         solver=solver if uses_solver else None,
         warm_start_objective=warm_start_objective,
@@ -164,13 +183,15 @@ def _judge(
     tracker: Tracker,
     outcome: MethodOutcome,
     *,
+    factor: float,
     method: str,
     solver: str | None,
     warm_start_objective: float | None,
     options: Mapping[str, Any],
 ) -> Result:
     """Put together what is held and why the method stopped, believing only what was checked."""
-    held, bound = tracker.assignment, tracker.bound
+    held = tracker.assignment
+    bound = None if tracker.bound is None else tracker.bound / factor
     objective = None if held is None else problem.objective(held)
     violations = () if held is None else problem.violations(held)
     condition = outcome.termination_condition
@@ -178,7 +199,7 @@ def _judge(
         status = SolutionStatus.NO_SOLUTION
     elif violations:
         status = SolutionStatus.INFEASIBLE
-    elif meets(objective, bound):
+    elif meets(objective, bound, scale=problem.scale):
         status, condition = SolutionStatus.OPTIMAL, TerminationCondition.OPTIMAL
     else:
         status = SolutionStatus.FEASIBLE
@@ -196,7 +217,9 @@ def _judge(
         assignment=held,
         violations=violations,
         objective=objective,
-        reported_objective=outcome.reported_objective,
+        reported_objective=None
+        if outcome.reported_objective is None
+        else outcome.reported_objective / factor,
         bound=bound,
         bound_kind=tracker.bound_kind,
         warm_start_objective=warm_start_objective,
@@ -210,30 +233,86 @@ def _judge(
         n_rounds=outcome.n_rounds,
         n_cuts=outcome.n_cuts,
         node_count=outcome.node_count,
-        progress=tuple(tracker.history),
+        progress=tuple(_unscaled(entry, factor) for entry in tracker.history),
         options=options,
     )
 
 
+def _normalised(problem: Problem) -> tuple[Problem, float]:
+    """The problem with its largest coefficient in [1, 1024), and the factor that brought it there.
+
+    The tolerances of solvers are absolute, and meaningless for coefficients of 1e-6 or 1e9. The
+    factor is a power of two: no coefficient is rounded, and objectives scale exactly.
+    """
+    if 1.0 <= problem.scale < 1024.0:
+        return problem, 1.0
+    factor = 2.0 ** min(-math.floor(math.log2(problem.scale)), 1000)
+    scaled = replace(
+        problem,
+        class_similarity=problem.class_similarity * factor,
+        feature_similarity=problem.feature_similarity * factor,
+        feature_bias=problem.bias * factor,
+    )
+    return scaled, factor
+
+
+def _unscaled(progress: Progress, factor: float) -> Progress:
+    incumbent, bound = (
+        None if value is None else value / factor for value in (progress.incumbent, progress.bound)
+    )
+    return Progress(progress.time, incumbent, bound)
+
+
 def _check_options(
-    method: str, formulation: str, time_limit: float | None, gap: float, threads: int
-) -> None:
+    method: str,
+    solver: str,
+    formulation: str,
+    time_limit: float | None,
+    gap: float,
+    threads: int | None,
+    seed: int,
+) -> tuple[float | None, float, int, int]:
+    """Options as plain numbers: time limit (None if there is none), gap, threads, seed."""
     for value, known, what in (
         (method, METHODS, "method"),
         (formulation, FORMULATIONS, "formulation"),
     ):
         if value not in known:
-            raise unknown_name(what, value, known)
-    if time_limit is not None and not time_limit >= 0:
+            raise unknown_name(what, str(value), known)
+    if method != "heuristic":
+        get_solver(solver)
+    limit = math.inf if time_limit is None else _as_number(time_limit, "time_limit")
+    if not limit >= 0:
         raise InvalidInputError(f"time_limit is {time_limit}; expected seconds, 0 or more.")
-    if not (gap >= 0 and math.isfinite(gap)):
+    relative = _as_number(gap, "gap")
+    if not (relative >= 0 and math.isfinite(relative)):
         raise InvalidInputError(f"gap is {gap}; expected a finite number, 0 or more.")
-    if threads < 1:
-        raise InvalidInputError(f"threads is {threads}; expected at least 1.")
+    return (
+        limit if math.isfinite(limit) else None,
+        relative,
+        _usable_processors() if threads is None else _as_count(threads, "threads", 1, MAX_THREADS),
+        _as_count(seed, "seed", 0, MAX_SEED),
+    )
+
+
+def _as_number(value: float, what: str) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise InvalidInputError(f"{what} is {value!r}; expected a number.") from None
+
+
+def _as_count(value: int, what: str, least: int, most: int) -> int:
+    try:
+        count = operator.index(value)
+    except TypeError:
+        raise InvalidInputError(f"{what} is {value!r}; expected a whole number.") from None
+    if not least <= count <= most:
+        raise InvalidInputError(f"{what} is {count}; expected a number from {least} to {most}.")
+    return count
 
 
 def _require(solver: str) -> None:
-    get_solver(solver)
     report = solver_availability(solver)
     if not report.level:
         raise SolverNotAvailableError(report.reason)

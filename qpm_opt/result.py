@@ -15,8 +15,11 @@ from typing import Any, NamedTuple
 from qpm_opt.files import replace_on_success
 from qpm_opt.problem import Assignment, Problem, Violation
 
-#: Relative distance of bound and objective below which a verified assignment is called optimal.
+#: Distance of bound and objective, relative to the objective, up to which a verified assignment is
+#: called optimal.
 OPTIMALITY_TOLERANCE = 1e-6
+#: The same relative to the largest coefficient, for objectives in which the terms cancel.
+ROUNDING_TOLERANCE = 1e-7
 
 
 class TerminationCondition(enum.StrEnum):
@@ -25,7 +28,7 @@ class TerminationCondition(enum.StrEnum):
     UNKNOWN = "unknown"
     """Nothing was reported."""
     OPTIMAL = "optimal"
-    """Bound and verified objective meet within ``OPTIMALITY_TOLERANCE``."""
+    """Bound and verified objective meet (:func:`meets`)."""
     GAP_LIMIT = "gap_limit"
     """The gap asked for is reached."""
     COMPLETED = "completed"
@@ -78,11 +81,16 @@ def relative_gap(objective: float | None, bound: float | None) -> float | None:
     return gap / abs(objective) if objective else math.inf
 
 
-def meets(objective: float | None, bound: float | None) -> bool:
-    """Whether the bound leaves no room above the objective, within ``OPTIMALITY_TOLERANCE``."""
+def meets(objective: float | None, bound: float | None, *, scale: float) -> bool:
+    """Whether the bound leaves no room above the objective but for the tolerances above.
+
+    ``scale`` is the problem's (:attr:`qpm_opt.Problem.scale`); without it a tolerance would mean
+    nothing for very small coefficients.
+    """
     if objective is None or bound is None:
         return False
-    return bound - objective <= OPTIMALITY_TOLERANCE * max(1.0, abs(objective))
+    room = max(OPTIMALITY_TOLERANCE * abs(objective), ROUNDING_TOLERANCE * scale)
+    return bound - objective <= room
 
 
 @dataclass(frozen=True, kw_only=True)

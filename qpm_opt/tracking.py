@@ -68,7 +68,7 @@ class Tracker:
     @property
     def closed(self) -> bool:
         """Whether bound and incumbent meet, or the gap asked for is reached."""
-        if meets(self.objective, self.bound):
+        if self._meets(self.objective, self.bound):
             return True
         gap = relative_gap(self.objective, self.bound)
         return gap is not None and gap <= self.gap
@@ -95,7 +95,7 @@ class Tracker:
         if bound is None or not bound < float("inf"):
             return
         if self.objective is not None and bound < self.objective:
-            if not meets(bound, self.objective):
+            if not self._meets(bound, self.objective):
                 logger.warning(
                     "%s claims the bound %.9g, but an assignment with objective %.9g is verified; "
                     "the bound is ignored.",
@@ -110,9 +110,12 @@ class Tracker:
         self.bound, self.bound_kind = bound, kind
         self._record()
 
+    def _meets(self, objective: float | None, bound: float | None) -> bool:
+        return meets(objective, bound, scale=self.problem.scale)
+
     def _record(self) -> None:
         if self.objective is not None and self.bound is not None and self.bound < self.objective:
-            if not meets(self.bound, self.objective):
+            if not self._meets(self.bound, self.objective):
                 logger.warning(
                     "The bound %.9g (%s) is refuted by an assignment with objective %.9g and is "
                     "dropped.",

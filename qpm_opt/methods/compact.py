@@ -92,15 +92,14 @@ class _Rounds:
 
     def close_relaxation(self) -> None:
         """Add threshold cuts to the linear relaxation until it breaks none of them."""
-        integer = self.matrix.integer
-        is_quadratic = self.matrix.is_quadratic
-        while not is_quadratic and not self.tracker.expired:
-            relaxation = replace(self.matrix, integer=np.zeros_like(integer))
+        if self.matrix.is_quadratic:
+            return  # its relaxation is no linear program
+        while not self.tracker.expired:
+            relaxation = replace(self.matrix, integer=np.zeros_like(self.matrix.integer))
             raw = self._solve(relaxation, start=None, on_event=lambda event: None)
             self.tracker.tighten(raw.bound, f"{self._kind}, linear relaxation")
             if raw.point is None or not self._add(self._threshold_cuts(raw.point)):
                 break
-        self.outcome.termination_condition = TerminationCondition.UNKNOWN
 
     def repeat(
         self,

@@ -190,7 +190,8 @@ class RawSolve:
 
 def closing_condition(objective: float | None, bound: float | None) -> TerminationCondition:
     """Condition of a solver that stopped because it holds what was asked for."""
-    if meets(objective, bound):
+    # What solve() hands over has its largest coefficient at 1 or above.
+    if meets(objective, bound, scale=1.0):
         return TerminationCondition.OPTIMAL
     return TerminationCondition.GAP_LIMIT
 

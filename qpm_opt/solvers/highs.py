@@ -76,7 +76,8 @@ class HighsSolver(Solver):
         found = info.primal_solution_status == highspy.SolutionStatus.kSolutionStatusFeasible
         objective = info.objective_function_value if found else None
         if model.integer.any():
-            bound = info.mip_dual_bound if math.isfinite(info.mip_dual_bound) else None
+            usable = status != highspy.HighsModelStatus.kSolveError
+            bound = info.mip_dual_bound if usable and math.isfinite(info.mip_dual_bound) else None
             node_count = max(0, info.mip_node_count)
         else:
             bound = objective if status == highspy.HighsModelStatus.kOptimal else None

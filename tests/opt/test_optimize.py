@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -62,6 +63,30 @@ def test_compact_equals_brute_force(solver, chunk):
 def test_projected_equals_brute_force(solver, chunk):
     for seed in range(chunk * CHUNK, (chunk + 1) * CHUNK):
         check_against_oracle(random_problem(seed), solver=solver, formulation="projected")
+
+
+@every_solver
+@pytest.mark.parametrize("formulation", ["compact", "projected"])
+@pytest.mark.parametrize("scale", [1e-9, 1e-6, 1e6, 1e9])
+def test_small_and_large_coefficients_equal_brute_force(monkeypatch, solver, formulation, scale):
+    if (solver, formulation) == ("cpsat", "projected"):
+        pytest.skip("cpsat takes integer columns only")
+    # Without the search the solvers have to find and prove everything themselves.
+    monkeypatch.setattr(qpm_opt.optimize, "search", lambda *arguments, **options: None)
+    for seed in range(8):
+        problem = random_problem(seed)
+        scaled = replace(
+            problem,
+            class_similarity=problem.class_similarity * scale,
+            feature_similarity=problem.feature_similarity * scale,
+            feature_bias=problem.bias * scale,
+        )
+        best = oracle.optimum(scaled)
+        result = solve(scaled, solver=solver, formulation=formulation, threads=1)
+        assert result.objective == pytest.approx(best, rel=1e-6, abs=1e-7 * scaled.scale)
+        assert result.bound >= best - 1e-9 * scaled.scale
+        assert result.termination_condition is TerminationCondition.OPTIMAL
+        assert result.progress[-1].incumbent == pytest.approx(result.objective)
 
 
 def constrained_problem(seed: int) -> Problem:
@@ -234,6 +259,12 @@ def test_a_licence_that_is_too_small_keeps_the_incumbent_and_says_what_to_do(sol
         ({"time_limit": float("nan")}, "time_limit is nan"),
         ({"gap": -0.1}, "gap is -0.1"),
         ({"threads": 0}, "threads is 0"),
+        ({"threads": 10**6}, "threads is 1000000"),
+        ({"threads": "two"}, "threads is 'two'"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": 0.5}, "seed is 0.5"),
+        ({"time_limit": "soon"}, "time_limit is 'soon'"),
+        ({"method": None}, "no method 'None'"),
     ],
 )
 def test_unusable_options_are_named(options, message):
@@ -245,6 +276,13 @@ def test_unusable_options_are_named(options, message):
 def test_a_formulation_that_the_solver_cannot_take_is_refused_with_advice(solver):
     with pytest.raises(UnsupportedFormulationError, match="use formulation 'compact'"):
         solve(random_problem(3), solver=solver, formulation="projected")
+
+
+def test_an_infinite_time_limit_is_none(tmp_path):
+    problem = random_problem(3)
+    result = solve(problem, time_limit=float("inf"), gap=np.float32(0.0), seed=np.int64(1))
+    result.save(tmp_path / "s.json", problem)
+    assert result.options["time_limit"] is None
 
 
 def test_progress_only_improves():

@@ -11,7 +11,6 @@ import pytest
 
 from qpm_opt.problem import Assignment, Problem
 from qpm_opt.result import (
-    OPTIMALITY_TOLERANCE,
     Result,
     SolutionStatus,
     TerminationCondition,
@@ -42,10 +41,13 @@ def test_gaps(objective, bound, absolute, relative):
 
 
 def test_meets():
-    assert meets(100.0, 100.0 * (1 + OPTIMALITY_TOLERANCE / 2))
-    assert not meets(100.0, 100.0 * (1 + 2 * OPTIMALITY_TOLERANCE))
-    assert not meets(None, 1.0)
-    assert not meets(1.0, None)
+    assert meets(100.0, 100.00009, scale=1.0)
+    assert not meets(100.0, 100.00011, scale=1.0)
+    assert not meets(1e-6, 1.00001e-6, scale=1e-6)
+    assert meets(0.0, 0.9e-7, scale=1.0)
+    assert not meets(0.0, 1.1e-7, scale=1.0)
+    assert not meets(None, 1.0, scale=1.0)
+    assert not meets(1.0, None, scale=1.0)
 
 
 def test_a_result_that_nobody_filled_claims_nothing():
@@ -123,7 +125,7 @@ def test_tracker_keeps_the_lowest_true_bound(problem, caplog):
     assert tracker.bound == 9.0
     assert "a liar claims" in caplog.text
     tracker.tighten(6.0 - 1e-12, "rounding")
-    assert tracker.bound == 6.0
+    assert tracker.bound == 6.0, "a bound is never below the incumbent"
     assert tracker.closed
 
 
