@@ -9,22 +9,26 @@
     result.assignment.matrix, result.objective, result.bound, result.relative_gap
 """
 
-from qpm_opt.errors import (
-    InvalidFeaturesError,
-    InvalidInputError,
-    InvalidProblemError,
-    InvalidSolutionError,
-    QPMError,
-    SolverError,
-    SolverLicenseError,
-    SolverNotAvailableError,
-    UnsupportedFormulationError,
-)
-from qpm_opt.optimize import FORMULATIONS, METHODS, solve
-from qpm_opt.problem import Assignment, ObjectiveParts, Problem, Violation
-from qpm_opt.result import Progress, Result, SolutionStatus, TerminationCondition
-from qpm_opt.solvers import SOLVERS, available_solvers, solver_availability
-from qpm_opt.verification import Verification, verify
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qpm_opt.errors import (
+        InvalidFeaturesError,
+        InvalidInputError,
+        InvalidProblemError,
+        InvalidSolutionError,
+        QPMError,
+        SolverError,
+        SolverLicenseError,
+        SolverNotAvailableError,
+        UnsupportedFormulationError,
+    )
+    from qpm_opt.optimize import FORMULATIONS, METHODS, solve
+    from qpm_opt.problem import Assignment, ObjectiveParts, Problem, Violation
+    from qpm_opt.result import Progress, Result, SolutionStatus, TerminationCondition
+    from qpm_opt.solvers import SOLVERS, available_solvers, solver_availability
+    from qpm_opt.verification import Verification, verify
 
 __all__ = [
     "FORMULATIONS",
@@ -53,3 +57,19 @@ __all__ = [
     "solver_availability",
     "verify",
 ]
+
+_MODULES = ("errors", "problem", "result", "verification", "solvers", "optimize")
+
+
+def __getattr__(name: str) -> Any:
+    """Public name, its module imported at first use: numpy and scipy take half a second."""
+    if name in __all__:
+        for module in _MODULES:
+            namespace = vars(importlib.import_module(f"qpm_opt.{module}"))
+            if name in namespace:
+                return globals().setdefault(name, namespace[name])
+    raise AttributeError(f"module 'qpm_opt' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

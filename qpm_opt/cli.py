@@ -7,13 +7,14 @@ imported when they are called: ``qpm solve`` needs neither torch nor a plotting 
 from __future__ import annotations
 
 import logging
-import signal
+import math
+import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tempfile
+import time
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn
 
 import click
@@ -31,8 +32,27 @@ from qpm_opt.errors import (
 
 EXIT_FEASIBLE, EXIT_FAILURE, EXIT_UNUSABLE_INPUT, EXIT_NO_SOLUTION = 0, 1, 2, 3
 
-stdout = Console(soft_wrap=True, highlight=False)
-stderr = Console(stderr=True, highlight=False)
+stdout = Console(soft_wrap=True, highlight=False, markup=False)
+stderr = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+
+
+class FiniteRange(click.FloatRange):
+    """A finite number, 0 or more."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Number meant by the text; NaN and infinity are refused."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
+
+
+SEED = click.IntRange(0, 2**31 - 1)  # what every solver takes
 
 
 class CommandGroup(click.Group):
@@ -72,26 +92,41 @@ def qpm(verbose: int) -> None:
 @click.option(
     "--formulation", default="compact", show_default=True, help="compact or projected (compact)."
 )
-@click.option("--time-limit", type=float, metavar="SECONDS", help="For everything.")
-@click.option("--gap", type=float, default=0.0, show_default=True, help="Relative gap to stop at.")
-@click.option("--threads", type=int, help="All usable processors by default.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--time-limit", type=FiniteRange(), metavar="SECONDS", help="For everything; none by default."
+)
+@click.option(
+    "--gap", type=FiniteRange(), default=0.0, show_default=True, help="Relative gap to stop at."
+)
+@click.option("--threads", type=click.IntRange(1, 1024), help="All usable processors by default.")
+@click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--warm-start", type=click.Path(path_type=Path), metavar="SOLUTION")
 @click.option("--option", "raw", multiple=True, metavar="NAME=VALUE", help="Raw solver option.")
 def solve(
-    problem: Path, out: Path, warm_start: Path | None, raw: tuple[str, ...], **options: Any
+    problem: Path,
+    out: Path,
+    solver: str,
+    warm_start: Path | None,
+    raw: tuple[str, ...],
+    **options: Any,
 ) -> None:
-    """Solve PROBLEM (.npz) and write the solution (.json)."""
+    """Solve PROBLEM (.npz) and write the solution (.json).
+
+    The solution may replace the one of --warm-start: it is never worse.
+    """
     from qpm_opt import optimize
     from qpm_opt.problem import Assignment, Problem
     from qpm_opt.progress import progress_display
+    from qpm_opt.solvers import get_solver
 
+    get_solver(solver)  # a misspelt name is wrong even where no solver is used
     instance = Problem.load(problem)
     start = None if warm_start is None else Assignment.load(warm_start, instance)
-    _check_writable(out)
-    with terminate_as_interrupt(), progress_display(stderr) as on_progress:
+    _check_writable(out, problem)
+    with progress_display(stderr) as on_progress:
         result = optimize.solve(
             instance,
+            solver=solver,
             warm_start=start,
             solver_options=_raw_options(raw),
             on_progress=on_progress,
@@ -100,7 +135,7 @@ def solve(
     if result.assignment is None:
         stderr.print(f"No assignment found: {result.termination_condition}.", style="bold red")
         sys.exit(EXIT_NO_SOLUTION)
-    result.save(out, instance)
+    written = _save(lambda path: result.save(path, instance), out)
     gap = "unknown" if result.relative_gap is None else f"{100 * result.relative_gap:.4g} %"
     bound = "none" if result.bound is None else f"{result.bound:.9g} ({result.bound_kind})"
     stdout.print(f"status     {result.solution_status} ({result.termination_condition})")
@@ -111,8 +146,8 @@ def solve(
     unused = instance.unused_features(result.assignment)
     if unused.size and instance.n_classes:
         stdout.print(f"unused     features {', '.join(map(str, unused))} (selected by no class)")
-    stdout.print(f"solution   {out}")
-    if result.violations:
+    stdout.print(f"solution   {written}")
+    if result.violations or written != out:
         sys.exit(EXIT_FAILURE)
 
 
@@ -121,12 +156,12 @@ def solve(
 @click.argument("solution", type=click.Path(path_type=Path))
 @click.option(
     "--search-time",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(),
     default=2.0,
     show_default=True,
     help="Seconds to look for an assignment that refutes the bound.",
 )
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 def verify(problem: Path, solution: Path, search_time: float, seed: int) -> None:
     """Check every constraint, the objective and the bound of SOLUTION for PROBLEM."""
     from qpm_opt.heuristics import search
@@ -160,13 +195,13 @@ def verify(problem: Path, solution: Path, search_time: float, seed: int) -> None
 )
 @click.option("--distinct/--no-distinct", default=True, show_default=True)
 @click.option("--min-classes-per-feature", type=int, default=0, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the clique search.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the clique search.")
 def constants(features: Path, out: Path, epsilon: float | None, **options: Any) -> None:
     """Compute A, R and b from FEATURES (.npz: features, labels, optional locality)."""
     from qpm_opt.constants import load_features, problem_from_features
 
     table = load_features(features)
-    _check_writable(out)
+    _check_writable(out, features)
     instance = problem_from_features(
         table.features,
         table.labels,
@@ -175,13 +210,15 @@ def constants(features: Path, out: Path, epsilon: float | None, **options: Any) 
         name=features.stem,
         **options,
     )
-    instance.save(out)
+    written = _save(instance.save, out)
     n_pairs = instance.similar_pairs[0].size
     stdout.print(
         f"{instance.n_classes} classes, {instance.n_features} features, "
         f"{int((~instance.candidates).sum())} constant; {n_pairs} pairs penalised"
     )
-    stdout.print(f"problem  {out}")
+    stdout.print(f"problem  {written}")
+    if written != out:
+        sys.exit(EXIT_FAILURE)
 
 
 @qpm.command()
@@ -196,27 +233,37 @@ def solvers() -> None:
     stdout.print(table)
 
 
-@contextmanager
-def terminate_as_interrupt() -> Iterator[None]:
-    """Treat a request to terminate (SIGTERM, a batch system's warning) like Ctrl-C."""
-
-    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def _check_writable(out: Path) -> None:
+def _check_writable(out: Path, source: Path) -> None:
     """Refuse before the work is done what cannot be written after it."""
-    if out.is_dir():
-        raise InvalidInputError(f"{out} is a folder; give the name of a file.")
-    existing = next(parent for parent in out.absolute().parents if parent.exists())
-    if not existing.is_dir():
-        raise InvalidInputError(f"{out} cannot be written: {existing} is not a folder.")
+    try:
+        if out.exists() and out.samefile(source):
+            raise InvalidInputError(f"--out {out} would overwrite the input; give another name.")
+        if out.exists() and not out.is_file():
+            raise InvalidInputError(f"{out} is no regular file; give the name of a file.")
+        target = Path(os.path.realpath(out))
+        existing = next(parent for parent in target.parents if parent.exists())
+        if not existing.is_dir():
+            raise InvalidInputError(f"{out} cannot be written: {existing} is not a folder.")
+        tempfile.NamedTemporaryFile(dir=existing, prefix=f".{target.name}.").close()
+    except OSError as failure:
+        raise InvalidInputError(f"{out} cannot be written: {failure.strerror}.") from None
+
+
+def _save(write: Callable[[Path], None], out: Path) -> Path:
+    """Write the outcome of the work and return where: somewhere else if ``out`` fails by now."""
+    try:
+        write(out)
+        return out
+    except (OSError, InvalidInputError) as failure:
+        for folder in (Path(), Path(tempfile.gettempdir())):
+            try:
+                fallback = folder.absolute() / f"qpm-{time.time_ns()}{out.suffix}"
+                write(fallback)
+            except OSError:
+                continue
+            stderr.print(f"Error: {failure} The result is in {fallback}.", style="bold red")
+            return fallback
+        raise
 
 
 def _raw_options(pairs: tuple[str, ...]) -> dict[str, bool | int | float | str]:
@@ -256,9 +303,9 @@ def main() -> NoReturn:
         SolverLicenseError,
         UnsupportedFormulationError,
     ) as failure:
-        stderr.print(f"Error: {failure}", style="bold red", markup=False)
+        stderr.print(f"Error: {failure}", style="bold red")
         code = EXIT_UNUSABLE_INPUT
     except (QPMError, OSError) as failure:
-        stderr.print(f"Error: {failure}", style="bold red", markup=False)
+        stderr.print(f"Error: {failure}", style="bold red")
         code = EXIT_FAILURE
     sys.exit(code if isinstance(code, int) else EXIT_FEASIBLE)

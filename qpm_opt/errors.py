@@ -49,5 +49,5 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> InvalidInputErro
     """Error for a name that is not registered; it lists the names and those that come near."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
-    return InvalidInputError(f"There is no {what} {name!r}; {hint}Known: {', '.join(names)}.")
+    hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+    return InvalidInputError(f"There is no {what} {name!r}{hint}; known are {', '.join(names)}.")

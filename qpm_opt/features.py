@@ -11,10 +11,9 @@ from scipy.sparse import csr_array
 
 from qpm_opt.errors import InvalidFeaturesError
 from qpm_opt.files import read_arrays
-from qpm_opt.validation import BoolArray, FloatArray, IntArray
+from qpm_opt.validation import LARGEST, BoolArray, FloatArray, IntArray
 
 _BATCH_BYTES = 2**25  # float64 bytes of features converted at once
-_LARGEST = 1e100  # beyond it, sums of squares could overflow
 
 
 class LabelledFeatures(NamedTuple):
@@ -292,10 +291,10 @@ def _as_batch(features: ArrayLike, n_features: int, n_before: int) -> FloatArray
         raise InvalidFeaturesError(f"features is {X.dtype}; real numbers were expected.")
     X = X.astype(np.float64)
     # A NaN spoils both comparisons, so this finds it without a temporary array.
-    if X.size and not (X.min() > -_LARGEST and X.max() < _LARGEST):
-        j, d = np.argwhere(~(np.abs(X) < _LARGEST))[0]
+    if X.size and not (X.min() > -LARGEST and X.max() < LARGEST):
+        j, d = np.argwhere(~(np.abs(X) < LARGEST))[0]
         raise InvalidFeaturesError(
-            f"Feature {d} of image {n_before + j} is {X[j, d]}; finite numbers below {_LARGEST:g} "
+            f"Feature {d} of image {n_before + j} is {X[j, d]}; finite numbers below {LARGEST:g} "
             "were expected."
         )
     return X

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,7 +23,9 @@ from qpm_opt.validation import (
     IntArray,
     as_bool,
     as_count,
+    as_flag,
     as_float,
+    as_known_value,
     as_pairs,
     check_symmetric,
 )
@@ -82,6 +85,9 @@ class Assignment:
         object.__setattr__(self, "selection", selection)
         object.__setattr__(self, "matrix", matrix)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        _restore(self, state)
+
     @classmethod
     def from_indices(
         cls, selected: Iterable[int], class_features: Sequence[Iterable[int]], *, n_features: int
@@ -129,7 +135,7 @@ class Assignment:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Problem:
     """The binary quadratic program of feature selection and assignment (QPM, section 3.1).
 
@@ -226,11 +232,10 @@ class Problem:
             set_field(self, name, array)
         for name in ("n_selected", "n_per_class", "min_classes_per_feature"):
             set_field(self, name, as_count(getattr(self, name), name))
-        set_field(self, "distinct", bool(self.distinct))
-        set_field(self, "proved", bool(self.proved))
+        for name in ("distinct", "proved"):
+            set_field(self, name, as_flag(getattr(self, name), name))
         if self.best_known is not None:
-            known = float(self.best_known)
-            set_field(self, "best_known", known if math.isfinite(known) else None)
+            set_field(self, "best_known", as_known_value(self.best_known, "best_known"))
         self._check_counts()
 
     def _check_counts(self) -> None:
@@ -268,6 +273,15 @@ class Problem:
                 "have the same features."
             )
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        _restore(self, state)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Problem {self.name!r}: {self.n_classes} classes, {self.n_features} features, "
+            f"n_selected={self.n_selected}, n_per_class={self.n_per_class}>"
+        )
+
     # The optional constructor arguments are arrays from here on; these say so to the type checker.
     @property
     def bias(self) -> FloatArray:
@@ -304,6 +318,15 @@ class Problem:
         return row, col, self.feature_similarity[row, col]
 
     @cached_property
+    def scale(self) -> float:
+        """Largest magnitude in A, R and b; 1.0 if all are zero. Absolute tolerances scale with it.
+
+        An objective may cancel to nearly nothing; rounding is then relative to its terms.
+        """
+        arrays = (self.class_similarity, self.feature_similarity, self.bias)
+        return max(float(np.abs(array).max(initial=0.0)) for array in arrays) or 1.0
+
+    @cached_property
     def sha256(self) -> str:
         """Hash of everything that defines the problem; names and known values do not enter."""
         row, col, value = self.similar_pairs
@@ -322,7 +345,8 @@ class Problem:
     def from_features(cls, features: ArrayLike, labels: ArrayLike, **options: Any) -> Problem:
         """Problem from the pooled features of labelled images.
 
-        A short cut for :func:`qpm_opt.constants.compute_constants`, which documents the arguments.
+        A short cut for :func:`qpm_opt.constants.problem_from_features`, which documents the
+        arguments.
         """
         from qpm_opt.constants import problem_from_features
 
@@ -454,12 +478,7 @@ class Problem:
             )
 
         def scalar(key: str, default: Any) -> Any:
-            value = arrays[key] if key in arrays else np.asarray(default)
-            if value.ndim:
-                raise InvalidProblemError(
-                    f"{path}: {key} has shape {value.shape}, not a single value."
-                )
-            return value[()]
+            return _scalar(arrays, path, key, default)
 
         return cls(
             arrays["A"],
@@ -467,14 +486,14 @@ class Problem:
             arrays["b"],
             n_selected=scalar("n_selected", 0),
             n_per_class=scalar("n_per_class", 0),
-            distinct=bool(scalar("distinct", True)),
+            distinct=scalar("distinct", True),
             candidate=arrays.get("candidate"),
             min_classes_per_feature=scalar("min_classes_per_feature", 0),
             contrastive_pairs=arrays.get("contrastive_pairs"),
             name=str(scalar("name", path.stem)),
             source=str(scalar("source", "")),
-            best_known=float(scalar("best_known", math.nan)),
-            proved=bool(scalar("proved", False)),
+            best_known=scalar("best_known", math.nan),
+            proved=scalar("proved", False),
         )
 
 
@@ -489,7 +508,9 @@ def equal_classes(matrix: BoolArray) -> list[list[int]]:
 def _mark(row: BoolArray, indices: Iterable[int], what: str) -> None:
     for d in indices:
         if isinstance(d, bool | np.bool_) or not isinstance(d, int | np.integer):
-            raise InvalidSolutionError(f"{what} holds {d!r}; feature indices are whole numbers.")
+            raise InvalidSolutionError(
+                f"{what} holds {reprlib.repr(d)}; feature indices are whole numbers."
+            )
         if not 0 <= d < row.size:
             raise InvalidSolutionError(
                 f"{what} holds feature {d}, outside the {row.size} features of the problem."
@@ -497,6 +518,21 @@ def _mark(row: BoolArray, indices: Iterable[int], what: str) -> None:
         if row[d]:
             raise InvalidSolutionError(f"{what} holds feature {d} twice.")
         row[d] = True
+
+
+def _restore(instance: Problem | Assignment, state: dict[str, Any]) -> None:
+    """Fill an unpickled instance; pickling has forgotten that its arrays are read-only."""
+    for name, value in state.items():
+        if isinstance(value, np.ndarray):
+            value.setflags(write=False)
+        object.__setattr__(instance, name, value)
+
+
+def _scalar(arrays: Mapping[str, NDArray[Any]], path: Path, key: str, default: Any) -> Any:
+    value = arrays.get(key, np.asarray(default))
+    if value.ndim:
+        raise InvalidProblemError(f"{path}: {key} has shape {value.shape}, not a single value.")
+    return value[()]
 
 
 def _read_similarity(arrays: Mapping[str, NDArray[Any]], path: Path) -> FloatArray:
@@ -518,10 +554,10 @@ def _read_similarity(arrays: Mapping[str, NDArray[Any]], path: Path) -> FloatArr
         if np.unique(row.astype(np.int64) * n_features + col).size < row.size:
             raise InvalidProblemError(f"{path}: R_row and R_col name a pair twice.")
         dense = np.zeros((n_features, n_features))
-        dense[row, col] = value
+        dense[row, col] = as_float(value, f"{path}: R_val", 1)
         return dense + dense.T
     if "R" in arrays:
-        if bool(arrays.get("R_is_zero", np.False_)):
+        if as_flag(_scalar(arrays, path, "R_is_zero", False), f"{path}: R_is_zero"):
             return np.zeros((n_features, n_features))
         return arrays["R"]
     raise InvalidProblemError(f"{path} lacks R (or R_row, R_col and R_val).")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from qpm_opt.errors import InvalidProblemError, InvalidSolutionError
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.intp]
+
+#: Magnitudes from here on are refused: sums and squares of smaller ones cannot overflow.
+LARGEST = 1e100
 
 
 def as_bool(values: ArrayLike, what: str) -> BoolArray:
@@ -26,21 +30,27 @@ def as_bool(values: ArrayLike, what: str) -> BoolArray:
 
 
 def as_float(values: ArrayLike, what: str, ndim: int) -> FloatArray:
-    """Finite float64 copy of the given number of dimensions, or :class:`InvalidProblemError`."""
+    """Float64 copy of that many dimensions, all below 1e100, or :class:`InvalidProblemError`."""
     try:
-        array = np.array(values, dtype=np.float64, order="C")
+        given = np.asarray(values)
     except (TypeError, ValueError) as failure:
         raise InvalidProblemError(f"{what} is not an array of numbers: {failure}") from None
+    if given.dtype.kind not in "fiub":
+        raise InvalidProblemError(
+            f"{what} is not an array of numbers but of {given.dtype}; convert it with "
+            "astype(float)."
+        )
+    array = np.array(given, dtype=np.float64, order="C")
     if array.ndim != ndim:
         raise InvalidProblemError(
             f"{what} has {array.ndim} dimensions (shape {array.shape}); {ndim} were expected."
         )
-    bad = np.argwhere(~np.isfinite(array))
+    bad = np.argwhere(~(np.abs(array) < LARGEST))
     if len(bad):
         where = ", ".join(map(str, bad[0]))
         raise InvalidProblemError(
-            f"{what} has {len(bad)} entries that are not finite, the first at ({where}): "
-            f"{array[tuple(bad[0])]}."
+            f"{what} has {len(bad)} entries that are not finite or not below {LARGEST:g}, "
+            f"the first at ({where}): {array[tuple(bad[0])]}."
         )
     return array
 
@@ -76,6 +86,24 @@ def as_count(value: Any, what: str) -> int:
     return count
 
 
+def as_flag(value: Any, what: str) -> bool:
+    """Truth value given as a boolean, 0 or 1, or :class:`InvalidProblemError`."""
+    if isinstance(value, bool | np.bool_ | int | np.integer) and value in (0, 1):
+        return bool(value)
+    raise InvalidProblemError(f"{what} is {value!r}; True or False was expected.")
+
+
+def as_known_value(value: Any, what: str) -> float | None:
+    """Number, None if it is not finite, or :class:`InvalidProblemError`."""
+    if not isinstance(value, int | float | np.integer | np.floating) or isinstance(value, bool):
+        raise InvalidProblemError(f"{what} is {value!r}; a number was expected.")
+    try:
+        number = float(value)
+    except OverflowError:
+        raise InvalidProblemError(f"{what} is too large for a float64.") from None
+    return number if math.isfinite(number) else None
+
+
 def as_pairs(values: ArrayLike, n_classes: int) -> IntArray:
     """Pairs of different classes, each once and ascending, or :class:`InvalidProblemError`."""
     pairs = np.asarray(values)
@@ -86,12 +114,13 @@ def as_pairs(values: ArrayLike, n_classes: int) -> IntArray:
             f"contrastive_pairs is {pairs.dtype} of shape {pairs.shape}; "
             "whole numbers of shape (n_pairs, 2) were expected."
         )
-    ordered = np.unique(np.sort(pairs.astype(np.intp), axis=1), axis=0)
-    if ordered.min() < 0 or ordered.max() >= n_classes:
+    lowest, highest = int(pairs.min()), int(pairs.max())
+    if lowest < 0 or highest >= n_classes:
         raise InvalidProblemError(
-            f"contrastive_pairs name class {ordered.min() if ordered.min() < 0 else ordered.max()}"
-            f", but there are {n_classes} classes."
+            f"contrastive_pairs name class {lowest if lowest < 0 else highest}, but there are "
+            f"{n_classes} classes."
         )
+    ordered = np.unique(np.sort(pairs.astype(np.intp), axis=1), axis=0)
     if (ordered[:, 0] == ordered[:, 1]).any():
         raise InvalidProblemError("contrastive_pairs pair a class with itself.")
     return ordered

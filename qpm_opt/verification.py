@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import reprlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,11 +20,19 @@ from typing import Any
 from qpm_opt.errors import InvalidSolutionError
 from qpm_opt.files import read_solution
 from qpm_opt.problem import Assignment, Problem
+from qpm_opt.result import SolutionStatus, TerminationCondition
 
-#: Values in a file are float64 sums; they may differ from the exact ones by rounding only.
+#: Values in a file are float64 sums; they may differ from the exact ones by rounding only, relative
+#: to the largest part of the objective or coefficient of the problem.
 VALUE_TOLERANCE = 1e-9
 #: A solution may be called optimal when its bound is no farther above it than this, relatively.
 OPTIMAL_TOLERANCE = 1e-6
+#: The same relative to the largest coefficient, for objectives in which the terms cancel.
+SCALE_TOLERANCE = 1e-7
+
+# Of a file that holds an assignment; one that holds a feasible one refutes "infeasible".
+_STATUSES = frozenset({SolutionStatus.FEASIBLE, SolutionStatus.OPTIMAL})
+_CONDITIONS = frozenset(TerminationCondition) - {TerminationCondition.INFEASIBLE}
 
 
 @dataclass(frozen=True)
@@ -91,22 +100,25 @@ def verify(
     rejections += _broken_constraints(problem, selection, classes)
     parts = _objective_parts(problem, selection, classes)
     objective = sum(parts.values(), Fraction(0))
-    rejections += _wrong_values(record, objective, parts)
+    tolerance = VALUE_TOLERANCE * max(problem.scale, *(abs(float(part)) for part in parts.values()))
+    rejections += _wrong_values(record, objective, parts, tolerance)
+    rejections += _wrong_states(record)
     bound, wrong_bound = _bound(record)
     rejections += wrong_bound
     remarks = []
-    if bound is not None:
-        rejections += _false_bound(problem, record, objective, bound)
-        remarks.append(
-            f"the bound {bound:.9g} is the word of its maker ({record.get('bound_kind')}); "
-            "it carries no certificate."
-        )
+    if bound is None:
+        rejections += _claims_without_bound(record)
+        remarks.append("there is no bound: nothing is said about the distance to the optimum.")
+    else:
+        rejections += _false_bound(problem, record, float(objective), bound, tolerance)
+        rejections += _wrong_gaps(record, float(objective), bound, tolerance)
+        if not wrong_bound:
+            remarks.append(
+                f"the bound {bound:.9g} is the word of its maker ({record['bound_kind']}); "
+                "it carries no certificate."
+            )
         if challenge is not None and not rejections:
             rejections += _refuted(problem, selection, classes, bound, challenge)
-    elif record.get("termination_condition") == "optimal":
-        rejections.append("termination_condition is optimal, but there is no bound.")
-    else:
-        remarks.append("there is no bound: nothing is said about the distance to the optimum.")
     unused = sorted(set(selection) - {d for features in classes for d in features})
     if unused and problem.n_classes:
         remarks.append(f"no class uses the selected features {', '.join(map(str, unused))}.")
@@ -117,7 +129,8 @@ def _indices(values: Sequence[Any], n_features: int, what: str) -> list[int]:
     for d in values:
         if isinstance(d, bool) or not isinstance(d, int) or not 0 <= d < n_features:
             raise InvalidSolutionError(
-                f"{what} holds {d!r}; expected whole numbers from 0 to {n_features - 1}."
+                f"{what} holds {reprlib.repr(d)}; expected whole numbers from 0 to "
+                f"{n_features - 1}."
             )
     return list(values)
 
@@ -140,6 +153,8 @@ def _broken_constraints(
     for c, features in enumerate(classes):
         if len(features) != k or len(set(features)) != k:
             broken.append(f"class {c} has {len(set(features))} different features, not {k}.")
+        if features != sorted(features):
+            broken.append(f"the features of class {c} are not in ascending order.")
         outside = sorted(set(features) - chosen)
         if outside:
             broken.append(f"class {c} has feature {outside[0]}, which is not selected.")
@@ -190,69 +205,110 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _close(claimed: Any, exact: Fraction, scale: float) -> bool:
+def _close(claimed: Any, exact: Fraction | float, tolerance: float) -> bool:
     number = _number(claimed)
-    return number is not None and abs(Fraction(number) - exact) <= scale
+    return number is not None and abs(Fraction(number) - Fraction(exact)) <= tolerance
 
 
 def _wrong_values(
-    record: dict[str, Any], objective: Fraction, parts: dict[str, Fraction]
+    record: dict[str, Any], objective: Fraction, parts: dict[str, Fraction], tolerance: float
 ) -> list[str]:
-    scale = VALUE_TOLERANCE * max(1.0, *(abs(float(part)) for part in parts.values()))
     wrong = []
-    if not _close(record.get("objective"), objective, scale):
+    value = record.get("objective")
+    if not _close(value, objective, tolerance):
         wrong.append(
-            f"objective is {record.get('objective')}, recomputed it is {float(objective):.12g}."
+            f"objective is {reprlib.repr(value)}, recomputed it is {float(objective):.12g}."
         )
     claimed = record.get("objective_parts")
     for name, part in parts.items():
         value = claimed.get(name) if isinstance(claimed, dict) else None
-        if not _close(value, part, scale):
-            wrong.append(f"objective_parts.{name} is {value}, recomputed {float(part):.12g}.")
+        if not _close(value, part, tolerance):
+            wrong.append(
+                f"objective_parts.{name} is {reprlib.repr(value)}, recomputed {float(part):.12g}."
+            )
     return wrong
 
 
+def _wrong_states(record: dict[str, Any]) -> list[str]:
+    return [
+        f"{key} is {reprlib.repr(record.get(key))}; expected one of {', '.join(sorted(known))}."
+        for key, known in (("solution_status", _STATUSES), ("termination_condition", _CONDITIONS))
+        if not isinstance(record.get(key), str) or record[key] not in known
+    ]
+
+
 def _bound(record: dict[str, Any]) -> tuple[float | None, list[str]]:
-    if record.get("bound") is None:
+    if "bound" not in record:
+        return None, ["bound is missing; expected a finite number or null."]
+    if record["bound"] is None:
         return None, []
     bound = _number(record["bound"])
     if bound is None:
-        return None, [f"bound is {record['bound']!r}; expected a finite number or null."]
-    if not record.get("bound_kind"):
+        given = reprlib.repr(record["bound"])
+        return None, [f"bound is {given}; expected a finite number or null."]
+    kind = record.get("bound_kind")
+    if not isinstance(kind, str) or not kind:
         return bound, ["there is a bound, but bound_kind does not say where it comes from."]
     return bound, []
 
 
+def _claims_without_bound(record: dict[str, Any]) -> list[str]:
+    wrong = [
+        f"{key} is {reprlib.repr(record[key])}, but there is no bound; expected null."
+        for key in ("absolute_gap", "relative_gap")
+        if record.get(key) is not None
+    ]
+    wrong += [f"{key} is optimal, but there is no bound." for key in _called_optimal(record)]
+    return wrong
+
+
+def _called_optimal(record: dict[str, Any]) -> list[str]:
+    return [
+        key for key in ("termination_condition", "solution_status") if record.get(key) == "optimal"
+    ]
+
+
+def _slack(problem: Problem, value: float) -> float:
+    """Distance of objective and bound that counts as none."""
+    return max(OPTIMAL_TOLERANCE * abs(value), SCALE_TOLERANCE * problem.scale)
+
+
 def _false_bound(
-    problem: Problem, record: dict[str, Any], objective: Fraction, bound: float
+    problem: Problem, record: dict[str, Any], value: float, bound: float, tolerance: float
 ) -> list[str]:
-    value = float(objective)
-    rounding = VALUE_TOLERANCE * max(1.0, abs(value))
     false = []
-    if bound < value - rounding:
+    if bound < value - tolerance:
         false.append(f"the bound {bound:.12g} is below the objective {value:.12g}: it is false.")
     known = problem.best_known
     # Published values are rounded to six digits or so.
-    if known is not None and bound < known - OPTIMAL_TOLERANCE * max(1.0, abs(known)):
+    if known is not None and bound < known - max(OPTIMAL_TOLERANCE * abs(known), tolerance):
         false.append(f"the bound {bound:.12g} is below the best known value {known:.12g}.")
-    gap = abs(bound - value)
-    if not _close(record.get("absolute_gap"), Fraction(gap), 2 * rounding):
-        false.append(f"absolute_gap is {record.get('absolute_gap')}, recomputed {gap:.6g}.")
-    relative = gap / abs(value) if value else (0.0 if gap == 0 else None)
-    claimed = record.get("relative_gap")
-    agrees = (
-        claimed is None
-        if relative is None
-        else _close(claimed, Fraction(relative), 2 * rounding / max(abs(value), VALUE_TOLERANCE))
-    )
-    if not agrees:
-        false.append(f"relative_gap is {claimed}, recomputed {relative}.")
-    optimal = "optimal" in (record.get("termination_condition"), record.get("solution_status"))
-    if optimal and gap > OPTIMAL_TOLERANCE * max(1.0, abs(value)):
+    if _called_optimal(record) and bound - value > _slack(problem, value):
         false.append(
-            f"the solution is called optimal, but bound and objective are {gap:.6g} apart."
+            f"the solution is called optimal, but bound and objective are {bound - value:.6g} "
+            "apart."
         )
     return false
+
+
+def _wrong_gaps(record: dict[str, Any], value: float, bound: float, tolerance: float) -> list[str]:
+    claimed: Any = record.get("objective")
+    # The file's own gaps come from the file's own objective, which rounding may part from ours.
+    objective = claimed if _close(claimed, value, 2 * tolerance) else value
+    gap = abs(bound - objective)
+    relative = gap / abs(objective) if objective else (0.0 if gap == 0 else math.inf)
+    wrong = []
+    if not _close(record.get("absolute_gap"), gap, tolerance):
+        shown = reprlib.repr(record.get("absolute_gap"))
+        wrong.append(f"absolute_gap is {shown}, recomputed {gap:.6g}.")
+    given = record.get("relative_gap")
+    if math.isinf(relative):  # JSON has no infinity
+        agrees = given is None
+    else:
+        agrees = _close(given, relative, VALUE_TOLERANCE * max(1.0, relative))
+    if not agrees:
+        wrong.append(f"relative_gap is {reprlib.repr(given)}, recomputed {relative:.6g}.")
+    return wrong
 
 
 def _refuted(
@@ -269,7 +325,6 @@ def _refuted(
     chosen = better.selected.tolist()
     rows = [better.class_features(c).tolist() for c in range(problem.n_classes)]
     value = float(sum(_objective_parts(problem, chosen, rows).values(), Fraction(0)))
-    slack = OPTIMAL_TOLERANCE * max(1.0, abs(value))
-    if _broken_constraints(problem, chosen, rows) or value <= bound + slack:
+    if _broken_constraints(problem, chosen, rows) or value <= bound + _slack(problem, value):
         return []
     return [f"the bound {bound:.12g} is false: there is an assignment with objective {value:.12g}."]

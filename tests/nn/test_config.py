@@ -32,7 +32,7 @@ def test_toml_round_trip(name, tmp_path):
     ("layer", "message"),
     [
         ({"sed": 1}, "did you mean seed"),
-        ({"dense": {"epoch": 1}}, "'dense.epoch'; did you mean dense.epochs"),
+        ({"dense": {"epoch": 1}}, r"'dense.epoch' \(did you mean dense.epochs"),
         ({"dense": 5}, "dense is 5; a section was expected"),
         ({"seed": "one"}, "seed is 'one'; a value of type int"),
         ({"seed": True}, "seed is True"),

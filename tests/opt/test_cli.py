@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -10,16 +11,17 @@ import time
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
-from qpm_opt import Problem
+from qpm_opt import Problem, cli, optimize
 from tests.conftest import random_problem
 
 
 def qpm(*arguments, timeout=120) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from qpm_opt.cli import main; main()"]
     return subprocess.run(
-        [*command, *map(str, arguments)], capture_output=True, text=True, timeout=timeout
-    )
+        [sys.executable, "-m", "qpm_opt", *map(str, arguments)],
+        capture_output=True, text=True, timeout=timeout,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -71,7 +73,21 @@ def test_verify_rejects_with_the_reason(problem_file, tmp_path):
         (["solve", "{problem}"], "Missing option '--out'"),
         (["solve", "{problem}", "--out", "s.json", "--method", "magic"], "no method 'magic'"),
         (["solve", "{problem}", "--out", "s.json", "--solver", "hihgs"], "highs"),
-        (["solve", "{problem}", "--out", "s.json", "--time-limit", "-3"], "time_limit is -3"),
+        (["solve", "{problem}", "--out", "s.json", "--time-limit", "-3"], "not in the range x>=0"),
+        (["solve", "{problem}", "--out", "s.json", "--time-limit", "inf"], "not a finite number"),
+        (["solve", "{problem}", "--out", "s.json", "--gap", "nan"], "not a finite number"),
+        (["solve", "{problem}", "--out", "s.json", "--seed", "-1"], "not in the range"),
+        (["solve", "{problem}", "--out", "s.json", "--threads", "0"], "not in the range"),
+        (["solve", "{problem}", "--out", "s.json", "--threads", "9999"], "not in the range"),
+        (
+            ["solve", "{problem}", "--out", "s.json", "--method", "heuristic", "--solver", "hihgs"],
+            "no solver 'hihgs' (did you mean highs?); known are",
+        ),
+        (["solve", "{problem}", "--out", "{problem}"], "would overwrite the input"),
+        (["solve", "{problem}", "--out", "{folder}/link.npz"], "would overwrite the input"),
+        (["solve", "{problem}", "--out", "{folder}/fifo"], "no regular file"),
+        (["solve", "{problem}", "--out", "{folder}/" + 300 * "x"], "cannot be written"),
+        (["verify", "{problem}", "no.json", "--search-time", "nan"], "not a finite number"),
         (["solve", "{problem}", "--out", "s.json", "--time-limit", "soon"], "not a valid float"),
         (["solve", "{problem}", "--out", "s.json", "--option", "x"], "NAME=VALUE"),
         (["solve", "{problem}", "--out", "s.json", "--option", "no_such=1"], "no_such"),
@@ -86,12 +102,19 @@ def test_verify_rejects_with_the_reason(problem_file, tmp_path):
         (["no-such-command"], "No such command"),
     ],
 )
-def test_unusable_input_is_one_sentence_and_code_2(problem_file, tmp_path, arguments, sentence):
+def test_unusable_input_is_one_sentence_and_code_2(
+    problem_file, tmp_path, arguments, sentence, monkeypatch, capsys
+):
+    (tmp_path / "link.npz").symlink_to(problem_file)
+    os.mkfifo(tmp_path / "fifo")
+    before = problem_file.read_bytes()
     filled = [a.format(problem=problem_file, folder=tmp_path) for a in arguments]
-    outcome = qpm(*filled)
-    assert outcome.returncode == 2, outcome.stderr
-    assert sentence in " ".join(outcome.stderr.split())
-    assert "Traceback" not in outcome.stderr
+    monkeypatch.setattr(sys, "argv", ["qpm", *filled])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert sentence in " ".join(capsys.readouterr().err.split())
+    assert problem_file.read_bytes() == before
 
 
 def test_a_damaged_problem_file_is_one_sentence(tmp_path):
@@ -123,7 +146,7 @@ def test_interrupt_writes_the_incumbent(tmp_path, number):
     problem = Problem(rng.random((20, 60)), R + R.T, n_selected=20, n_per_class=4)
     problem.save(tmp_path / "p.npz")
     out = tmp_path / "s.json"
-    command = [sys.executable, "-c", "from qpm_opt.cli import main; main()", "solve",
+    command = [sys.executable, "-m", "qpm_opt", "solve",
                str(tmp_path / "p.npz"), "--out", str(out), "--time-limit", "100"]  # fmt: skip
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     first_line = process.stderr.readline()  # a progress line: the solve is under way
@@ -135,6 +158,55 @@ def test_interrupt_writes_the_incumbent(tmp_path, number):
     record = json.loads(out.read_text())
     assert record["termination_condition"] == "interrupted"
     assert qpm("verify", tmp_path / "p.npz", out).returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_while_the_command_loads(number):
+    # The signal arrives when the command line begins to load.
+    code = f"""
+import builtins, os, sys
+import qpm_opt.__main__
+load = builtins.__import__
+def interrupted(name, *arguments, **options):
+    if name == "rich.console":
+        os.kill(os.getpid(), {int(number)})
+    return load(name, *arguments, **options)
+builtins.__import__ = interrupted
+qpm_opt.__main__.main()
+"""
+    outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (outcome.returncode, outcome.stderr) == (1, "Interrupted.\n")
+
+
+def test_a_solution_that_cannot_be_saved_is_saved_elsewhere(problem_file, tmp_path, monkeypatch):
+    out = tmp_path / "solution.json"
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    solve = optimize.solve
+
+    def solve_and_lose_the_place(*arguments, **options):
+        result = solve(*arguments, **options)
+        out.mkdir()
+        return result
+
+    monkeypatch.setattr(optimize, "solve", solve_and_lose_the_place)
+    arguments = ["solve", problem_file, "--out", out, "--method", "heuristic", "--time-limit", 0]
+    outcome = CliRunner().invoke(cli.qpm, [str(a) for a in arguments])
+    assert outcome.exit_code == 1
+    (saved,) = folder.iterdir()
+    assert saved.name in " ".join(outcome.stderr.split())
+    assert json.loads(saved.read_text())["format"] == "qpm-solution/1"
+    assert list(out.iterdir()) == []
+
+
+def test_messages_are_no_markup(problem_file, tmp_path):
+    out = tmp_path / "solution.json"
+    assert qpm("solve", problem_file, "--out", out).returncode == 0
+    out.write_text(json.dumps(json.loads(out.read_text()) | {"bound_kind": "[/mine]"}))
+    outcome = qpm("verify", problem_file, out, "--search-time", 0)
+    assert outcome.returncode == 0, outcome.stderr
+    assert "([/mine])" in outcome.stdout
 
 
 def test_constants_from_features(tmp_path):

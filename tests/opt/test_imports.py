@@ -26,6 +26,7 @@ LAYERS = [
     {"methods"},
     {"optimize"},
     {"cli"},
+    {"__main__"},
 ]
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import math
+import pickle
 from itertools import combinations
 
 import numpy as np
@@ -39,6 +42,12 @@ def with_entry(array, index, value):
         ({"class_similarity": np.zeros(4)}, "1 dimensions"),
         ({"class_similarity": np.zeros((3, 0)), "feature_similarity": np.zeros((0, 0))}, "no feat"),
         ({"class_similarity": [["x"] * 4] * 3}, "not an array of numbers"),
+        ({"class_similarity": [["1"] * 4] * 3}, "not an array of numbers"),
+        ({"class_similarity": np.ones((3, 4), complex)}, "complex128"),
+        ({"class_similarity": np.ones((3, 4), "M8[s]")}, "datetime64"),
+        ({"class_similarity": [[None] * 4] * 3}, "not an array of numbers"),
+        ({"class_similarity": [[1, 2, 3, 4], [1, 2]]}, "not an array of numbers"),
+        ({"class_similarity": np.full((3, 4), 1e100)}, r"not below 1e\+100.* \(0, 0\)"),
         ({"feature_similarity": np.zeros((3, 3))}, r"shape \(3, 3\).*\(4, 4\) was expected"),
         ({"feature_similarity": with_entry(np.zeros((4, 4)), (0, 1), 1)}, "not symmetric"),
         ({"feature_similarity": np.eye(4)}, "diagonal"),
@@ -58,6 +67,16 @@ def with_entry(array, index, value):
         ({"min_classes_per_feature": 3}, "would need 9 assignments"),
         ({"contrastive_pairs": [[0, 3]]}, "class 3"),
         ({"contrastive_pairs": [[1, 1]]}, "with itself"),
+        (
+            {"contrastive_pairs": np.array([[0, 2**64 - 1]], np.uint64)},
+            "class 18446744073709551615",
+        ),
+        ({"distinct": "False"}, "distinct is 'False'"),
+        ({"distinct": math.nan}, "distinct is nan"),
+        ({"distinct": 2}, "distinct is 2"),
+        ({"proved": "no"}, "proved is 'no'"),
+        ({"best_known": "abc"}, "best_known is 'abc'"),
+        ({"best_known": 10**400}, "best_known is too large"),
         ({"contrastive_pairs": [[0.5, 1]]}, "whole numbers"),
         ({"contrastive_pairs": [[0, 1]], "n_per_class": 3, "distinct": False}, "n_per_class <"),
         ({"class_similarity": np.zeros((0, 4))}, "give n_per_class=0"),
@@ -76,6 +95,38 @@ def test_problem_is_immutable_and_does_not_alias_its_input():
     assert problem.class_similarity[0, 0] == 0
     with pytest.raises(ValueError, match="read-only"):
         problem.class_similarity[0, 0] = 1
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_copies_are_immutable_too(again):
+    problem = again(small_problem(candidate=[True, True, True, False], contrastive_pairs=[[0, 1]]))
+    assignment = again(Assignment.from_indices([0, 1, 2], [[0, 1]] * 3, n_features=4))
+    arrays = [problem.class_similarity, problem.feature_similarity, problem.bias]
+    arrays += [problem.candidates, problem.pairs, assignment.selection, assignment.matrix]
+    for array in arrays:
+        assert not array.flags.writeable
+    assert problem.sha256 == again(problem).sha256
+
+
+def test_repr_is_short():
+    assert repr(small_problem(name="toy")) == (
+        "<Problem 'toy': 3 classes, 4 features, n_selected=3, n_per_class=2>"
+    )
+
+
+def test_flags_are_booleans_or_bits():
+    assert small_problem(distinct=np.False_).distinct is False
+    assert small_problem(proved=np.int64(1)).proved is True
+
+
+def test_scale_is_the_largest_coefficient():
+    zero = {"class_similarity": np.zeros((3, 4)), "feature_similarity": np.zeros((4, 4))}
+    assert small_problem().scale == 11.0
+    assert small_problem(class_similarity=-np.arange(12.0).reshape(3, 4)).scale == 11.0
+    assert small_problem(feature_similarity=20 * (np.eye(4) - 1)).scale == 20.0
+    assert small_problem(**zero).scale == 0.4
+    assert small_problem(**zero, feature_bias=np.zeros(4)).scale == 1.0
+    assert Problem(np.zeros((0, 2)), np.zeros((2, 2)), n_selected=1, n_per_class=0).scale == 1.0
 
 
 @given(seed=st.integers(0, 10_000))
@@ -179,6 +230,13 @@ def test_load_accepts_the_three_forms_of_similarity(tmp_path):
         ({"R_row": [1], "R_col": [3], "R_val": [0.5, 0.1]}, "one length"),
         ({"R": np.zeros((4, 4)), "n_selected": [2, 2]}, "not a single value"),
         ({"R": np.array([None] * 4)}, "without pickles"),
+        ({"R_row": [1], "R_col": [3], "R_val": ["x"]}, "R_val is not an array of numbers"),
+        ({"R": np.zeros((4, 4)), "R_is_zero": [True, False]}, "R_is_zero has shape"),
+        ({"R": np.zeros((4, 4)), "R_is_zero": "no"}, "R_is_zero is"),
+        ({"R": np.zeros((4, 4)), "best_known": "abc"}, "best_known is"),
+        ({"R": np.zeros((4, 4)), "distinct": "False"}, "distinct is"),
+        ({"R": np.zeros((4, 4)), "distinct": np.nan}, "distinct is"),
+        ({"R": np.zeros((4, 4)), "proved": "no"}, "proved is"),
     ],
 )
 def test_load_names_the_defect(tmp_path, arrays, message):

@@ -12,6 +12,8 @@ from qpm_opt.problem import Assignment, Problem
 from qpm_opt.result import Result, SolutionStatus, TerminationCondition
 from qpm_opt.verification import verify
 
+NO_BOUND = {"bound": None, "absolute_gap": None, "relative_gap": None}
+
 
 @pytest.fixture
 def problem() -> Problem:
@@ -76,7 +78,20 @@ def test_a_right_solution_is_accepted(problem, record):
         ({"relative_gap": 0.0}, "relative_gap"),
         ({"termination_condition": "optimal"}, "called optimal"),
         ({"solution_status": "optimal"}, "called optimal"),
-        ({"bound": None, "termination_condition": "optimal"}, "there is no bound"),
+        ({**NO_BOUND, "termination_condition": "optimal"}, "termination_condition is optimal, but"),
+        ({**NO_BOUND, "solution_status": "optimal"}, "solution_status is optimal, but"),
+        ({**NO_BOUND, "relative_gap": 0.0}, "relative_gap is 0.0, but there is no bound"),
+        ({**NO_BOUND, "absolute_gap": 0.0}, "absolute_gap is 0.0, but there is no bound"),
+        ({"solution_status": "no_solution"}, "solution_status is 'no_solution'"),
+        ({"solution_status": "infeasible"}, "solution_status is 'infeasible'"),
+        ({"solution_status": ["feasible"]}, "solution_status is ['feasible']"),
+        ({"termination_condition": "tired"}, "termination_condition is 'tired'"),
+        ({"termination_condition": "infeasible"}, "termination_condition is 'infeasible'"),
+        ({"termination_condition": None}, "termination_condition is None"),
+        ({"bound_kind": 3}, "bound_kind"),
+        ({"assignment": [[1, 0], [0, 3], [1, 3]]}, "features of class 0 are not in ascending"),
+        ({"absolute_gap": 1.2}, "absolute_gap is 1.2"),
+        ({"objective": -1.7e308, "bound": 1.7e308}, "objective is -1.7e+308"),
         ({"problem_sha256": "0" * 64}, "other data"),
     ],
 )
@@ -84,6 +99,108 @@ def test_a_wrong_solution_is_rejected_with_the_reason(problem, record, changes, 
     outcome = verify(problem, record(**changes))
     assert not outcome.accepted
     assert any(reason in rejection for rejection in outcome.rejections), outcome.rejections
+
+
+def test_a_solution_without_bound_is_accepted(problem, record):
+    outcome = verify(problem, record(**NO_BOUND, bound_kind=None))
+    assert outcome.accepted
+    assert "there is no bound" in outcome.remarks[0]
+
+
+def test_the_bound_must_be_stated(problem, record):
+    path = record(**NO_BOUND)
+    content = json.loads(path.read_text())
+    del content["bound"]
+    path.write_text(json.dumps(content))
+    assert verify(problem, path).rejections == (
+        "bound is missing; expected a finite number or null.",
+    )
+
+
+def solution(problem, path, *, gap=1.0, **changes):
+    """Write the best assignment of ``problem`` with the bound ``gap`` above; changes on top."""
+    assignment = Assignment.from_indices([0, 1, 3], [[0, 1], [0, 3], [1, 3]], n_features=4)
+    Result(
+        method="compact",
+        assignment=assignment,
+        objective=problem.objective(assignment),
+        bound=problem.objective(assignment) + gap,
+        bound_kind="test",
+        solution_status=SolutionStatus.FEASIBLE,
+        termination_condition=TerminationCondition.TIME_LIMIT,
+    ).save(path, problem)
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return path
+
+
+def scaled(problem, factor, **changes):
+    return Problem(
+        factor * problem.class_similarity,
+        factor * problem.feature_similarity,
+        factor * problem.bias,
+        n_selected=3,
+        n_per_class=2,
+        **changes,
+    )
+
+
+@pytest.mark.parametrize("factor", [1e-9, 1e-6, 1.0, 1e6])
+def test_tolerances_know_the_scale_of_the_problem(problem, tmp_path, factor):
+    small = scaled(problem, factor)
+    value = 18.9 * factor
+    path = tmp_path / "s.json"
+
+    def accepted(**options):
+        return verify(small, solution(small, path, **options)).accepted
+
+    assert accepted(gap=factor)
+    assert not accepted(gap=factor, objective=1.01 * value)
+    assert not accepted(gap=factor, objective=value * (1 + 1e-8))
+    assert not accepted(gap=factor, absolute_gap=1.01 * factor)
+    assert not accepted(gap=factor, relative_gap=1.01 / 18.9)
+    assert not accepted(gap=-1e-6 * value)
+    # Optimal is a bound within 1e-6 of the objective, no more.
+    for key in ("solution_status", "termination_condition"):
+        assert accepted(gap=0.9e-6 * value, **{key: "optimal"})
+        assert not accepted(gap=1.2e-6 * value, **{key: "optimal"})
+    known = scaled(problem, factor, best_known=20.0 * factor)
+    assert verify(known, solution(known, path, gap=1.1 * factor)).accepted
+    assert verify(known, solution(known, path, gap=(1.1 - 1e-5) * factor)).accepted
+    assert not verify(known, solution(known, path, gap=(1.1 - 4e-5) * factor)).accepted
+
+
+@pytest.mark.parametrize("factor", [1e-9, 1.0, 1e6])
+def test_an_objective_that_cancels_is_judged_by_its_coefficients(problem, tmp_path, factor):
+    free = Problem(
+        np.zeros((0, 3)), factor * (1 - np.eye(3)), factor * np.array([0.5, 0.5, 0.0]),
+        n_selected=2, n_per_class=0,
+    )  # fmt: skip
+    assignment = Assignment.from_indices([0, 1], [], n_features=3)
+    for gap, accepted in ((0.9e-7, True), (1.2e-7, False)):
+        path = tmp_path / "s.json"
+        Result(
+            method="compact",
+            assignment=assignment,
+            objective=free.objective(assignment),
+            bound=gap * factor,
+            bound_kind="test",
+            solution_status=SolutionStatus.OPTIMAL,
+            termination_condition=TerminationCondition.OPTIMAL,
+        ).save(path, free)
+        assert verify(free, path).accepted is accepted
+
+
+def test_a_bound_is_refuted_beyond_the_tolerance_only(problem, record):
+    given = {
+        "assignment": [[0, 3], [0, 1], [1, 3]],
+        "objective": 17.9,
+        "objective_parts": {"assignment": 18.0, "similarity": -0.5, "bias": 0.4},
+    }
+    better = Assignment.from_indices([0, 1, 3], [[0, 1], [0, 3], [1, 3]], n_features=4)
+    for bound, accepted in ((18.9 * (1 - 0.9e-6), True), (18.9 * (1 - 1.2e-6), False)):
+        gaps = {"absolute_gap": bound - 17.9, "relative_gap": (bound - 17.9) / 17.9}
+        path = record(**given, bound=bound, **gaps)
+        assert verify(problem, path, challenge=lambda *_: better).accepted is accepted
 
 
 def test_a_bound_that_an_assignment_beats_is_rejected(problem, record):
@@ -130,6 +247,12 @@ def test_a_bound_below_the_best_known_value_is_rejected(problem, record):
         ('{"format": "qpm-solution/1", "selection": [true], "assignment": [[]]}', "holds True"),
         ('{"format": "qpm-solution/1", "selection": [0], "assignment": [3]}', "list of indices"),
         ('{"format": "qpm-solution/1", "selection": [0], "assignment": [[0]]}', "1 classes"),
+        ("[" * 100_000, "nested too deeply"),
+        (
+            '{"format": "qpm-solution/1", "selection": [%s], "assignment": []}'
+            % (50 * "[" + 50 * "]"),
+            r"selection holds \[\[\[\[\[\[\[\.\.\.",
+        ),
     ],
 )
 def test_an_unreadable_file_is_named(problem, tmp_path, text, message):
