@@ -17,12 +17,31 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, linear_sum_assignment, milp
+from scipy.sparse.csgraph import connected_components
 
-from qpm_opt.errors import InvalidInputError
+from qpm_opt.errors import InvalidInputError, QPMError
 from qpm_opt.problem import Assignment, Problem, equal_classes
-from qpm_opt.validation import FloatArray, IntArray
+from qpm_opt.validation import BoolArray, FloatArray, IntArray
 
 logger = logging.getLogger(__name__)
+
+#: Factor by which a list of sets that proved too short is lengthened.
+_GROWTH = 8
+_INFEASIBLE = 2  # status of scipy's milp; every other one without an optimum decides nothing
+
+
+class UndecidedAssignmentError(QPMError, RuntimeError):
+    """Neither an optimal assignment was found nor was it proved that there is none.
+
+    Attributes
+    ----------
+    assignment : Assignment or None
+        A feasible assignment of the selection, if one was met.
+    """
+
+    def __init__(self, message: str, assignment: Assignment | None = None) -> None:
+        super().__init__(message)
+        self.assignment = assignment
 
 
 def assign(
@@ -36,30 +55,64 @@ def assign(
     selected : array of shape (n_selected,), int
         Indices of the selected features, in any order.
     time_limit : float, optional
-        Seconds; heeded only where ``min_classes_per_feature`` or ``contrastive_pairs`` need an
-        integer program.
+        Seconds. A step of the linear assignment that has begun is finished: up to half a second
+        for a thousand classes that all compete.
 
     Returns
     -------
     Assignment or None
-        None if no assignment of these features is feasible, or none was found within the limit.
+        None if it is proved that no assignment of these features is feasible.
 
     Raises
     ------
     InvalidInputError
         If ``selected`` is not ``n_selected`` different candidate features.
+    UndecidedAssignmentError
+        If the time is up or the integer program fails before there is a proof.
     """
+    deadline = math.inf if time_limit is None else time.perf_counter() + time_limit
     chosen = _check_selection(problem, selected)
     values = problem.class_similarity[:, chosen]
     k = problem.n_per_class
-    rows = _distinct_sets(values, k) if problem.distinct else _best_set(values, k)
+    try:
+        rows = _distinct_sets(values, k, deadline) if problem.distinct else _best_set(values, k)
+    except _LateError:
+        some = _expand(problem, chosen, _some_distinct_sets(values, k))
+        raise UndecidedAssignmentError(
+            f"The classes of {problem.n_selected} selected features could not be told apart at the "
+            f"least cost within {time_limit} s; raise time_limit.",
+            None if problem.violations(some) else some,
+        ) from None
     assignment = _expand(problem, chosen, rows)
     # What is optimal without the side constraints and happens to keep them is optimal with them.
     if not (problem.min_classes_per_feature or len(problem.pairs)):
         return assignment
     if not problem.violations(assignment):
         return assignment
-    return _assign_by_program(problem, chosen, time_limit)
+    return _assign_by_program(problem, chosen, deadline)
+
+
+def assign_within(
+    problem: Problem, selected: ArrayLike, time_limit: float | None
+) -> Assignment | None:
+    """The optimal assignment, or a feasible one met in the time given; None proves nothing.
+
+    For those who only look for good assignments; see :func:`assign` for the parameters.
+    """
+    try:
+        return assign(problem, selected, time_limit=time_limit)
+    except UndecidedAssignmentError as undecided:
+        return undecided.assignment
+
+
+def top_k_assignment(problem: Problem, selected: ArrayLike) -> Assignment:
+    """For each class its ``n_per_class`` most similar features among those selected.
+
+    Optimal for the selection without distinctness and side constraints, which it may break.
+    """
+    chosen = _check_selection(problem, selected)
+    values = problem.class_similarity[:, chosen]
+    return _expand(problem, chosen, _best_set(values, problem.n_per_class))
 
 
 def top_k_value(problem: Problem, selected: ArrayLike) -> float:
@@ -97,10 +150,17 @@ def _check_selection(problem: Problem, selected: ArrayLike) -> IntArray:
 
 def _expand(problem: Problem, chosen: IntArray, rows: IntArray) -> Assignment:
     """Assignment from positions within ``chosen``, shape (n_classes, n_per_class)."""
+    used = np.zeros((problem.n_classes, chosen.size), dtype=bool)
+    np.put_along_axis(used, rows, True, axis=1)
+    return _expand_used(problem, chosen, used)
+
+
+def _expand_used(problem: Problem, chosen: IntArray, used: BoolArray) -> Assignment:
+    """Assignment from W over the columns ``chosen``, shape (n_classes, n_selected)."""
     selection = np.zeros(problem.n_features, dtype=bool)
     selection[chosen] = True
     matrix = np.zeros((problem.n_classes, problem.n_features), dtype=bool)
-    np.put_along_axis(matrix, chosen[rows], True, axis=1)
+    matrix[:, chosen] = used
     return Assignment(selection, matrix)
 
 
@@ -109,20 +169,19 @@ def _best_set(values: FloatArray, k: int) -> IntArray:
     return np.sort(np.argsort(-values, axis=1, kind="stable")[:, :k], axis=1)
 
 
-def _distinct_sets(values: FloatArray, k: int) -> IntArray:
+def _distinct_sets(values: FloatArray, k: int, deadline: float) -> IntArray:
     """k columns for each row, no two rows alike, of maximal total value.
 
     Every row lists its best sets, and may besides take an imaginary set of its own worth as much as
     the best one it does not list. This relaxes the problem, so a solution without imaginary sets is
-    optimal; rows that take one get a longer list. As many sets as there are rows always suffice
-    (one of them is left over by the other rows). Rows that share no listed set with another keep
-    their best.
+    optimal; rows that take one get a longer list.
     """
     n_rows, p = values.shape
     best = _best_set(values, k)
     _, group, size = np.unique(best, axis=0, return_inverse=True, return_counts=True)
     longest = min(n_rows, math.comb(p, k))
-    length = np.minimum(size[group.ravel()], longest)
+    # Powers of two: what _best_sets prepares for a length is of use for many rows.
+    length = np.minimum(2 ** np.ceil(np.log2(size[group.ravel()])).astype(np.intp), longest)
     if (length == 1).all():
         return best
     lists = {c: best[c, None] for c in np.flatnonzero(length == 1).tolist()}
@@ -132,47 +191,93 @@ def _distinct_sets(values: FloatArray, k: int) -> IntArray:
     if longest > 1:
         unlisted[single] = _best_sets(values[single], k, 2)[1][:, 1]
     while stale.any():
-        for n in np.unique(length[stale]):
+        for n in np.unique(length[stale]).tolist():
+            _check_time(deadline)
             rows = np.flatnonzero(stale & (length == n))
             sets, worth = _best_sets(values[rows], k, min(n + 1, longest))
             lists.update(zip(rows.tolist(), sets[:, :n], strict=True))
-            if n < longest:
-                unlisted[rows] = worth[:, n]
-            else:
-                unlisted[rows] = -np.inf
-        taken = _match(values, lists, unlisted)
+            unlisted[rows] = worth[:, n] if n < longest else -np.inf
+        taken = _match(values, lists, unlisted, deadline)
         stale = np.array([c not in taken for c in range(n_rows)])
-        length[stale] = np.minimum(2 * length[stale], longest)
+        length[stale] = np.minimum(_GROWTH * length[stale], longest)
     return np.array([taken[c] for c in range(n_rows)])
 
 
+class _LateError(Exception):
+    """The time is up."""
+
+
+def _check_time(deadline: float) -> None:
+    if time.perf_counter() >= deadline:
+        raise _LateError
+
+
+def _some_distinct_sets(values: FloatArray, k: int) -> IntArray:
+    """k columns for each row, no two rows alike, at once and without a claim to be the best.
+
+    Rows whose best set is taken by one before them get the best set left of the mean row.
+    """
+    n_rows, p = values.shape
+    rows = _best_set(values, k)
+    spare, _ = _best_sets(values.mean(axis=0)[None], k, min(n_rows, math.comb(p, k)))
+    spares = iter(spare[0])
+    taken: set[bytes] = set()
+    for row in rows:
+        while row.tobytes() in taken:
+            row[:] = next(spares)
+        taken.add(row.tobytes())
+    return rows
+
+
 def _match(
-    values: FloatArray, lists: dict[int, IntArray], unlisted: FloatArray
+    values: FloatArray, lists: dict[int, IntArray], unlisted: FloatArray, deadline: float
 ) -> dict[int, IntArray]:
     """Best different sets from the lists; rows that would rather take an unlisted one are missing.
 
     ``lists[c]`` has shape (length, k) and is in order of value; ``unlisted`` has shape (n_rows,).
+    Rows that compete for no set, not even through others, are matched apart.
     """
-    owner = np.repeat(list(lists), [len(sets) for sets in lists.values()])
-    sets = np.concatenate(list(lists.values()))
-    _, first, identity, n_owners = np.unique(
-        sets, axis=0, return_index=True, return_inverse=True, return_counts=True
+    n_rows = len(values)
+    length = np.array([len(lists[c]) for c in range(n_rows)])
+    owner = np.repeat(np.arange(n_rows), length)
+    sets = np.concatenate([lists[c] for c in range(n_rows)])
+    first, identity = _identify(sets, values.shape[1])
+    worth = values[owner[:, None], sets].sum(axis=1)
+    graph = sparse.csr_array(
+        (np.ones(owner.size, dtype=np.int8), (owner, n_rows + identity)),
+        shape=(n_rows + first.size,) * 2,
     )
-    identity = identity.ravel()
-    contested = np.zeros(len(values), dtype=bool)
-    contested[owner[n_owners[identity] > 1]] = True
-    taken = {c: own[0] for c, own in lists.items() if not contested[c]}
-    rows = np.flatnonzero(contested)
-    keep = contested[owner]
-    columns, column = np.unique(identity[keep], return_inverse=True)
-    row = np.searchsorted(rows, owner[keep])
-    worth = np.full((rows.size, columns.size + rows.size), -np.inf)
-    worth[row, column] = values[owner[keep, None], sets[keep]].sum(axis=1)
-    worth[np.arange(rows.size), columns.size + np.arange(rows.size)] = unlisted[rows]
-    for r, j in zip(*linear_sum_assignment(worth, maximize=True), strict=True):
-        if j < columns.size:
-            taken[int(rows[r])] = sets[first[columns[j]]]
+    _, component = connected_components(graph, directed=False)
+    n_competing = np.bincount(component[:n_rows], minlength=component.max() + 1)
+    taken = {c: lists[c][0] for c in np.flatnonzero(n_competing[component[:n_rows]] == 1).tolist()}
+    for label in np.flatnonzero(n_competing > 1):
+        _check_time(deadline)
+        rows = np.flatnonzero(component[:n_rows] == label)
+        # One of as many sets as there are rows is always left over by the other rows.
+        short = np.flatnonzero(length[rows] < rows.size)
+        entries = np.flatnonzero(component[owner] == label)
+        columns, column = np.unique(identity[entries], return_inverse=True)
+        table = np.full((rows.size, columns.size + short.size), -np.inf)
+        table[np.searchsorted(rows, owner[entries]), column] = worth[entries]
+        table[short, columns.size + np.arange(short.size)] = unlisted[rows[short]]
+        for r, j in zip(*linear_sum_assignment(table, maximize=True), strict=True):
+            if j < columns.size:
+                taken[int(rows[r])] = sets[first[columns[j]]]
     return taken
+
+
+def _identify(sets: IntArray, p: int) -> tuple[IntArray, IntArray]:
+    """Number the different rows: first row with each number, and the number of each row.
+
+    Several times faster than ``np.unique`` along an axis.
+    """
+    code = np.zeros(len(sets), dtype=np.int64)
+    for column in sets.T:
+        if code.max() >= np.iinfo(np.int64).max // p - 1:  # renumber before it overflows
+            code = np.unique(code, return_inverse=True)[1]
+        code = code * p + column
+    _, first, identity = np.unique(code, return_index=True, return_inverse=True)
+    return first, identity
 
 
 def _best_sets(values: FloatArray, k: int, n_sets: int) -> tuple[IntArray, FloatArray]:
@@ -190,7 +295,9 @@ def _best_sets(values: FloatArray, k: int, n_sets: int) -> tuple[IntArray, Float
     worth = np.zeros((len(values), len(ranks)))
     for j in range(k):
         worth += ranked[:, ranks[:, j]]
-    best = np.argsort(-worth, axis=1, kind="stable")[:, :n_sets]
+    best = np.argpartition(-worth, n_sets - 1, axis=1)[:, :n_sets]
+    by_value = np.argsort(-np.take_along_axis(worth, best, 1), axis=1, kind="stable")
+    best = np.take_along_axis(best, by_value, 1)
     sets = np.sort(order[np.arange(len(values))[:, None, None], ranks[best]], axis=2)
     return sets, np.take_along_axis(worth, best, 1)
 
@@ -230,9 +337,7 @@ def _n_dominating(ranks: tuple[int, ...]) -> int:
     return sum(ways)
 
 
-def _assign_by_program(
-    problem: Problem, chosen: IntArray, time_limit: float | None
-) -> Assignment | None:
+def _assign_by_program(problem: Problem, chosen: IntArray, deadline: float) -> Assignment | None:
     """Optimal assignment under all constraints by integer programming with lazy distinctness.
 
     Columns: W over the selected features, then for every contrastive pair the products of its rows.
@@ -258,7 +363,6 @@ def _assign_by_program(
     cost = np.zeros(n_columns)
     cost[W] = -values / (np.abs(values).max() or 1.0)
     integrality = (np.arange(n_columns) < values.size).astype(int)
-    deadline = math.inf if time_limit is None else time.perf_counter() + time_limit
     while (left := deadline - time.perf_counter()) > 0:
         outcome = milp(
             cost,
@@ -267,18 +371,26 @@ def _assign_by_program(
             constraints=constraints,
             options={"mip_rel_gap": 0.0, "time_limit": left},
         )
-        if outcome.x is None:
+        if outcome.status == _INFEASIBLE:
             logger.debug("no assignment of the selected features: %s", outcome.message)
             return None
+        if outcome.x is None:
+            raise UndecidedAssignmentError(f"Integer program of an assignment: {outcome.message}")
         used = outcome.x[W] > 0.5
         groups = equal_classes(used) if problem.distinct else []
         if not groups:
-            assignment = _expand(problem, chosen, np.nonzero(used)[1].reshape(-1, k))
-            return None if problem.violations(assignment) else assignment
+            assignment = _expand_used(problem, chosen, used)
+            feasible = not problem.violations(assignment)
+            if outcome.success and feasible:
+                return assignment
+            raise UndecidedAssignmentError(
+                f"Integer program of an assignment: {outcome.message}",
+                assignment if feasible else None,
+            )
         pairs = [pair for group in groups for pair in combinations(group, 2)]
         columns = [np.concatenate([W[c, used[c]], W[e, used[e]]]) for c, e in pairs]
         constraints.append(_rows(np.array(columns), 1, -np.inf, 2 * k - 1, n_columns))
-    return None
+    raise UndecidedAssignmentError("The time is up before the integer program has an optimum.")
 
 
 def _rows(

@@ -32,6 +32,9 @@ from qpm_opt.errors import (
 
 EXIT_FEASIBLE, EXIT_FAILURE, EXIT_UNUSABLE_INPUT, EXIT_NO_SOLUTION = 0, 1, 2, 3
 
+#: A relative gap above which the bound deserves a word of warning.
+WEAK_GAP = 0.05
+
 stdout = Console(soft_wrap=True, highlight=False, markup=False)
 stderr = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
@@ -141,7 +144,7 @@ def solve(
     stdout.print(f"status     {result.solution_status} ({result.termination_condition})")
     stdout.print(f"objective  {result.objective:.9g}")
     stdout.print(f"bound      {bound}")
-    stdout.print(f"gap        {gap}")
+    stdout.print(f"gap        {gap}{_caveat(result.relative_gap, result.bound, result.method)}")
     stdout.print(f"time       {result.wall_time:.1f} s")
     unused = instance.unused_features(result.assignment)
     if unused.size and instance.n_classes:
@@ -264,6 +267,14 @@ def _save(write: Callable[[Path], None], out: Path) -> Path:
             stderr.print(f"Error: {failure} The result is in {fallback}.", style="bold red")
             return fallback
         raise
+
+
+def _caveat(gap: float | None, bound: float | None, method: str) -> str:
+    """What a reader might overlook: a bound that says little, or none at all."""
+    if bound is None:
+        reason = "the solver gave none in its time" if method == "compact" else "a heuristic"
+        return f" (no bound: {reason})"
+    return " (the bound is weak)" if gap is not None and gap > WEAK_GAP else ""
 
 
 def _raw_options(pairs: tuple[str, ...]) -> dict[str, bool | int | float | str]:

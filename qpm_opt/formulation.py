@@ -94,8 +94,9 @@ def build_projected(problem: Problem, *, products: Products = "continuous") -> p
         model = _selection_model(problem, products)
         A = np.sort(problem.class_similarity[:, problem.candidates], axis=1)
         k = problem.n_per_class
-        lower, upper = A[:, :k].sum(axis=1), A[:, A.shape[1] - k :].sum(axis=1)
-        model.theta = pyo.Var(model.classes, bounds=lambda m, c: (float(lower[c]), float(upper[c])))
+        upper = A[:, A.shape[1] - k :].sum(axis=1)
+        # No lower bounds: rounding could make them contradict a cut.
+        model.theta = pyo.Var(model.classes, bounds=lambda m, c: (None, float(upper[c])))
         _set_objective(model, np.ones(problem.n_classes), list(model.theta.values()))
         even = problem.candidates * (problem.n_selected / problem.candidates.sum())
         add_cuts(model, threshold_cuts(problem, even, np.full(problem.n_classes, np.inf)))

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike
 
-from qpm_opt.assign import assign, is_selection
+from qpm_opt.assign import assign_within, is_selection
 from qpm_opt.errors import InvalidInputError
 from qpm_opt.problem import Assignment, Problem
 from qpm_opt.swaps import Swaps
@@ -24,6 +24,8 @@ PATIENCE = 100
 """Exchanges of one round of tabu search without a better selection (or all there are, if fewer)."""
 WIDE_SHAKES = 0.1
 """Share of the rounds that begin anywhere, not near the best selection."""
+ASSIGN_SHARE, ASSIGN_LEAST = 0.1, 1.0
+"""Share of the time left that one exact assignment may take, and the seconds it may in any case."""
 N_SPARE = 20
 """Failing exact assignments of a round at selections that are not locally optimal."""
 
@@ -109,8 +111,11 @@ class _Incumbent:
         if key in self._assigned:
             return False
         self._assigned.add(key)
-        left = None if self._deadline is None else max(0.0, self._deadline - time.perf_counter())
-        assignment = assign(self.problem, selected, time_limit=left)
+        limit = None
+        if self._deadline is not None:
+            left = max(0.0, self._deadline - time.perf_counter())
+            limit = min(left, max(ASSIGN_LEAST, ASSIGN_SHARE * left))
+        assignment = assign_within(self.problem, selected, limit)
         if assignment is None:
             return False
         objective = self.problem.objective(assignment)

@@ -14,16 +14,21 @@ from dataclasses import replace
 
 import numpy as np
 
-from qpm_opt.assign import assign
+from qpm_opt.assign import UndecidedAssignmentError, assign, assign_within, is_selection
 from qpm_opt.errors import UnsupportedFormulationError
-from qpm_opt.formulation import Products, build_compact, build_projected
+from qpm_opt.formulation import build_compact, build_projected
 from qpm_opt.methods.base import MethodOptions, MethodOutcome
 from qpm_opt.problem import Problem
 from qpm_opt.result import OPTIMALITY_TOLERANCE, TerminationCondition
 from qpm_opt.separation import Cut, distinctness_cuts, no_good_cut, threshold_cuts
 from qpm_opt.solvers import get_solver
 from qpm_opt.solvers.base import Capability, Event, MatrixModel, RawSolve, SolveOptions
-from qpm_opt.solvers.compile import Columns, DistinctnessSeparator, matrix_and_columns
+from qpm_opt.solvers.compile import (
+    Columns,
+    DistinctnessSeparator,
+    matrix_and_columns,
+    products_for,
+)
 from qpm_opt.solvers.process import solve_in_child
 from qpm_opt.tracking import Tracker
 from qpm_opt.validation import FloatArray
@@ -61,13 +66,6 @@ def run(problem: Problem, tracker: Tracker, options: MethodOptions) -> MethodOut
             separator = DistinctnessSeparator(columns.assignment, problem.n_per_class)
         rounds.repeat(rounds.compact_cuts, separator)
     return rounds.outcome
-
-
-def products_for(capabilities: Capability) -> Products:
-    """How a solver with these capabilities wants the products of selected features."""
-    if Capability.QUADRATIC_OBJECTIVE in capabilities:
-        return "quadratic"
-    return "continuous" if Capability.CONTINUOUS_COLUMNS in capabilities else "binary"
 
 
 class _Rounds:
@@ -121,7 +119,15 @@ class _Rounds:
                 return
             if self.tracker.closed or raw.point is None:
                 return
-            if not self._add(separate(raw.point)):
+            try:
+                cuts = separate(raw.point)
+            except UndecidedAssignmentError:
+                late = self.tracker.expired
+                self.outcome.termination_condition = (
+                    TerminationCondition.TIME_LIMIT if late else TerminationCondition.UNKNOWN
+                )
+                return
+            if not self._add(cuts):
                 return
 
     def compact_cuts(self, x: FloatArray) -> list[Cut]:
@@ -137,9 +143,8 @@ class _Rounds:
         if cuts:
             return cuts
         # The classes claim no more than their best features; so constraints between them bind.
-        selected = np.flatnonzero(x[self.columns.selection] > 0.5)
-        selected = selected[self.columns.selection[selected] >= 0]
-        exact = self.columns.to_assignment(x)
+        selected = self.columns.selected(x)
+        exact = assign(self.problem, selected, time_limit=self.tracker.remaining)
         value = None if exact is None else self.problem.objective_parts(exact).assignment
         theta = float(self._theta(x).sum())
         if value is not None and theta <= value + OPTIMALITY_TOLERANCE * max(1.0, abs(value)) / 10:
@@ -203,15 +208,16 @@ class _Rounds:
         self.tracker.tighten(event.bound, self._kind)
 
     def _offer(self, x: FloatArray) -> None:
-        point = self.columns.to_assignment(x)
-        if point is None:
-            return
-        selected = point.selected
-        usable = selected.size == self.problem.n_selected
-        if usable and self.problem.candidates[selected].all():
-            exact = assign(self.problem, selected, time_limit=self.tracker.remaining)
-            point = point if exact is None else exact
-        self.tracker.offer(point, self._options.solver)
+        selected = self.columns.selected(x)
+        if is_selection(self.problem, selected):
+            exact = assign_within(self.problem, selected, self.tracker.remaining)
+            if exact is not None:
+                self.tracker.offer(exact, self._options.solver)
+                return
+        if self.columns.assignment is not None:
+            point = self.columns.to_assignment(x)
+            assert point is not None  # the model has W
+            self.tracker.offer(point, self._options.solver)
 
     def _add(self, cuts: list[Cut]) -> bool:
         self.matrix = self.matrix.with_rows(self.columns.rows_of(cuts))

@@ -31,15 +31,14 @@ from dataclasses import replace
 import numpy as np
 from scipy import sparse
 
-from qpm_opt.assign import assign
+from qpm_opt.assign import assign_within, top_k_assignment
 from qpm_opt.formulation import build_relaxed
 from qpm_opt.methods.base import MethodOptions, MethodOutcome
-from qpm_opt.methods.compact import products_for
 from qpm_opt.problem import Assignment, Problem, equal_classes
 from qpm_opt.result import TerminationCondition
 from qpm_opt.solvers import get_solver, solve_in_child
 from qpm_opt.solvers.base import Event, MatrixModel, RawSolve, Row, SolveOptions
-from qpm_opt.solvers.compile import Columns, matrix_and_columns
+from qpm_opt.solvers.compile import Columns, matrix_and_columns, products_for
 from qpm_opt.tracking import Tracker
 from qpm_opt.validation import BoolArray, FloatArray, IntArray
 
@@ -69,6 +68,10 @@ def run(problem: Problem, tracker: Tracker, options: MethodOptions) -> MethodOut
         COMPLETED if the iteration came to its end. ``reported_objective`` is the last solve's,
         ``n_cuts`` counts the constraints of eqs. 9 and 10 in the last model.
     """
+    if tracker.expired:
+        return MethodOutcome(
+            termination_condition=TerminationCondition.TIME_LIMIT, n_rounds=0, n_cuts=0
+        )
     before = tracker.elapsed
     products = products_for(get_solver(options.solver).capabilities)
     matrix, columns = matrix_and_columns(build_relaxed(problem, products=products))
@@ -114,7 +117,7 @@ def run(problem: Problem, tracker: Tracker, options: MethodOptions) -> MethodOut
                 TerminationCondition.TIME_LIMIT if expired else TerminationCondition.COMPLETED
             )
             break
-        start = constraints.start(relaxed.selected)
+        start = constraints.start(relaxed.selected, tracker.remaining)
     else:
         outcome.termination_condition = TerminationCondition.COMPLETED
         outcome.raw_status = f"stopped after {MAX_ROUNDS} rounds with constraints still violated"
@@ -200,16 +203,12 @@ class RelaxedConstraints:
         products = W[pairs[:, 0]] & W[pairs[:, 1]]
         return np.concatenate([self.columns.to_point(assignment), products.ravel()])
 
-    def start(self, selected: IntArray) -> Assignment | None:
+    def start(self, selected: IntArray, time_limit: float | None = None) -> Assignment | None:
         """A good assignment of these features that keeps all constraints (appendix C.C)."""
         if not self.duplicates:
-            return best_sets(self.problem, selected)
-        return deduplicated(self.problem, selected) or assign(self.problem, selected)
-
-
-def best_sets(problem: Problem, selected: IntArray) -> Assignment:
-    """W^{n_wc}: for each class its k most similar features among those selected."""
-    return _expand(problem, selected, _best_sets(problem, selected))
+            return top_k_assignment(self.problem, selected)  # W^{n_wc}
+        found = deduplicated(self.problem, selected)
+        return found or assign_within(self.problem, selected, time_limit)
 
 
 def deduplicated(problem: Problem, selected: IntArray) -> Assignment | None:
@@ -220,7 +219,8 @@ def deduplicated(problem: Problem, selected: IntArray) -> Assignment | None:
     None if a pair has no such swap.
     """
     A = problem.class_similarity[:, selected]
-    W = _best_sets(problem, selected)
+    most = top_k_assignment(problem, selected)
+    W = most.matrix[:, selected]
     while groups := equal_classes(W):
         taken = {row.tobytes() for row in np.packbits(W, axis=1)}
         swaps = [swap for c in groups[0][:2] if (swap := _cheapest_swap(A[c], W[c], taken, c))]
@@ -228,7 +228,9 @@ def deduplicated(problem: Problem, selected: IntArray) -> Assignment | None:
             return None
         _, c, removed, added = min(swaps)
         W[c, removed], W[c, added] = False, True
-    return _expand(problem, selected, W)
+    matrix = np.zeros_like(most.matrix)
+    matrix[:, selected] = W
+    return Assignment(most.selection, matrix)
 
 
 def _cheapest_swap(
@@ -244,22 +246,6 @@ def _cheapest_swap(
         if np.packbits(changed).tobytes() not in taken:
             return float(loss[i, j]), c, int(inside[i]), int(outside[j])
     return None
-
-
-def _best_sets(problem: Problem, selected: IntArray) -> BoolArray:
-    A = problem.class_similarity[:, selected]
-    W = np.zeros(A.shape, dtype=bool)
-    best = np.argsort(-A, axis=1, kind="stable")[:, : problem.n_per_class]
-    np.put_along_axis(W, best, True, axis=1)
-    return W
-
-
-def _expand(problem: Problem, selected: IntArray, W: BoolArray) -> Assignment:
-    selection = np.zeros(problem.n_features, dtype=bool)
-    selection[selected] = True
-    matrix = np.zeros((problem.n_classes, problem.n_features), dtype=bool)
-    matrix[:, selected] = W
-    return Assignment(selection, matrix)
 
 
 class _Incumbents:
@@ -285,7 +271,7 @@ class _Incumbents:
         if key in self.seen:
             return
         self.seen.add(key)
-        found = assign(self.problem, relaxed.selected, time_limit=self.tracker.remaining)
+        found = assign_within(self.problem, relaxed.selected, self.tracker.remaining)
         if found is not None:
             self.tracker.offer(found, "paper")
 

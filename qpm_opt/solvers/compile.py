@@ -15,10 +15,10 @@ from scipy import sparse
 
 from qpm_opt.assign import assign
 from qpm_opt.errors import InvalidInputError, UnsupportedFormulationError
-from qpm_opt.formulation import similar_candidates
+from qpm_opt.formulation import Products, similar_candidates
 from qpm_opt.problem import Assignment, Problem
 from qpm_opt.separation import Cut, distinctness_cuts
-from qpm_opt.solvers.base import MatrixModel, Row
+from qpm_opt.solvers.base import Capability, MatrixModel, Row
 from qpm_opt.validation import BoolArray, FloatArray, IntArray
 
 _ABSENT = -1
@@ -209,18 +209,27 @@ class Columns:
             shared=columns_of("v"),
         )
 
-    def to_assignment(self, x: FloatArray) -> Assignment | None:
+    def selected(self, x: FloatArray) -> IntArray:
+        """Features selected at an integer point, ascending."""
+        return np.flatnonzero(self._chosen(self.selection, x))
+
+    def to_assignment(self, x: FloatArray, *, time_limit: float | None = None) -> Assignment | None:
         """Assignment at an integer point, rounded but not checked.
 
         For a projected model the exact assignment of the point's selection; None if that
-        selection has the wrong size or no feasible assignment.
+        selection has the wrong size or is proved to have no feasible assignment.
+
+        Raises
+        ------
+        UndecidedAssignmentError
+            For a projected model, as :func:`qpm_opt.assign.assign` with this limit in seconds.
         """
         selection = self._chosen(self.selection, x)
         if self.assignment is not None:
             return Assignment(selection, self._chosen(self.assignment, x))
         if selection.sum() != self.problem.n_selected:
             return None
-        return assign(self.problem, np.flatnonzero(selection))
+        return assign(self.problem, np.flatnonzero(selection), time_limit=time_limit)
 
     def to_point(self, assignment: Assignment) -> FloatArray:
         """The point of an assignment, with products and values of the classes consistent."""
@@ -308,3 +317,10 @@ def matrix_and_columns(model: pyo.ConcreteModel) -> tuple[MatrixModel, Columns]:
     """
     compiled = compile_model(model)
     return compiled.matrix, Columns.locate(model, compiled)
+
+
+def products_for(capabilities: Capability) -> Products:
+    """How a solver with these capabilities wants the products of selected features."""
+    if Capability.QUADRATIC_OBJECTIVE in capabilities:
+        return "quadratic"
+    return "continuous" if Capability.CONTINUOUS_COLUMNS in capabilities else "binary"

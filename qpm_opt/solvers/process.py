@@ -127,6 +127,7 @@ def solve_in_child(
                 time.monotonic() - began,
             )
         except _DiedError as death:
+            child.kill()  # it may only have lost its connection
             answer = best.outcome(TerminationCondition.ERROR, str(death), time.monotonic() - began)
         except KeyboardInterrupt:
             child.kill()
@@ -226,6 +227,7 @@ class _Child:
         self._jobs = cast(BinaryIO, self._process.stdin)
         self._inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._last_words: collections.deque[str] = collections.deque(maxlen=20)
+        self._unreadable = ""
         self._readers = [
             threading.Thread(target=target, args=(pipe,), daemon=True)
             for target, pipe in (
@@ -307,10 +309,16 @@ class _Child:
             self._jobs.close()
 
     def _read_messages(self, pipe: BinaryIO) -> None:
-        with pipe, contextlib.suppress(EOFError):
-            while True:
-                self._inbox.put(pickle.loads(read_frame(pipe)))
-        self._inbox.put(None)
+        try:
+            with pipe:
+                while True:
+                    self._inbox.put(pickle.loads(read_frame(pipe)))
+        except EOFError:
+            pass  # the child is gone
+        except Exception as error:  # whatever unpickling runs into
+            self._unreadable = f"a message of the process cannot be read: {error!r}"
+        finally:
+            self._inbox.put(None)  # whoever waits must not wait for ever
 
     def _read_chatter(self, pipe: BinaryIO) -> None:
         with pipe:
@@ -321,6 +329,8 @@ class _Child:
 
     def _obituary(self) -> str:
         """How the process ended, in one line; called when it is known to be ending."""
+        if self._unreadable:
+            return self._unreadable
         try:
             code = self._process.wait(_LINGER)
         except subprocess.TimeoutExpired:

@@ -49,6 +49,17 @@ def market_split() -> tuple[MatrixModel, np.ndarray]:
     return linear_model(rng.random(60), weights, side, side, 0, 1, offset=2.0), planted
 
 
+class Unreadable:
+    """Can be pickled but not unpickled."""
+
+    def __reduce__(self):
+        return (_lose, ())
+
+
+def _lose():
+    raise ZeroDivisionError("lost in transit")
+
+
 class ObedientSolver(Solver):
     """Reports the points and bounds of ``solver_options["events"]``, then does what ``"do"`` says.
 
@@ -63,6 +74,7 @@ class ObedientSolver(Solver):
 
     def solve(self, model, options, *, start, separate, report):
         orders = options.solver_options
+        self.report = report
         for point, bound in orders.get("events", ()):
             report(Event(None if point is None else np.array(point), bound))
         getattr(self, orders.get("do", "nothing"))(orders)
@@ -96,6 +108,10 @@ class ObedientSolver(Solver):
     def abort(self, orders):
         os.write(2, b"assertion failed in the simplex\n\n")
         os.abort()
+
+    def garble(self, orders):
+        """Send what cannot be unpickled, and serve on as if nothing had happened."""
+        self.report(Event(Unreadable()))
 
     def refuse(self, orders):
         raise UnsupportedFormulationError("no such models here")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import combinations
 from math import comb
 
@@ -9,10 +10,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import linear_sum_assignment
+from scipy.optimize import OptimizeResult, linear_sum_assignment
 
 from qpm_opt import assign as module
-from qpm_opt.assign import assign, is_selection, top_k_value
+from qpm_opt.assign import (
+    UndecidedAssignmentError,
+    assign,
+    assign_within,
+    is_selection,
+    top_k_assignment,
+    top_k_value,
+)
 from qpm_opt.errors import InvalidInputError
 from qpm_opt.problem import Problem
 from tests import oracle
@@ -167,8 +175,143 @@ def test_no_time_for_the_integer_program():
     problem = given_selection(
         [[1.0, 0.0], [1.0, 0.0]], k=1, distinct=False, min_classes_per_feature=1
     )
-    assert assign(problem, [0, 1], time_limit=0.0) is None
+    with pytest.raises(UndecidedAssignmentError) as caught:
+        assign(problem, [0, 1], time_limit=0.0)
+    assert caught.value.assignment is None
+    assert assign_within(problem, [0, 1], 0.0) is None
     assert problem.objective(assign(problem, [0, 1], time_limit=60.0)) == 1.0
+
+
+def program(monkeypatch, status, x):
+    """Let the integer program end as told."""
+    outcome = OptimizeResult(status=status, success=status == 0, x=x, message="as told")
+    monkeypatch.setattr(module, "milp", lambda *_, **__: outcome)
+
+
+def test_only_proved_infeasibility_gives_none(monkeypatch):
+    A = [[1.0, 0.0], [1.0, 0.0]]
+    problem = given_selection(A, k=1, distinct=False, min_classes_per_feature=1)
+    for status in (1, 3, 4):  # a limit, "unbounded", any other failure
+        program(monkeypatch, status, None)
+        with pytest.raises(UndecidedAssignmentError) as caught:
+            assign(problem, [0, 1])
+        assert caught.value.assignment is None
+    program(monkeypatch, 2, None)
+    assert assign(problem, [0, 1]) is None
+
+
+def test_what_a_limit_leaves_is_not_called_optimal(monkeypatch):
+    A = [[1.0, 0.0], [3.0, 0.0]]
+    problem = given_selection(A, k=1, distinct=False, min_classes_per_feature=1)
+    program(monkeypatch, 1, np.array([1.0, 0.0, 0.0, 1.0]))  # feasible, worth 1 of 3
+    with pytest.raises(UndecidedAssignmentError) as caught:
+        assign(problem, [0, 1])
+    assert problem.objective(caught.value.assignment) == 1.0
+    assert problem.objective(assign_within(problem, [0, 1], 60.0)) == 1.0
+    for status in (0, 1):  # both classes on one feature: whatever is claimed, it is infeasible
+        program(monkeypatch, status, np.array([1.0, 0.0, 1.0, 0.0]))
+        with pytest.raises(UndecidedAssignmentError) as caught:
+            assign(problem, [0, 1])
+        assert caught.value.assignment is None
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1, 10.0])
+@pytest.mark.parametrize("n_classes", [2, 20, 35])
+def test_no_time_to_tell_classes_apart(noise, n_classes):
+    rng = np.random.default_rng(n_classes)
+    A = rng.normal(size=7) + noise * rng.normal(size=(n_classes, 7))
+    problem = given_selection(A, k=3)
+    selected = np.arange(7)
+    if not problem.violations(top_k_assignment(problem, selected)):
+        assert assign(problem, selected, time_limit=0.0) is not None  # nothing to tell apart
+        return
+    with pytest.raises(UndecidedAssignmentError) as caught:
+        assign(problem, selected, time_limit=0.0)
+    some = caught.value.assignment
+    assert problem.violations(some) == ()
+    exact = problem.objective(assign(problem, selected))
+    assert problem.objective(some) <= exact + 1e-9
+    assert (assign_within(problem, selected, 0.0).matrix == some.matrix).all()
+
+
+def test_without_time_the_side_constraints_are_not_forgotten():
+    A = [[9.0, 9, 0, 0], [9.0, 9, 0, 0], [5.0, 5, 1, 0.9]]
+    problem = given_selection(A, k=2, min_classes_per_feature=1)
+    with pytest.raises(UndecidedAssignmentError) as caught:
+        assign(problem, range(4), time_limit=0.0)
+    assert caught.value.assignment is None
+
+
+def test_every_step_looks_at_the_clock(monkeypatch):
+    """Wherever among the steps the time runs out, the call ends there."""
+    rng = np.random.default_rng(5)
+    A = rng.normal(size=8) + 0.5 * rng.normal(size=(40, 8))
+    problem = given_selection(A, k=3)
+    steps, last_look = [], math.inf
+
+    def noting(name):
+        step = getattr(module, name)
+        return lambda *given, **options: steps.append(name) or step(*given, **options)
+
+    def clock():
+        steps.append("clock")
+        return 100.0 if steps.count("clock") > last_look else 0.0
+
+    monkeypatch.setattr(module, "_GROWTH", 2)
+    for name in ("_best_sets", "linear_sum_assignment"):
+        monkeypatch.setattr(module, name, noting(name))
+    monkeypatch.setattr(module.time, "perf_counter", clock)
+    assign(problem, np.arange(8), time_limit=1.0)
+    assert steps[:2] == ["clock", "_best_sets"]  # the limit, and two sets for single classes
+    work = [i for i, step in enumerate(steps) if step != "clock"]
+    assert len(work) > 4
+    assert all(steps[i - 1] == "clock" for i in work)
+    for last_look in range(1, steps.count("clock")):
+        steps.clear()
+        with pytest.raises(UndecidedAssignmentError):
+            assign(problem, np.arange(8), time_limit=1.0)
+        assert steps.count("clock") == last_look + 1
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_groups_that_do_not_compete_are_matched_apart(seed, monkeypatch):
+    """Blocks of equal classes with features of their own: as many small linear assignments."""
+    rng = np.random.default_rng(seed)
+    n_blocks, width, k = 3, 5, 2
+    A = np.full((n_blocks * 4, n_blocks * width), -100.0)
+    for i in range(n_blocks):
+        block = rng.normal(size=width) + rng.choice([0.0, 0.2]) * rng.normal(size=(4, width))
+        A[4 * i : 4 * i + 4, width * i : width * i + width] = block
+    sizes = []
+
+    def noting(table, maximize):
+        sizes.append(len(table))
+        return linear_sum_assignment(table, maximize=maximize)
+
+    monkeypatch.setattr(module, "linear_sum_assignment", noting)
+    problem = given_selection(A, k=k)
+    value = problem.objective(assign(problem, np.arange(A.shape[1])))
+    assert max(sizes) <= 4
+    every = np.array(list(combinations(range(A.shape[1]), k)))
+    worth = A[:, every].sum(axis=2)
+    expected = worth[linear_sum_assignment(worth, maximize=True)].sum()
+    assert value == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("p, k", [(3, 2), (50, 5), (256, 12), (300, 60)])
+def test_sets_are_identified_whatever_their_size(p, k):
+    rng = np.random.default_rng(p)
+    sets = np.sort(np.array([rng.permutation(p)[:k] for _ in range(50)]), axis=1)
+    sets = sets[rng.integers(50, size=200)]
+    sets[::7, 0] = 0  # two sets may differ in this column only
+    first, identity = module._identify(sets, p)
+    assert (sets[first[identity]] == sets).all()
+    assert first.size == np.unique(sets, axis=0).shape[0]
+
+
+def test_top_k_assignment_ignores_distinctness():
+    problem = given_selection([[3.0, 2.0, 1.0]] * 2, k=2)
+    assert top_k_assignment(problem, [2, 1, 0]).matrix.tolist() == [[True, True, False]] * 2
 
 
 def test_order_of_the_selection_does_not_matter():
@@ -193,6 +336,6 @@ def test_bad_selections_are_refused(selected):
         candidate=np.array([True, True, False]),
     )  # fmt: skip
     assert not is_selection(problem, selected)
-    for function in (assign, top_k_value):
+    for function in (assign, top_k_value, top_k_assignment):
         with pytest.raises(InvalidInputError, match="2 different indices of candidate features"):
             function(problem, selected)

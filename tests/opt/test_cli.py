@@ -226,6 +226,16 @@ def test_constants_from_features(tmp_path):
     assert (problem.n_selected, problem.n_per_class) == (5, 2)
 
 
+def test_a_bound_that_says_little_is_called_so(tmp_path):
+    rng = np.random.default_rng(0)
+    R = np.triu(rng.random((60, 60)), 1)
+    problem = Problem(rng.random((20, 60)), R + R.T, n_selected=20, n_per_class=4)
+    problem.save(tmp_path / "p.npz")
+    common = ("solve", tmp_path / "p.npz", "--out", tmp_path / "s.json", "--time-limit", 3)
+    assert "(the bound is weak)" in qpm(*common, "--formulation", "projected").stdout
+    assert "(no bound: a heuristic)" in qpm(*common, "--method", "heuristic").stdout
+
+
 def test_solvers_are_listed():
     outcome = qpm("solvers")
     assert outcome.returncode == 0

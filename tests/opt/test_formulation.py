@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import Bounds, LinearConstraint, milp
 
+from qpm_opt.assign import UndecidedAssignmentError
 from qpm_opt.errors import InvalidInputError, UnsupportedFormulationError
 from qpm_opt.formulation import (
     add_cuts,
@@ -25,7 +26,10 @@ from qpm_opt.formulation import (
     write_model,
 )
 from qpm_opt.problem import Assignment, Problem
+from qpm_opt.result import TerminationCondition
 from qpm_opt.separation import distinctness_cuts, no_good_cut, threshold_cuts
+from qpm_opt.solvers import solve_in_child, solver_availability
+from qpm_opt.solvers.base import SolveOptions
 from qpm_opt.solvers.compile import Columns, DistinctnessSeparator, compile_model
 from tests import oracle
 from tests.conftest import random_problem
@@ -170,6 +174,30 @@ def test_projected_with_its_cuts_is_exact(seed):
             break
         matrix = matrix.with_rows(columns.rows_of(cuts))
     assert value == pytest.approx(oracle.optimum(problem))
+
+
+def test_a_projected_point_is_assigned_within_the_time():
+    problem = Problem(np.ones((3, 3)), np.zeros((3, 3)), n_selected=3, n_per_class=1)
+    matrix, columns = compiled(build_projected(problem))
+    x = np.ones(matrix.n_columns)
+    with pytest.raises(UndecidedAssignmentError):
+        columns.to_assignment(x, time_limit=0.0)
+    assert problem.violations(columns.to_assignment(x)) == ()
+
+
+@pytest.mark.parametrize("solver", ["highs", "scip", "gurobi"])
+def test_projected_is_feasible_at_any_scale(solver):
+    """All features must be selected: theta has one value, on which rounding makes cuts disagree."""
+    if not solver_availability(solver).level:
+        pytest.skip(f"{solver}: {solver_availability(solver).reason}")
+    for seed in range(10):
+        A = 1e12 * np.random.default_rng(seed).normal(size=(6, 9))
+        problem = Problem(A, np.zeros((9, 9)), n_selected=9, n_per_class=9, distinct=False)
+        matrix, columns = compiled(build_projected(problem))
+        assert (matrix.lower[columns.theta] == -np.inf).all()
+        raw = solve_in_child(solver, matrix, SolveOptions())
+        assert raw.termination_condition is TerminationCondition.OPTIMAL
+        assert raw.reported_objective == pytest.approx(A.sum(), rel=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(25))

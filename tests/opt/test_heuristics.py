@@ -8,6 +8,7 @@ from math import comb
 import numpy as np
 import pytest
 
+from qpm_opt import heuristics
 from qpm_opt import swaps as swaps_module
 from qpm_opt.assign import assign, top_k_value
 from qpm_opt.errors import InvalidInputError
@@ -254,6 +255,43 @@ def test_search_is_never_worse_than_its_start(seed):
     best = search(problem, max_restarts=10)
     assert search(problem, start=best, time_limit=0.0) is not None
     assert problem.objective(search(problem, start=best, time_limit=0.0)) >= problem.objective(best)
+
+
+@pytest.mark.parametrize("limit, first", [(None, None), (0.5, 0.5), (5.0, 1.0), (500.0, 50.0)])
+def test_one_exact_assignment_takes_a_part_of_the_time_at_most(monkeypatch, limit, first):
+    limits = []
+
+    def noting(problem, selected, time_limit):
+        limits.append(time_limit)
+        return assign(problem, selected)
+
+    monkeypatch.setattr(heuristics, "assign_within", noting)
+    search(medium_problem(4), time_limit=limit, max_restarts=0)
+    assert limits
+    if first is None:
+        assert set(limits) == {None}
+    else:
+        assert limits[0] == pytest.approx(first, rel=0.2)
+        assert all(given <= max(1.0, 0.1 * limit) for given in limits)
+
+
+def test_search_goes_on_where_an_assignment_stays_undecided(monkeypatch):
+    problem = medium_problem(4)
+    n_calls = 0
+
+    def undecided_at_first(problem, selected, time_limit):
+        nonlocal n_calls
+        n_calls += 1
+        return None if n_calls == 1 else assign(problem, selected)
+
+    monkeypatch.setattr(heuristics, "assign_within", undecided_at_first)
+    assert problem.violations(search(problem, max_restarts=0)) == ()
+
+
+def test_search_without_time_parts_colliding_classes():
+    A = np.tile(np.arange(8.0), (20, 1))
+    problem = Problem(A, np.zeros((8, 8)), n_selected=6, n_per_class=3)
+    assert problem.violations(search(problem, time_limit=0.0)) == ()
 
 
 def test_search_begins_at_the_selection_of_its_start():

@@ -7,11 +7,11 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 
-from qpm_opt.assign import assign
+from qpm_opt.assign import assign, top_k_assignment
 from qpm_opt.formulation import build_relaxed
 from qpm_opt.methods import paper
 from qpm_opt.methods.base import MethodOptions
-from qpm_opt.methods.paper import RelaxedConstraints, best_sets, deduplicated, run
+from qpm_opt.methods.paper import RelaxedConstraints, deduplicated, run
 from qpm_opt.problem import Assignment, Problem
 from qpm_opt.result import TerminationCondition
 from qpm_opt.solvers import SOLVERS, solver_availability
@@ -177,7 +177,8 @@ def test_a_solve_stopped_by_the_clock_completes_nothing(monkeypatch):
     assert outcome.termination_condition is TerminationCondition.TIME_LIMIT
 
 
-def test_no_time_means_no_solve():
+def test_no_time_means_no_model_and_no_solve(monkeypatch):
+    monkeypatch.setattr(paper, "build_relaxed", lambda *_, **__: pytest.fail("a model is built"))
     problem = random_problem(3)
     outcome, tracker = iterate(problem, time_limit=0.0)
     assert outcome.termination_condition is TerminationCondition.TIME_LIMIT
@@ -256,7 +257,7 @@ def test_start_solutions(seed):
     A = np.round(rng.normal(size=(n_classes, 7)) * 0.3 + np.arange(7), int(seed % 3))
     problem = plain(A, n_selected=p, n_per_class=k)
     selected = np.sort(rng.choice(7, p, replace=False))
-    most = best_sets(problem, selected)
+    most = top_k_assignment(problem, selected)
     assert not [v for v in problem.violations(most) if v.name != "distinct"]
     assert problem.objective(most) == pytest.approx(np.sort(A[:, selected])[:, -k:].sum())
     exact = assign(problem, selected)
@@ -294,6 +295,19 @@ def test_start_avoids_new_duplicates():
     assert start.class_features(2).tolist() == [0, 2]
     assert not problem.violations(start)
     assert problem.objective(start) == problem.objective(assign(problem, np.arange(4)))
+
+
+def test_the_exact_start_heeds_the_time(monkeypatch):
+    """No swap parts ten equal classes; the exact assignment is told how much time is left."""
+    problem = plain(np.zeros((10, 5)), n_selected=5, n_per_class=2)
+    columns = Columns.locate(model := build_relaxed(problem), compile_model(model))
+    constraints = RelaxedConstraints(problem, columns)
+    constraints.duplicates[0, 1] = None
+    assert deduplicated(problem, np.arange(5)) is None
+    limits = []
+    monkeypatch.setattr(paper, "assign_within", lambda *given: limits.append(given[2]))
+    constraints.start(np.arange(5), 3.0)
+    assert limits == [3.0]
 
 
 def test_no_start_where_no_set_is_left():

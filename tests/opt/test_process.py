@@ -120,6 +120,15 @@ def test_an_overrunning_child_is_killed_and_the_incumbent_kept():
     assert pid() != before
 
 
+def test_a_message_that_cannot_be_read_ends_the_job():
+    before = pid()
+    raw = obey("garble", events=EVENTS)
+    assert_incumbent_kept(raw, TerminationCondition.ERROR)
+    assert "cannot be read" in raw.raw_status and "lost in transit" in raw.raw_status
+    assert not is_running(before)
+    assert pid() != before
+
+
 def test_a_child_within_its_grace_is_not_killed():
     raw = obey("sleep", seconds=0.3, time_limit=0.05, grace=20.0)
     assert raw.termination_condition is TerminationCondition.OPTIMAL
@@ -219,7 +228,7 @@ def test_chatter_reaches_neither_stdout_nor_the_messages(capfd, caplog):
 
 
 def test_unknown_solvers_are_refused_with_a_hint():
-    with pytest.raises(InvalidInputError, match="'higs'; did you mean highs"):
+    with pytest.raises(InvalidInputError, match=r"'higs' \(did you mean highs\?\)"):
         solve_in_child("higs", two_columns(), SolveOptions())
     with pytest.raises(InvalidInputError, match="no solver"):
         solver_availability("")

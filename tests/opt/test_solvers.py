@@ -19,7 +19,7 @@ from qpm_opt.errors import (
     UnsupportedFormulationError,
 )
 from qpm_opt.result import TerminationCondition
-from qpm_opt.solvers import SOLVERS, get_solver, solve_in_child, solver_availability
+from qpm_opt.solvers import SOLVERS, get_solver, scaling, solve_in_child, solver_availability
 from qpm_opt.solvers.base import Availability, Capability, MatrixModel, Row, SolveOptions
 from qpm_opt.solvers.scaling import integer_bounds, integer_objective, integer_rows
 from tests.opt.fake_solvers import AtMost, Stumbling, linear_model, market_split
@@ -414,6 +414,32 @@ def test_the_integer_objective_is_never_below_the_true_one(model):
         ) / Fraction(scaled.scale)
         slack = Fraction(scaled.slack)
         assert -slack <= claim - true <= excess + slack
+
+
+@settings(max_examples=100, deadline=None)
+@given(awkward_models(n_rows=0))
+def test_coarse_coefficients_are_rounded_up(model):
+    """So few units that rounding the wrong way shows far beyond the slack for float64."""
+    lower, upper = integer_bounds(model)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scaling, "_ACTIVITY", 64.0)
+        scaled = integer_objective(model.cost, model.offset, lower, upper)
+    for point in grid(model):
+        true = Fraction(model.offset) + exact(model.cost, point)
+        units = int(scaled.coefficients @ (np.array(point) - lower).astype(np.int64))
+        claim = Fraction(scaled.constant) + Fraction(units) / Fraction(scaled.scale)
+        assert claim - true >= -Fraction(scaled.slack)
+
+
+def test_the_coarse_objective_is_known_to_be_rounded():
+    """The test above would be empty if nothing were rounded."""
+    bounds = np.zeros(3, dtype=np.int64), np.ones(3, dtype=np.int64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scaling, "_ACTIVITY", 64.0)
+        scaled = integer_objective(np.array([np.pi, -np.e, 1.0]), 0.0, *bounds)
+    assert scaled.scale == 8.0
+    assert scaled.coefficients.tolist() == [26, -21, 8]  # 25.13, -21.75 and 8
+    assert scaled.slack < 1e-12 / scaled.scale
 
 
 def test_the_integer_objective_is_exact_where_it_can_be():
