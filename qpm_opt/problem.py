@@ -6,17 +6,17 @@ import hashlib
 import math
 import os
 import reprlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from qpm_opt.errors import InvalidProblemError, InvalidSolutionError
-from qpm_opt.files import read_arrays, read_solution, replace_on_success
+from qpm_opt.files import read_solution, replace_on_success
+from qpm_opt.problem_file import read_problem
 from qpm_opt.validation import (
     BoolArray,
     FloatArray,
@@ -466,35 +466,7 @@ class Problem:
         InvalidProblemError
             If the file is missing, is no ``.npz``, lacks an array or holds an invalid problem.
         """
-        return cls._from_arrays(read_arrays(path, InvalidProblemError), Path(path))
-
-    @classmethod
-    def _from_arrays(cls, arrays: Mapping[str, NDArray[Any]], path: Path) -> Problem:
-        missing = [key for key in ("A", "b", "n_selected", "n_per_class") if key not in arrays]
-        if missing:
-            raise InvalidProblemError(
-                f"{path} lacks {', '.join(missing)}; a problem file holds A, R (or R_row, R_col, "
-                "R_val), b, n_selected and n_per_class."
-            )
-
-        def scalar(key: str, default: Any) -> Any:
-            return _scalar(arrays, path, key, default)
-
-        return cls(
-            arrays["A"],
-            _read_similarity(arrays, path),
-            arrays["b"],
-            n_selected=scalar("n_selected", 0),
-            n_per_class=scalar("n_per_class", 0),
-            distinct=scalar("distinct", True),
-            candidate=arrays.get("candidate"),
-            min_classes_per_feature=scalar("min_classes_per_feature", 0),
-            contrastive_pairs=arrays.get("contrastive_pairs"),
-            name=str(scalar("name", path.stem)),
-            source=str(scalar("source", "")),
-            best_known=scalar("best_known", math.nan),
-            proved=scalar("proved", False),
-        )
+        return cls(**read_problem(path))
 
 
 def equal_classes(matrix: BoolArray) -> list[list[int]]:
@@ -526,38 +498,3 @@ def _restore(instance: Problem | Assignment, state: dict[str, Any]) -> None:
         if isinstance(value, np.ndarray):
             value.setflags(write=False)
         object.__setattr__(instance, name, value)
-
-
-def _scalar(arrays: Mapping[str, NDArray[Any]], path: Path, key: str, default: Any) -> Any:
-    value = arrays.get(key, np.asarray(default))
-    if value.ndim:
-        raise InvalidProblemError(f"{path}: {key} has shape {value.shape}, not a single value.")
-    return value[()]
-
-
-def _read_similarity(arrays: Mapping[str, NDArray[Any]], path: Path) -> FloatArray:
-    if arrays["A"].ndim != 2:
-        raise InvalidProblemError(f"{path}: A has shape {arrays['A'].shape}, not two dimensions.")
-    n_features = arrays["A"].shape[1]
-    if all(key in arrays for key in ("R_row", "R_col", "R_val")):
-        row, col, value = arrays["R_row"], arrays["R_col"], arrays["R_val"]
-        whole = np.issubdtype(row.dtype, np.integer) and np.issubdtype(col.dtype, np.integer)
-        if not whole or row.ndim != 1 or not row.shape == col.shape == value.shape:
-            raise InvalidProblemError(
-                f"{path}: R_row, R_col and R_val must be index, index and value lists of one "
-                f"length; their shapes are {row.shape}, {col.shape}, {value.shape}."
-            )
-        if row.size and not (0 <= row.min() and (row < col).all() and col.max() < n_features):
-            raise InvalidProblemError(
-                f"{path}: R_row and R_col must satisfy 0 <= row < col < {n_features}."
-            )
-        if np.unique(row.astype(np.int64) * n_features + col).size < row.size:
-            raise InvalidProblemError(f"{path}: R_row and R_col name a pair twice.")
-        dense = np.zeros((n_features, n_features))
-        dense[row, col] = as_float(value, f"{path}: R_val", 1)
-        return dense + dense.T
-    if "R" in arrays:
-        if as_flag(_scalar(arrays, path, "R_is_zero", False), f"{path}: R_is_zero"):
-            return np.zeros((n_features, n_features))
-        return arrays["R"]
-    raise InvalidProblemError(f"{path} lacks R (or R_row, R_col and R_val).")

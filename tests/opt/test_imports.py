@@ -19,6 +19,7 @@ HEAVY = ("torch", "highspy", "ortools", "gurobipy", "pyscipopt", "pyomo", "matpl
 LAYERS = [
     {"errors"},
     {"files", "validation"},
+    {"problem_file"},
     {"problem"},
     {"assign", "epsilon", "features", "result", "separation", "swaps"},
     {"constants", "heuristics", "tracking", "formulation", "verification", "progress"},
