@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 METHODS = ("compact", "paper", "heuristic")
 FORMULATIONS = ("compact", "projected")
+#: The search that every method starts from: rounds after the first, and its share of the time.
+WARM_START_ROUNDS, WARM_START_SHARE = 10, 0.1
 MAX_THREADS = 1024
 #: The seeds that every solver takes.
 MAX_SEED = 2**31 - 1
@@ -123,8 +125,8 @@ def solve(
     try:
         search(
             normal,
-            time_limit=tracker.remaining,
-            max_restarts=0,
+            time_limit=None if time_limit is None else WARM_START_SHARE * time_limit,
+            max_restarts=WARM_START_ROUNDS,
             seed=seed,
             on_assignment=lambda assignment: tracker.offer(assignment, "greedy and swaps"),
         )
