@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from rich.console import Console
@@ -29,6 +29,9 @@ from qpm_opt.errors import (
     SolverNotAvailableError,
     UnsupportedFormulationError,
 )
+
+if TYPE_CHECKING:
+    from qpm_opt.result import Result
 
 EXIT_FEASIBLE, EXIT_FAILURE, EXIT_UNUSABLE_INPUT, EXIT_NO_SOLUTION = 0, 1, 2, 3
 
@@ -144,7 +147,7 @@ def solve(
     stdout.print(f"status     {result.solution_status} ({result.termination_condition})")
     stdout.print(f"objective  {result.objective:.9g}")
     stdout.print(f"bound      {bound}")
-    stdout.print(f"gap        {gap}{_caveat(result.relative_gap, result.bound, result.method)}")
+    stdout.print(f"gap        {gap}{_caveat(result)}")
     stdout.print(f"time       {result.wall_time:.1f} s")
     unused = instance.unused_features(result.assignment)
     if unused.size and instance.n_classes:
@@ -269,12 +272,22 @@ def _save(write: Callable[[Path], None], out: Path) -> Path:
         raise
 
 
-def _caveat(gap: float | None, bound: float | None, method: str) -> str:
+def _caveat(result: Result) -> str:
     """What a reader might overlook: a bound that says little, or none at all."""
-    if bound is None:
-        reason = "the solver gave none in its time" if method == "compact" else "a heuristic"
-        return f" (no bound: {reason})"
-    return " (the bound is weak)" if gap is not None and gap > WEAK_GAP else ""
+    from qpm_opt.result import TerminationCondition
+
+    if result.bound is not None:
+        weak = result.relative_gap is not None and result.relative_gap > WEAK_GAP
+        return " (the bound is weak)" if weak else ""
+    if result.method != "compact":
+        return " (no bound: a heuristic)"
+    reasons = {
+        TerminationCondition.LICENSE_LIMIT: "the licence does not admit the model",
+        TerminationCondition.ERROR: "the solver failed",
+        TerminationCondition.INTERRUPTED: "interrupted",
+    }
+    reason = reasons.get(result.termination_condition, "the solver gave none in its time")
+    return f" (no bound: {reason})"
 
 
 def _raw_options(pairs: tuple[str, ...]) -> dict[str, bool | int | float | str]:
