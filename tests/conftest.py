@@ -6,6 +6,7 @@ every solver named passed a test: skipped tests prove nothing.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from math import comb
@@ -13,11 +14,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from qpm_opt.problem import Problem
 
 DATA = Path(os.environ.get("QPM_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
+
+# The same examples in every run of CI: what fails there fails here too.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 REQUIRED_SOLVERS = [n for n in os.environ.get("QPM_REQUIRE_SOLVERS", "").split(",") if n]
 _passed: Counter[str] = Counter()
@@ -49,6 +56,17 @@ def pytest_sessionfinish(session):
 
 def _missing() -> list[str]:
     return [name for name in REQUIRED_SOLVERS if not _passed[name]]
+
+
+@pytest.fixture(autouse=True)
+def _no_handlers_left():
+    """Commands run in this process set up logging; the next test must not see it."""
+    root = logging.getLogger()
+    before, level = set(root.handlers), root.level
+    yield
+    for handler in set(root.handlers) - before:
+        root.removeHandler(handler)
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

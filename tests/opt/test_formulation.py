@@ -346,7 +346,7 @@ def general_model(rng):
     model = pyo.ConcreteModel()
     model.x = pyo.Var(range(4), bounds=(-2, 3))
     model.z = pyo.Var(range(3), domain=pyo.Integers, bounds=(0, 4))
-    model.free = pyo.Var()
+    model.free = pyo.Var(initialize=0.0)  # no column if its coefficient happens to be 0
     model.idle = pyo.Var()
     model.x[1].setub(None)
     x, z = model.x, model.z
