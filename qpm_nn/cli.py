@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
+from qpm_opt.errors import InvalidInputError
+
 if TYPE_CHECKING:
     from qpm_nn.config import RunConfig
     from qpm_nn.pipelines.stages import RunDirectory
@@ -94,10 +96,14 @@ def run(config_file: Path | None, out: Path | None, resume: bool, **options: Any
 
 
 def _run(*layers: dict[str, Any], out: Path | None, resume: bool) -> None:
-    from qpm_nn.config import make_config
-    from qpm_nn.pipelines import qpm
-    from qpm_nn.progress import ConsoleObserver
-
+    try:
+        from qpm_nn.config import make_config
+        from qpm_nn.pipelines import qpm
+        from qpm_nn.progress import ConsoleObserver
+    except ModuleNotFoundError as missing:
+        raise InvalidInputError(
+            f"Training needs the package {missing.name}; install the extra: pip install 'qpm[nn]'."
+        ) from None
     config = make_config(*layers)
     if out is None:
         name = Path(config.data.name).resolve().name

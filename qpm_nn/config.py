@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -18,6 +19,7 @@ from typing import Any, get_type_hints
 from qpm_opt import InvalidInputError
 from qpm_opt.errors import unknown_name
 
+MODELS = ("qpm",)
 PRECISIONS = ("32-true", "bf16-mixed")
 
 
@@ -73,7 +75,8 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
         _require(self.batch_size >= 2, "batch_size", self.batch_size, "at least 2")
-        _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
+        rate = self.learning_rate
+        _require(0 < rate < math.inf, "learning_rate", rate, "above 0 and finite")
         _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "at least 0")
         _require(
             self.diversity_weight >= 0, "diversity_weight", self.diversity_weight, "at least 0"
@@ -128,7 +131,7 @@ class RuntimeConfig:
         if self.precision not in PRECISIONS:
             raise unknown_name("precision", self.precision, PRECISIONS)
         _require(self.n_devices >= 1, "n_devices", self.n_devices, "at least 1")
-        _require(self.threads >= 0, "threads", self.threads, "at least 0")
+        _require(0 <= self.threads <= 1024, "threads", self.threads, "from 0 to 1024")
 
 
 @dataclass(frozen=True)
@@ -150,16 +153,18 @@ class RunConfig:
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
     def __post_init__(self) -> None:
-        _require(self.seed >= 0, "seed", self.seed, "at least 0")
+        if self.model not in MODELS:
+            raise unknown_name("model", self.model, MODELS)
+        _require(0 <= self.seed < 2**31, "seed", self.seed, "from 0 to 2147483647")
 
     def to_toml(self) -> str:
         """TOML text that :func:`read_config` turns into these settings again."""
         settings = asdict(self)
-        lines = [f"{k} = {json.dumps(v)}" for k, v in settings.items() if not isinstance(v, dict)]
+        lines = [f"{k} = {_toml(v)}" for k, v in settings.items() if not isinstance(v, dict)]
         for section, values in settings.items():
             if isinstance(values, dict):
                 lines += ["", f"[{section}]"]
-                lines += [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+                lines += [f"{key} = {_toml(value)}" for key, value in values.items()]
         return "\n".join(lines) + "\n"
 
 
@@ -233,6 +238,10 @@ def _merge(config: Any, layer: Mapping[str, Any], prefix: str) -> Any:
                 )
         changes[key] = value
     return replace(config, **changes)
+
+
+def _toml(value: str | int | float) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _require(holds: bool, name: str, value: object, expected: str) -> None:

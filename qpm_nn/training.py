@@ -175,17 +175,23 @@ def _run(
             for group in optimizer.param_groups:
                 group["lr"] = rate
             augmented = data.augmentation(preprocessing.scale(images))
-            logits, _, maps = model.activations(preprocessing.normalise(augmented))
-            predicted = logits.argmax(1)
-            loss = functional.cross_entropy(logits, labels)
-            if config.diversity_weight:
-                weights = classifier.head.weight[predicted]
-                loss = loss + config.diversity_weight * feature_diversity_loss(maps, weights)
+            # Fabric's own autocast covers forward() only.
+            with fabric.autocast():
+                logits, _, maps = model.activations(preprocessing.normalise(augmented))
+                predicted = logits.argmax(1)
+                loss = functional.cross_entropy(logits, labels)
+                if config.diversity_weight:
+                    weights = classifier.head.weight[predicted]
+                    loss = loss + config.diversity_weight * feature_diversity_loss(maps, weights)
             optimizer.zero_grad()
             fabric.backward(loss)
             optimizer.step()
             total_loss += loss.detach() * len(labels)
             n_correct += (predicted == labels).sum()
+        if not torch.isfinite(total_loss):
+            raise InvalidInputError(
+                f"The loss is {float(total_loss)} after epoch {epoch + 1}; lower learning_rate."
+            )
         n_images = len(loader) * loader.batch_size * fabric.world_size
         total_loss, n_correct = fabric.all_reduce((total_loss, n_correct), reduce_op="sum")
         report = EpochReport(

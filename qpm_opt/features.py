@@ -165,8 +165,12 @@ class FeatureStatistics:
 
     @property
     def varies(self) -> BoolArray:
-        """Features that are not constant over the images, bool of shape (n_features,)."""
-        return self._squares > 0.0
+        """Features that are not constant over the images, bool of shape (n_features,).
+
+        What differs from the mean by the rounding of float64 only is constant.
+        """
+        rounding = 8.0 * float(np.finfo(float).eps) * np.abs(self.mean)
+        return np.asarray(self.std > rounding)
 
     @property
     def class_similarity(self) -> FloatArray:

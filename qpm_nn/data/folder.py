@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qpm_nn.data.base import Augmentation, DataModule, LabelledImages
 from qpm_opt import InvalidInputError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 #: Without a test folder, one image in so many of each class, by file name, is a test image.
@@ -36,15 +40,17 @@ def load_folder(root: Path, image_size: int = 64) -> DataModule:
         )
     if image_size < 8:
         raise InvalidInputError(f"image_size is {image_size}; at least 8 pixels are needed.")
-    if (root / "train").is_dir():
-        test_root = next((root / n for n in ("test", "val") if (root / n).is_dir()), None)
+    parts = {path.name.lower(): path for path in root.iterdir() if path.is_dir()}
+    if "train" in parts:
+        train_root = parts["train"]
+        test_root = next((parts[name] for name in ("test", "val") if name in parts), None)
         if test_root is None:
             raise InvalidInputError(f"{root} has a folder train but neither test nor val.")
-        train_files, test_files = _by_class(root / "train"), _by_class(test_root)
+        train_files, test_files = _by_class(train_root), _by_class(test_root)
         if train_files.keys() != test_files.keys():
             odd = min(train_files.keys() ^ test_files.keys())
             raise InvalidInputError(
-                f"Class {odd!r} is in only one of {root / 'train'} and {test_root}; both must have "
+                f"Class {odd!r} is in only one of {train_root} and {test_root}; both must have "
                 "the same classes."
             )
     else:
@@ -76,7 +82,7 @@ def _by_class(root: Path) -> dict[str, list[Path]]:
     files = {}
     folders = (path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
     for folder in sorted(folders):
-        paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+        paths = sorted(path for path in folder.rglob("*") if _is_image(path.relative_to(folder)))
         if not paths:
             raise InvalidInputError(
                 f"{folder} holds no image ({', '.join(sorted(SUFFIXES))}); add some or remove it."
@@ -85,6 +91,12 @@ def _by_class(root: Path) -> dict[str, list[Path]]:
     if not files:
         raise InvalidInputError(f"{root} holds no class folders; expected {root}/<class>/*.png.")
     return files
+
+
+def _is_image(path: Path) -> bool:
+    """Whether a path below a class folder names an image, and nothing on it is hidden."""
+    hidden = any(part.startswith(".") for part in path.parts)
+    return path.suffix.lower() in SUFFIXES and not hidden
 
 
 def _load(files: dict[str, list[Path]], image_size: int) -> LabelledImages:
@@ -98,8 +110,29 @@ def _read(path: Path, image_size: int) -> NDArray[np.uint8]:
 
     try:
         with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGB")
+            upright = _as_rgb(ImageOps.exif_transpose(image))
             fitted = ImageOps.fit(upright, (image_size, image_size), Image.Resampling.LANCZOS)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as failure:
         raise InvalidInputError(f"{path} cannot be read as an image: {failure}") from None
     return np.asarray(fitted).transpose(2, 0, 1)
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    """Image in 8-bit RGB: 16 bits scaled down, transparency on white.
+
+    Raises
+    ------
+    ValueError
+        If the range of the values is not known (32 bits, floating point).
+    """
+    from PIL import Image
+
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of mode {image.mode} have no fixed range; save it with 8 bits")
+    if image.has_transparency_data:
+        opaque = image.convert("RGBA")
+        white = Image.new("RGBA", opaque.size, "white")
+        return Image.alpha_composite(white, opaque).convert("RGB")
+    return image.convert("RGB")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from qpm_nn.explanations.canvas import Canvas
@@ -21,6 +22,7 @@ FEW_CLASSES = 40
 BARS, GAP, BOTTOM, TOP, RIGHT, MIN_WIDTH = 0.7, 0.08, 0.75, 0.75, 0.3, 3.2
 
 
+@rc_context({"text.parse_math": False})  # a class may be called "US$"
 def draw_assignment(head: AssignmentHead, class_names: Sequence[str]) -> Figure:
     """Matrix of classes and selected features, the most used feature on the left.
 

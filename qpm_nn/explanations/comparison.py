@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -35,7 +36,8 @@ CELL, GAP, GROUP_GAP, ROW_GAP = 1.5, 0.12, 0.34, 0.34
 LEFT, RIGHT, TOP, BOTTOM = 0.55, 0.25, 0.95, 0.72
 CAPTION = (
     "Frame: the feature belongs to the class. Colour: activation, one scale for each column; "
-    "line: half of its maximum.\nNumber: the feature in standard deviations from its mean."
+    "line: half of its maximum.\n"
+    "Number: the feature in standard deviations from its mean, both of the dense model."
 )
 LUMINANCE = np.array([0.299, 0.587, 0.114])
 
@@ -94,6 +96,7 @@ def example_image(
     )
 
 
+@rc_context({"text.parse_math": False})  # a class may be called "US$"
 def draw_comparison(
     classifier: Classifier,
     images: LabelledImages,

@@ -141,6 +141,9 @@ class _Run:
         config = self.config
         if config.runtime.threads:
             torch.set_num_threads(config.runtime.threads)
+        settings = self.directory / "config.toml"
+        if settings.exists() and settings.read_text(encoding="utf-8") != config.to_toml():
+            self.directory.settings_changed = True
         self._write_text("config.toml", config.to_toml())
         self._write_text("versions.json", json.dumps(versions(), indent=1) + "\n")
         images = {"data": self.data.sha256}

@@ -49,7 +49,9 @@ class RunDirectory:
                 f"{self.path} is not empty and holds no run; give a new or empty folder."
             )
         self.path.mkdir(parents=True, exist_ok=True)
+        (self / LOG).touch()  # marks the folder as a run from the first moment on
         self.resume = resume
+        self.settings_changed = False
         self._records: dict[str, Any] = self._read_records() if resume else {}
 
     def __truediv__(self, name: str) -> Path:
@@ -87,14 +89,31 @@ class RunDirectory:
         if self._is_valid(name, key, outputs):
             self.log(name, "reused")
             return False
+        if self.settings_changed:
+            self._forget_from(name)
         self.log(name, "started")
         run(key)
         made = {output: _sha256(self / output) for output in outputs}
         self._records[name] = {"key": key, "outputs": made}
-        with replace_on_success(self / RECORD) as temporary:
-            temporary.write_text(json.dumps(self._records, indent=1) + "\n", encoding="utf-8")
+        self._write_records()
         self.log(name, "finished")
         return True
+
+    def _forget_from(self, name: str) -> None:
+        """Remove what this stage and those after it made under other settings.
+
+        A kill must not leave files of two runs side by side. Under the same settings they stay:
+        a stage that makes the same again spares those after it.
+        """
+        names = list(self._records)
+        for stale in names[names.index(name) :] if name in names else []:
+            for output in self._records.pop(stale)["outputs"]:
+                (self / output).unlink(missing_ok=True)
+        self._write_records()
+
+    def _write_records(self) -> None:
+        with replace_on_success(self / RECORD) as temporary:
+            temporary.write_text(json.dumps(self._records, indent=1) + "\n", encoding="utf-8")
 
     def log(self, stage: str, event: str, **values: Any) -> None:
         """Append a line to the log."""

@@ -158,3 +158,31 @@ def test_flip_mirrors_about_half_of_the_images():
     is_same = (flipped - images).abs().amax((1, 2, 3)) < 1e-5
     is_mirrored = (flipped - images.flip(3)).abs().amax((1, 2, 3)) < 1e-5
     assert (is_same ^ is_mirrored).all() and 30 < is_mirrored.sum() < 70
+
+
+def test_deep_pixels_are_scaled_and_transparency_is_white(tmp_path):
+    grey = np.linspace(0, 255, 16 * 16).astype(np.uint8).reshape(16, 16)
+    ink = np.zeros((16, 16, 4), np.uint8)  # black, and nothing of it visible
+    for name, pixels in (
+        ("bits8", grey),
+        ("bits16", grey.astype(np.uint16) * 257),
+        ("alpha", ink),
+    ):
+        folder = tmp_path / "images" / name
+        folder.mkdir(parents=True)
+        for i in range(5):
+            Image.fromarray(pixels).save(folder / f"{i}.png")
+    images = load_data(str(tmp_path / "images"), image_size=16).train
+    alpha, bits16, bits8 = (images.images[images.labels == c][0] for c in range(3))
+    np.testing.assert_array_equal(bits16, bits8)
+    assert (alpha == 255).all()
+
+
+def test_hidden_files_are_no_images_and_capitals_no_classes(tmp_path):
+    write_tree(tmp_path / "Train", n_images=2)
+    write_tree(tmp_path / "Test", n_images=1)
+    hidden = next((tmp_path / "Train").iterdir()) / ".ipynb_checkpoints"
+    hidden.mkdir()
+    (hidden / "copy.png").write_bytes(b"no image")
+    data = load_data(str(tmp_path))
+    assert data.n_classes == len(list((tmp_path / "Test").iterdir()))

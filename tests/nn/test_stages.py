@@ -102,3 +102,16 @@ def test_only_run_directories_are_taken(tmp_path):
         RunDirectory(tmp_path / "file")
     with pytest.raises(InvalidInputError, match="holds no run"):
         RunDirectory(tmp_path)
+
+
+def test_other_settings_leave_nothing_of_the_old_run_behind_when_killed(chain):
+    directory = RunDirectory(chain.path)
+    directory.settings_changed = True
+
+    def killed(key):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        directory.run_stage("a", killed, settings={"x": 2}, outputs=["a.txt"])
+    assert not (chain.path / "b.txt").exists()
+    assert chain() == ["a.txt", "b.txt"]
