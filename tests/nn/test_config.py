@@ -22,7 +22,7 @@ def test_later_layers_win_and_the_preset_of_the_data_set_is_beneath():
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_toml_round_trip(name, tmp_path):
-    config = make_config({"data": {"name": name, "root": 'with "quotes" and ü'}})
+    config = make_config({"data": {"name": name, "root": 'with "quotes", ü and 😀'}})
     path = tmp_path / "config.toml"
     path.write_text(config.to_toml(), encoding="utf-8")
     assert make_config(read_config(path)) == config
@@ -40,6 +40,10 @@ def test_toml_round_trip(name, tmp_path):
         ({"dense": {"dropout": 1.0}}, r"dropout is 1.0; it must be in \[0, 1\)"),
         ({"runtime": {"precision": "64"}}, "no precision '64'"),
         ({"solve": {"time_limit": -1}}, "time_limit is -1.0"),
+        ({"model": "foo"}, "no model 'foo'"),
+        ({"seed": 3_000_000_000}, "seed is 3000000000"),
+        ({"runtime": {"threads": 2000}}, "threads is 2000"),
+        ({"dense": {"learning_rate": float("inf")}}, "learning_rate is inf"),
     ],
 )
 def test_unusable_settings(layer, message):

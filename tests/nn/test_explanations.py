@@ -118,6 +118,11 @@ def test_assignment_figure_marks_exactly_the_assigned_cells(head):
     assert features[0] == 7  # the only one that two classes use
 
 
+def test_dollars_in_class_names_are_no_mathematics(head, tmp_path):
+    figure = draw_assignment(head, ("US$ \\frac$", "cat$_$", "plain"))
+    figure.savefig(tmp_path / "figure.png")
+
+
 def test_assignment_figure_of_many_classes_keeps_names_apart():
     n_classes = 45
     W = np.zeros((n_classes, 20), dtype=bool)

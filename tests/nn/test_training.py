@@ -135,3 +135,20 @@ def test_missing_device_is_refused():
         make_fabric(RuntimeConfig(device="cuda"))
     with pytest.raises(InvalidInputError, match="cannot be used here"):
         make_fabric(RuntimeConfig(device="abacus"))
+
+
+def test_mixed_precision_is_mixed(data, tmp_path):
+    trained = []
+    for precision in ("32-true", "bf16-mixed"):
+        runtime = RuntimeConfig(device="cpu", precision=precision)
+        checkpoint = tmp_path / precision
+        classifier = train(
+            new_classifier(), data, CONFIG, seed=1, runtime=runtime, checkpoint=checkpoint
+        )
+        trained.append(classifier.state_dict())
+    assert not equal(*trained)
+
+
+def test_a_loss_that_is_no_number_ends_the_training(data, tmp_path):
+    with pytest.raises(InvalidInputError, match="lower learning_rate"):
+        run(new_classifier(), data, tmp_path / "c", config=replace(CONFIG, learning_rate=1e30))

@@ -448,3 +448,15 @@ def test_real_features_give_the_shared_instance(data_dir):
     instance = Problem.load(data_dir / "instances" / "grocery_81x1024_raw.npz")
     np.testing.assert_allclose(A / np.abs(A).max(), instance.class_similarity, atol=4e-4)
     np.testing.assert_allclose(feature_similarity(A), instance.feature_similarity, atol=4e-4)
+
+
+def test_a_feature_that_differs_by_rounding_only_is_constant():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 20)
+    features = rng.random((40, 3))
+    features[:, 1] = 0.1 + 1e-17 * rng.random(40)
+    features[::2, 2] = np.nextafter(0.1, 1)
+    features[1::2, 2] = 0.1
+    features[:, 0] += 1e8  # a large offset is no rounding
+    statistics = statistics_from_features(features, labels)
+    assert statistics.varies.tolist() == [True, False, False]
