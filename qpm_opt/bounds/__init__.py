@@ -1,0 +1,1 @@
+"""Upper bounds that hold for the whole problem, each with its certificate."""
