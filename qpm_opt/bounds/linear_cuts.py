@@ -1,0 +1,219 @@
+"""Inequalities of the projected linear program, and which of them a point breaks."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from scipy import sparse
+from scipy.optimize import linprog
+
+from qpm_opt.bounds.linear_terms import pair_gain
+from qpm_opt.bounds.region import Region
+from qpm_opt.validation import BoolArray, FloatArray, IntArray
+
+logger = logging.getLogger(__name__)
+
+N_PAIRS = 256
+"""Pairs of classes that are looked at in one round."""
+N_CONFLICTS, N_SEEDS = 64, 64
+"""Conflict sets that enter in one round, and features from which they are grown."""
+CONFLICT_LEVELS = (0.5, 0.25, 0.1, 0.0)
+"""Sets are grown in the graphs of similarities above these shares of the largest."""
+LEAST_OVERLAP, LEAST_CONFLICT = 1e-6, 1e-3
+"""Excess from which a pair of classes, or a conflict set, is worth a row."""
+_FILL_TOLERANCE = 1e-9  # sums of fractions are not exact
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Cuts:
+    """Inequalities of the linear program, independent of the region.
+
+    Attributes
+    ----------
+    classes : ndarray of int, (n,); thresholds : ndarray, (n,)
+    pairs : ndarray of int, (n_pairs, 2); pair_thresholds : ndarray, (n_pairs, 2)
+    pair_price : ndarray, (n_pairs,)
+    conflicts : tuple of ndarray of int
+        Features of every conflict set, ascending indices of the problem.
+    """
+
+    classes: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
+    thresholds: FloatArray = field(default_factory=lambda: np.zeros(0))
+    pairs: IntArray = field(default_factory=lambda: np.zeros((0, 2), dtype=np.intp))
+    pair_thresholds: FloatArray = field(default_factory=lambda: np.zeros((0, 2)))
+    pair_price: FloatArray = field(default_factory=lambda: np.zeros(0))
+    conflicts: tuple[IntArray, ...] = ()
+
+    def and_thresholds(self, classes: IntArray, thresholds: FloatArray) -> Cuts:
+        """These and threshold inequalities."""
+        return replace(
+            self,
+            classes=np.concatenate([self.classes, classes]),
+            thresholds=np.concatenate([self.thresholds, thresholds]),
+        )
+
+    def and_pairs(self, pairs: IntArray, thresholds: FloatArray, price: FloatArray) -> Cuts:
+        """These and pair inequalities."""
+        return replace(
+            self,
+            pairs=np.concatenate([self.pairs, pairs]),
+            pair_thresholds=np.concatenate([self.pair_thresholds, thresholds]),
+            pair_price=np.concatenate([self.pair_price, price]),
+        )
+
+    def kept(self, threshold: BoolArray, pair: BoolArray, conflict: BoolArray) -> Cuts:
+        """Those marked."""
+        return Cuts(
+            classes=self.classes[threshold],
+            thresholds=self.thresholds[threshold],
+            pairs=self.pairs[pair],
+            pair_thresholds=self.pair_thresholds[pair],
+            pair_price=self.pair_price[pair],
+            conflicts=tuple(K for K, keep in zip(self.conflicts, conflict, strict=True) if keep),
+        )
+
+    def within(self, region: Region) -> Cuts:
+        """These, with conflict sets reduced to the free features of the region."""
+        sets = (np.intersect1d(K, region.free, assume_unique=True) for K in self.conflicts)
+        return replace(self, conflicts=tuple(K for K in sets if len(K) > 1))
+
+
+def best_thresholds(region: Region, s: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """For each class the tightest threshold at s, and the gain it allows there."""
+    k = region.problem.n_per_class
+    values, mass, order, filled = _ranked(region, s)
+    if not values.size:
+        return np.zeros(len(values)), np.zeros(len(values))
+    last = np.argmax(filled >= np.minimum(k - _FILL_TOLERANCE, filled[:, -1:]), axis=1)[:, None]
+    threshold = np.take_along_axis(values, np.take_along_axis(order, last, axis=1), axis=1)
+    worth = k * threshold[:, 0] + np.maximum(values - threshold, 0.0) @ mass
+    return threshold[:, 0], worth
+
+
+def colliding_pairs(region: Region, s: FloatArray) -> IntArray:
+    """Pairs of classes whose best fractional sets at s share more than k - 1, (n_pairs, 2)."""
+    k = region.problem.n_per_class
+    _, mass, order, filled = _ranked(region, s)
+    taken = np.diff(np.minimum(filled, k), axis=1, prepend=0.0)
+    used = np.zeros_like(taken)
+    np.put_along_axis(used, order, taken, axis=1)
+    shared = np.triu((used / mass) @ used.T, 1)
+    first, second = np.nonzero(shared > k - 1 + LEAST_OVERLAP)
+    most = np.argsort(-shared[first, second], kind="stable")[:N_PAIRS]
+    return np.stack([first[most], second[most]], axis=1)
+
+
+def pair_terms(region: Region, s: FloatArray, pairs: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Tightest pair terms (t, v, u) at s, (n_pairs, 3), and the gain each allows there.
+
+    One linear program for all pairs: every feature's mass goes to the first class, the second, or
+    both, with at most k - 1 to both; its duals are the terms. Of the features only those are
+    in it that a class with one unit less elsewhere may want.
+    """
+    k, n_pairs = region.problem.n_per_class, len(pairs)
+    values, mass, order, filled = _ranked(region, s)
+    wanted = np.zeros(values.shape, dtype=bool)
+    before = filled - mass[order]
+    np.put_along_axis(wanted, order, before < k + 1, axis=1)
+    pair, j = np.nonzero(wanted[pairs[:, 0]] | wanted[pairs[:, 1]])
+    reference, _ = best_thresholds(region, s)
+    first = (values - reference[:, None])[pairs[pair, 0], j]
+    second = (values - reference[:, None])[pairs[pair, 1], j]
+    unit = max(float(np.abs(first).max()), float(np.abs(second).max())) or 1.0
+    n, entry = len(j), np.arange(len(j))
+    only_first, only_second, both = entry, n + entry, 2 * n + entry
+    demand = _incidence(
+        np.concatenate([pair, pair, n_pairs + pair, n_pairs + pair]),
+        np.concatenate([only_first, both, only_second, both]),
+        (2 * n_pairs, 3 * n),
+    )
+    limit = _incidence(
+        np.concatenate([pair, np.tile(n_pairs + entry, 3)]),
+        np.concatenate([both, np.arange(3 * n)]),
+        (n_pairs + n, 3 * n),
+    )
+    result = linprog(  # type: ignore[call-overload]  # its stubs know no sparse arrays
+        -np.concatenate([first, second, first + second]) / unit,
+        A_ub=limit,
+        b_ub=np.concatenate([np.full(n_pairs, k - 1.0), mass[j]]),
+        A_eq=demand,
+        b_eq=np.full(2 * n_pairs, float(k)),
+        method="highs-ds",
+    )
+    if result.status != 0:
+        logger.debug("pair terms: %s", result.message)
+        return np.zeros((n_pairs, 3)), np.full(n_pairs, np.inf)
+    thresholds = reference[pairs] - unit * result.eqlin.marginals.reshape(2, n_pairs).T
+    price = np.maximum(-unit * result.ineqlin.marginals[:n_pairs], 0.0)
+    worth = k * thresholds.sum(axis=1) + (k - 1) * price
+    worth = worth + pair_gain(values, pairs, thresholds, price) @ mass
+    return np.column_stack([thresholds, price]), worth
+
+
+def conflict_sets(
+    region: Region, s: FloatArray, first: IntArray, second: IntArray, products: FloatArray
+) -> tuple[list[IntArray], float]:
+    """Sets K of features with R > 0 among them and sum_K s - sum_(i < j in K) Y_ij > 1.
+
+    Parameters
+    ----------
+    s : ndarray, (n_free,)
+    first, second : ndarray of int, (n_products,)
+        Pairs i, j (places in the region) whose product Y_ij is in the linear program.
+    products : ndarray, (n_products,)
+        Y_ij; those of other pairs are 0.
+
+    Returns
+    -------
+    sets : list of ndarray of int
+        Ascending indices of the problem.
+    excess : float
+        By how much the sum exceeds 1, times the least similarity in the set, over all sets.
+    """
+    support = np.flatnonzero(s > _FILL_TOLERANCE)
+    Y = np.zeros((len(s), len(s)))
+    Y[first, second] = Y[second, first] = products
+    Y, R, mass = (
+        Y[np.ix_(support, support)],
+        region.similarity[np.ix_(support, support)],
+        s[support],
+    )
+    found: dict[bytes, tuple[float, IntArray]] = {}
+    for level in CONFLICT_LEVELS:
+        linked = level * R.max(initial=0.0) < R
+        for seed in np.argsort(-mass, kind="stable")[:N_SEEDS].tolist():
+            members, excess = _grown(seed, linked, mass, Y)
+            if excess > LEAST_CONFLICT:
+                K = np.sort(region.free[support[members]])
+                least = R[np.ix_(members, members)][np.triu_indices(len(members), 1)].min()
+                found.setdefault(K.tobytes(), (excess * float(least), K))
+    best = sorted(found.values(), key=lambda entry: -entry[0])[:N_CONFLICTS]
+    return [K for _, K in best], sum(worth for worth, _ in best)
+
+
+def _grown(
+    seed: int, linked: BoolArray, mass: FloatArray, Y: FloatArray
+) -> tuple[list[int], float]:
+    """A set grown greedily from one feature, and sum s - sum Y - 1 of it."""
+    members, excess = [seed], mass[seed] - 1.0
+    gain = np.where(linked[seed], mass - Y[seed], -np.inf)
+    while gain.size and gain[best := int(np.argmax(gain))] > 0.0:
+        members.append(best)
+        excess += gain[best]
+        gain = np.where(linked[best], gain - Y[best], -np.inf)
+    return members, float(excess)
+
+
+def _ranked(region: Region, s: FloatArray) -> tuple[FloatArray, FloatArray, IntArray, FloatArray]:
+    """Features present at s: similarities, masses, order in every class, and mass up to each."""
+    support = np.flatnonzero(s > 0.0)
+    values = np.concatenate([region.values[:, support], region.fixed_values], axis=1)
+    mass = np.concatenate([s[support], np.ones(len(region.ones))])
+    order = np.argsort(-values, axis=1, kind="stable")
+    return values, mass, order, np.cumsum(mass[order], axis=1)
+
+
+def _incidence(row: IntArray, column: IntArray, shape: tuple[int, int]) -> sparse.csr_array:
+    return sparse.csr_array((np.ones(len(row)), (row, column)), shape=shape)
