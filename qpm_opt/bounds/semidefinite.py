@@ -1,0 +1,478 @@
+"""Doubly nonnegative relaxation with terms and rows, by an alternating direction method.
+
+The relaxation is over M = [[1, s'], [s, Y]], of order n + 1 for n free features, m of which are to
+be selected: M positive semidefinite, diag(Y) = s, Y e = m s, sum(s) = m, Y >= 0. M annihilates
+(m, -e), so one block projects onto that face and the eigenvalues onto the simplex of sum m + 1. The
+other block, X, is nonnegative off the diagonal of Y, ties X_0j = X_j0 = X_jj = s_j, and maximises
+the terms of the classes (:mod:`qpm_opt.bounds.terms`) less the rows (:mod:`qpm_opt.bounds.rows`);
+their multipliers take a few proximal steps each time. With a dual step of length one the multiplier
+T of X = M satisfies every condition of a certificate at any iteration, so every iterate gives a
+bound (:mod:`qpm_opt.bounds.proof`).
+
+Source: D. Oliveira, H. Wolkowicz, Y. Xu, ADMM for the SDP relaxation of the QAP, Mathematical
+Programming Computation 10 (2018); triangle rows as in N. Krislock, J. Malick, F. Roupin, BiqCrunch,
+ACM Transactions on Mathematical Software 43 (2017).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from qpm_opt.bounds.base import Bound
+from qpm_opt.bounds.proof import Certificate
+from qpm_opt.bounds.region import Region
+from qpm_opt.bounds.rows import RowPool
+from qpm_opt.bounds.terms import ClassTerms
+from qpm_opt.validation import FloatArray, IntArray
+
+#: Iterations between two evaluations of the bound, and between two separations of rows.
+PERIOD, REFRESH = 20, 60
+#: Multiplier steps in an iteration.
+N_INNER = 4
+#: Seconds between two reports.
+REPORT_EVERY = 5.0
+#: Splits of a class.
+N_SPLITS = 6
+#: Terms and rows are added when both residuals, relative to |M|, are lower.
+SETTLED = 2e-3
+
+
+@dataclass(frozen=True)
+class Effort:
+    """When to stop: ``window`` iterations have lowered the bound by less than ``share`` of its gap.
+
+    Without a cutoff the gap is taken to be a hundredth of the bound.
+    """
+
+    window: int = 120
+    share: float = 0.01
+
+
+@dataclass(eq=False)
+class State:
+    """Iterate and multipliers, to go on from on another region."""
+
+    free: IntArray
+    ones: IntArray
+    X: FloatArray
+    T: FloatArray
+    beta: float
+    terms: ClassTerms
+    rows: RowPool
+    refined: bool
+    reward: FloatArray | None = None
+    """Reward of the free features that the iterate is used to."""
+
+    def spread(self, region: Region, around: State, places: IntArray) -> State:
+        """The same on a larger region, with ``around`` where this one has nothing.
+
+        ``places`` are those of this state's features among the features of ``region``, which are
+        those of ``around``.
+        """
+        n = len(region.free)
+        inside = np.concatenate([[0], places + 1])
+        X, T = np.zeros((n + 1, n + 1)), around.T.copy()
+        X[np.ix_(inside, inside)] = self.X
+        T[np.ix_(inside, inside)] = self.T
+        return State(
+            region.free,
+            region.ones,
+            X,
+            T,
+            self.beta,
+            self.terms.restricted(region, places),
+            self.rows.restricted(places, n),
+            self.refined,
+        )
+
+
+def semidefinite_bound(
+    region: Region,
+    *,
+    cutoff: float = -math.inf,
+    closes: Callable[[float], bool] | None = None,
+    reward: FloatArray | None = None,
+    state: State | None = None,
+    start: Certificate | None = None,
+    effort: Effort | None = None,
+    max_steps: int | None = None,
+    deadline: float = math.inf,
+    on_bound: Callable[[Bound], object] | None = None,
+) -> Bound:
+    """Upper bound on objective plus reward over a region.
+
+    Parameters
+    ----------
+    region : Region
+        With at least two free features, of which at least one and not all are to be selected.
+    cutoff : float
+        Value of interest.
+    closes : callable, optional
+        Whether a bound is low enough to stop; by default, if it is not above the cutoff.
+    reward : ndarray, (n_free,), optional
+        rho of the certificate.
+    state : State, optional
+        ``Bound.state`` of a region that has features in common.
+    start : Certificate, optional
+        Of another bound on the region, whose thresholds and pairs to begin with.
+    effort : Effort, optional
+    max_steps : int, optional
+        Iterations at most.
+    deadline : float
+        Value of ``time.perf_counter()`` at which to stop with the best bound so far.
+    on_bound : callable, optional
+        Called with the best bound every few seconds, if it improved.
+    """
+    effort = effort or Effort()
+    closes = closes or (lambda value: value <= cutoff)
+    window = effort.window // PERIOD
+    reward = np.zeros(len(region.free)) if reward is None else reward
+    iteration = Iteration(region, reward, state, start)
+    best = iteration.value()
+    held = iteration.snapshot()
+    history = [best]
+    reported = time.perf_counter()
+    since_refresh = 0
+    while (
+        not closes(best)
+        and (max_steps is None or iteration.n_steps < max_steps)
+        and time.perf_counter() < deadline
+    ):
+        iteration.advance(PERIOD, deadline)
+        since_refresh += PERIOD
+        value = iteration.value()
+        if value < best:
+            best = value
+            held = iteration.snapshot()
+            if on_bound is not None and time.perf_counter() - reported > REPORT_EVERY:
+                on_bound(iteration.bound(held))
+                reported = time.perf_counter()
+        history.append(best)
+        gap = min(best - cutoff, abs(best) / 100.0)
+        stalled = len(history) > window and history[-1 - window] - best < effort.share * gap
+        if not iteration.refined:
+            if stalled or iteration.settled:
+                iteration.refine()
+                history, since_refresh = [best], 0
+        elif stalled:
+            break
+        elif since_refresh >= REFRESH:
+            iteration.refresh()
+            since_refresh = 0
+    return iteration.bound(held)
+
+
+@dataclass(eq=False)
+class _Snapshot:
+    """Multipliers that give a bound together."""
+
+    T: FloatArray
+    terms: ClassTerms
+    rows: IntArray
+    row_price: FloatArray
+
+
+class Iteration:
+    """The alternating direction method on one region."""
+
+    def __init__(
+        self,
+        region: Region,
+        reward: FloatArray,
+        state: State | None,
+        start: Certificate | None = None,
+    ) -> None:
+        self.region = region
+        self.reward = reward
+        self.n, self.m = len(region.free), region.n_left
+        self.n_steps = 0
+        self.settled = False
+        n, m = self.n, self.m
+        self._face = _Face(n, m)
+        self._diagonal = np.arange(1, n + 1)
+        self._base = np.zeros((n + 1, n + 1))
+        self._base[1:, 1:] = region.similarity / -2.0
+        gain = (region.linear + reward) / 2.0
+        self._base[0, 1:] += gain
+        self._base[1:, 0] += gain
+        self._constant = region.constant + float(np.maximum(-reward, 0.0).sum())
+        if state is None:
+            s = np.full(n, m / n)
+            self.terms = ClassTerms(region)
+            self.terms.start(s)
+            if start is not None:
+                self.terms.take(start)
+            self.rows = RowPool(n)
+            self.refined = False
+            self._X = np.empty((n + 1, n + 1))
+            self._X[1:, 1:] = m * (m - 1) / (n * (n - 1.0))
+            self._set_selection(self._X, s)
+            self._T = np.zeros((n + 1, n + 1))
+            self._build()
+            self._T[1:, 1:] = self._C[1:, 1:]
+            norm = float(np.linalg.norm(self._C[1:, 1:]))
+            self._beta = max(0.3 * norm, float(np.abs(self._C).max()), 1e-9) / (m + 1.0)
+        else:
+            self._resume(state)
+        self._M = self._X
+        self._primal = self._dual = math.inf
+        self.terms.measure()
+
+    def change_reward(self, reward: FloatArray) -> None:
+        """Go on with another reward."""
+        change = (reward - self.reward) / 2.0
+        self._base[0, 1:] += change
+        self._base[1:, 0] += change
+        self._constant += float((np.maximum(-reward, 0.0) - np.maximum(-self.reward, 0.0)).sum())
+        self.reward = reward
+
+    @property
+    def s(self) -> FloatArray:
+        """Fractional selection of the last positive semidefinite iterate."""
+        s: FloatArray = np.clip(self._M[0, 1:], 0.0, 1.0)
+        return s
+
+    def advance(self, n_steps: int, deadline: float) -> None:
+        """Iterate, then adapt the penalty."""
+        for _ in range(n_steps):
+            if time.perf_counter() > deadline:
+                break
+            self._step()
+        scale = 1.0 + self.m
+        primal, dual = self._primal / scale, self._dual / scale
+        self.settled = max(primal, dual) < SETTLED
+        if primal > 2.0 * dual:
+            self._beta *= 1.15
+        elif dual > 2.0 * primal:
+            self._beta /= 1.15
+
+    def _step(self) -> None:
+        beta = self._beta
+        M = self._face.project(self._X + self._T / beta)
+        X = self._maximiser(M)
+        for i in range(N_INNER - 1):
+            # Splits are dear, and then thresholds matter little.
+            if i == 0 or not self.refined:
+                self.terms.improve(X[0, 1:], X[1:, 1:], beta)
+            if len(self.rows):
+                self.rows.improve(X, beta)
+            self._build()
+            X = self._maximiser(M)
+        difference = X - M
+        self._primal = float(np.linalg.norm(difference))
+        self._dual = float(np.linalg.norm(X - self._X))
+        self._T += beta * difference
+        self._X, self._M = X, M
+        self.n_steps += 1
+
+    def _maximiser(self, M: FloatArray) -> FloatArray:
+        """X at the multipliers as they stand."""
+        Z = self._C - self._T
+        Z /= self._beta
+        Z += M
+        X = np.maximum(Z, 0.0)
+        ties = (2.0 * Z[0, 1:] + Z[self._diagonal, self._diagonal]) / 3.0
+        self._set_selection(X, _capped_simplex(ties, float(self.m)))
+        return X
+
+    def _set_selection(self, X: FloatArray, s: FloatArray) -> None:
+        X[0, 0] = 1.0
+        X[0, 1:] = X[1:, 0] = X[self._diagonal, self._diagonal] = s
+
+    def _build(self) -> None:
+        """C and the constant at the multipliers as they stand."""
+        constant, linear, products = self.terms.cost()
+        C = self._base.copy()
+        C[0, 1:] += linear / 2.0
+        C[1:, 0] += linear / 2.0
+        if products is not None:
+            C[1:, 1:] += products
+        if len(self.rows):
+            charge, prices = self.rows.cost()
+            constant += charge
+            C -= prices
+        self._C, self._c = C, self._constant + constant
+
+    def refine(self) -> None:
+        """Add splits, pairs and rows."""
+        self.refined = True
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Exchange idle splits and rows for those broken now."""
+        if self.region.problem.distinct:
+            self.terms.choose_pairs(self.s)
+        self.terms.choose_splits(self.s, self._M[1:, 1:], N_SPLITS)
+        self.rows.refresh(self._M)
+        self.terms.measure()
+
+    def value(self) -> float:
+        """Bound from the last iterate."""
+        return self._bound_of(self._C, self._c, self._T)[0]
+
+    def snapshot(self) -> _Snapshot:
+        """Copy of the multipliers of the last iterate."""
+        return _Snapshot(self._T.copy(), self.terms.copy(), self.rows.rows, self.rows.price)
+
+    def bound(self, held: _Snapshot) -> Bound:
+        """The bound of multipliers, with its certificate."""
+        iterate = self.terms, self.rows, self._C, self._c
+        self.terms = held.terms
+        self.rows = RowPool(self.n, held.rows, held.row_price)
+        self._build()
+        upper = np.triu_indices(self.n, 1)
+        core = self._C[1:, 1:]
+        N = np.maximum((held.T[1:, 1:] - core)[upper], 0.0).astype(np.float32)
+        T = held.T.copy()
+        T[1:, 1:][upper] = core[upper] + N
+        T[1:, 1:].T[upper] = T[1:, 1:][upper]
+        diagonal = held.T[self._diagonal, self._diagonal]
+        T[self._diagonal, self._diagonal] = diagonal
+        value, r = self._bound_of(self._C, self._c, T)
+        self.terms, self.rows, self._C, self._c = iterate
+        ordered = -np.sort(-r)
+        free = self.region.free
+        priced = held.row_price > 0.0
+        rows = held.rows[priced]
+        rows = np.column_stack([rows[:, 0], free[rows[:, 1:]]]) if len(rows) else rows
+        certificate = Certificate(
+            **held.terms.multipliers(free),
+            rows=rows,
+            row_price=held.row_price[priced],
+            reward=self.reward,
+            nonnegativity=N,
+            corner=float(T[0, 0]),
+            border=T[0, 1:].copy(),
+            diagonal=diagonal,
+        )
+        state = State(
+            free,
+            self.region.ones,
+            self._X,
+            held.T,
+            self._beta,
+            self.terms,
+            self.rows,
+            refined=self.refined,
+            reward=self.reward,
+        )
+        return Bound(
+            value=value,
+            certificate=certificate,
+            price_in=np.maximum(self.reward, 0.0) + np.maximum(ordered[self.m - 1] - r, 0.0),
+            price_out=np.maximum(-self.reward, 0.0) + np.maximum(r - ordered[self.m], 0.0),
+            s=self.s,
+            state=state,
+        )
+
+    def _bound_of(self, C: FloatArray, constant: float, T: FloatArray) -> tuple[float, FloatArray]:
+        rest = C - T
+        r = rest[self._diagonal, self._diagonal] + 2.0 * rest[0, 1:]
+        best = -np.sort(-r)[: self.m]
+        lambda_ = self._face.largest_eigenvalue(T)
+        value = constant + float(rest[0, 0]) + float(best.sum()) + (self.m + 1.0) * lambda_
+        size = abs(constant) + float(np.abs(best).sum()) + float(np.linalg.norm(T)) * (self.m + 1.0)
+        return value + 16.0 * (self.n + 1) * np.finfo(np.float64).eps * size, r
+
+    def _resume(self, state: State) -> None:
+        """Take over what the regions have in common."""
+        n, m, free = self.n, self.m, self.region.free
+        place = np.full(self.region.problem.n_features, -1, dtype=np.intp)
+        place[free] = np.arange(n)
+        kept = np.flatnonzero(place[state.free] >= 0)
+        here = place[state.free[kept]]
+        self.terms = state.terms.restricted(self.region, place[state.free])
+        self.rows = state.rows.restricted(place[state.free], n)
+        self.refined, self._beta = state.refined, state.beta
+        self._build()
+        added = np.flatnonzero(np.isin(state.free, self.region.ones))
+        old, new = np.concatenate([[0], kept + 1]), np.concatenate([[0], here + 1])
+        T = state.T[np.ix_(old, old)].copy()
+        for d in added + 1:
+            # Of x' T x with x_d = 1, on the rest.
+            T[0, 0] += state.T[d, d] + 2.0 * state.T[0, d]
+            T[0, 1:] += state.T[d, kept + 1]
+            T[1:, 0] += state.T[d, kept + 1]
+        X = state.X[np.ix_(old, old)]
+        self._X = np.zeros((n + 1, n + 1))
+        self._X[np.ix_(new, new)] = X
+        self._X[0, 0] = 1.0
+        self._T = self._C.copy()
+        self._T[0, 1:] = self._T[1:, 0] = 0.0
+        self._T[np.ix_(new, new)] = T
+        # What the two blocks of cost matrices differ by goes where it is allowed to.
+        common = np.ix_(here + 1, here + 1)
+        self._T[common] = np.maximum(self._T[common], self._C[common])
+        self._T[here + 1, here + 1] = np.diagonal(T)[1:]
+        fresh = np.setdiff1d(np.arange(n), here) + 1
+        if len(fresh) and len(here):
+            rest = np.diagonal(self._C - self._T)[1:] + 2.0 * (self._C - self._T)[0, 1:]
+            level = np.sort(rest[here])[-min(m, len(here))]
+            self._T[fresh, fresh] = self._C[fresh, fresh] + 2.0 * self._C[0, fresh] - level
+
+
+class _Face:
+    """The vectors of order n + 1 orthogonal to (m, -1, ..., -1), by one reflection."""
+
+    def __init__(self, n: int, m: int) -> None:
+        normal = np.full(n + 1, -1.0)
+        normal[0] = m
+        normal[0] += np.linalg.norm(normal)
+        self._mirror = normal / np.linalg.norm(normal)
+        self._trace = m + 1.0
+
+    def _reflect(self, X: FloatArray) -> FloatArray:
+        h = self._mirror
+        image = X @ h
+        image -= (h @ image) * h
+        rank_two = np.outer(2.0 * h, image)
+        reflected: FloatArray = X - rank_two
+        reflected -= rank_two.T
+        return reflected
+
+    def project(self, X: FloatArray) -> FloatArray:
+        """The nearest positive semidefinite matrix on the face with trace m + 1."""
+        values, vectors = np.linalg.eigh(self._reflect(X)[1:, 1:])
+        values = _simplex(values, self._trace)
+        on = values > 0.0
+        vectors = vectors[:, on]
+        inside = np.zeros_like(X)
+        inside[1:, 1:] = (vectors * values[on]) @ vectors.T
+        return self._reflect(inside)
+
+    def largest_eigenvalue(self, T: FloatArray) -> float:
+        """Largest eigenvalue of T on the face."""
+        return float(np.linalg.eigvalsh(self._reflect(T)[1:, 1:])[-1])
+
+
+def _simplex(values: FloatArray, total: float) -> FloatArray:
+    """Projection onto the nonnegative vectors with a given sum."""
+    ordered = -np.sort(-values)
+    excess = (np.cumsum(ordered) - total) / np.arange(1, len(values) + 1)
+    n_on = int(np.flatnonzero(ordered > excess)[-1])
+    projected: FloatArray = np.maximum(values - excess[n_on], 0.0)
+    return projected
+
+
+def _capped_simplex(values: FloatArray, total: float) -> FloatArray:
+    """Projection onto the vectors in [0, 1] with a given sum."""
+    # The sum of clip(values - level, 0, 1) is piecewise linear in the level.
+    ends = np.sort(np.concatenate([values, values - 1.0]))
+    low, high = 0, len(ends) - 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        if np.clip(values - ends[middle], 0.0, 1.0).sum() >= total:
+            low = middle
+        else:
+            high = middle
+    at_low = float(np.clip(values - ends[low], 0.0, 1.0).sum())
+    at_high = float(np.clip(values - ends[high], 0.0, 1.0).sum())
+    share = 0.0 if at_low == at_high else (at_low - total) / (at_low - at_high)
+    level = ends[low] + share * (ends[high] - ends[low])
+    projected: FloatArray = np.clip(values - level, 0.0, 1.0)
+    return projected

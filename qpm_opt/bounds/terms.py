@@ -1,0 +1,485 @@
+"""What the classes gain at most: threshold, pair and split terms and their multipliers.
+
+The gain of a class, theta_c(s), is the least of its threshold inequalities; all terms are those of
+:mod:`qpm_opt.bounds.proof`. Right-hand sides are jointly convex in their thresholds, so a convex
+combination of several is never better than one term at the mean thresholds (Jensen): every class
+needs one threshold, every pair one triple, every split feature one pair of thresholds.
+
+The multipliers are improved by proximal steps at a fractional point (s, Y): a step moves to the
+minimiser of right-hand side + (t - t_0)^2 / (2 eta), which is found exactly by one cumulative sum
+over the similarities in descending order.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from qpm_opt.bounds.linear_cuts import best_thresholds, colliding_pairs, pair_terms
+from qpm_opt.bounds.proof import Certificate
+from qpm_opt.bounds.region import Region
+from qpm_opt.validation import FloatArray, IntArray
+
+
+def proximal_threshold(
+    values: FloatArray,
+    mass: FloatArray,
+    demand: FloatArray,
+    center: FloatArray,
+    step: FloatArray,
+) -> FloatArray:
+    """Per row the minimiser of demand t + sum_j (values_j - t)+ mass_j + (t - center)^2 / (2 step).
+
+    Parameters
+    ----------
+    values : ndarray, (n_rows, n)
+        Descending in every row.
+    mass : ndarray, (n_rows, n)
+        Nonnegative, in the order of ``values``.
+    demand, center, step : ndarray, (n_rows,)
+        ``step`` is positive.
+    """
+    rows = np.arange(len(values))
+    above = np.zeros((len(values), values.shape[1] + 1))
+    np.cumsum(mass, axis=1, out=above[:, 1:])
+    # With i values above t, the derivative vanishes at:
+    candidate = center[:, None] + step[:, None] * (above - demand[:, None])
+    i = np.argmax(candidate[:, :-1] >= values, axis=1)
+    none = ~(candidate[rows, i] >= values[rows, i])
+    i[none] = values.shape[1]
+    highest = np.where(i > 0, values[rows, np.maximum(i - 1, 0)], np.inf)
+    moved: FloatArray = np.minimum(candidate[rows, i], highest)
+    return moved
+
+
+def best_threshold(values: FloatArray, mass: FloatArray, demand: FloatArray) -> FloatArray:
+    """Per row a minimiser of demand t + sum_j (values_j - t)+ mass_j (arguments as above)."""
+    reached = np.cumsum(mass, axis=1) >= demand[:, None] * (1.0 - 1e-12)
+    reached[:, -1] = True
+    at = np.argmax(reached, axis=1)
+    best: FloatArray = values[np.arange(len(values)), at]
+    return best
+
+
+class ClassTerms:
+    """Terms that cover every class with total weight 1, over the free features of a region.
+
+    Attributes
+    ----------
+    threshold : ndarray, (n_classes,)
+        Thresholds of the threshold terms.
+    classes, features, inside, outside, share : ndarray, (n_splits,)
+        Split terms: class, free feature (its place in the region), thresholds, and the share of
+        the class it covers; what is left of a class goes to its threshold term.
+    pairs : ndarray, (n_pairs, 2); pair_thresholds : ndarray, (n_pairs, 2)
+    pair_price, pair_weight : ndarray, (n_pairs,)
+        Pair terms; shares are of what they leave of a class.
+    """
+
+    def __init__(self, region: Region) -> None:
+        self._region = region
+        self._k = float(region.problem.n_per_class)
+        self._n = len(region.free)
+        self._values = region.values
+        self._fixed = region.fixed_values
+        everything = np.hstack([self._values, self._fixed])
+        self._order = np.argsort(-everything, axis=1, kind="stable")
+        self._sorted = np.take_along_axis(everything, self._order, axis=1)
+        n_classes = len(everything)
+        self.threshold = np.zeros(n_classes)
+        self.classes = self.features = np.zeros(0, dtype=np.intp)
+        self.inside = self.outside = self.share = np.zeros(0)
+        self.pairs = np.zeros((0, 2), dtype=np.intp)
+        self.pair_thresholds = np.zeros((0, 2))
+        self.pair_price = self.pair_weight = np.zeros(0)
+        self._curvature = 1.0
+        # No threshold lies below as many leading similarities of its class.
+        self._depth = self._sorted.shape[1]
+        self._cost: tuple[float, FloatArray, FloatArray | None] | None = None
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return len(self.threshold)
+
+    def start(self, s: FloatArray) -> None:
+        """Set the thresholds to the best at s."""
+        demand = np.full(self.n_classes, self._k)
+        self.threshold = best_threshold(self._sorted, self._masses(s), demand)
+
+    def take(self, certificate: Certificate) -> None:
+        """Take over the thresholds and pairs of another bound on the region."""
+        self._cost = None
+        self.threshold = self.threshold.copy()
+        self.threshold[certificate.threshold_class] = certificate.threshold
+        self.pairs = certificate.pair_classes.copy()
+        self.pair_thresholds = certificate.pair_thresholds.copy()
+        self.pair_price = certificate.pair_price.copy()
+        self.pair_weight = certificate.pair_weight.copy()
+
+    def choose_splits(self, s: FloatArray, products: FloatArray, n_per_class: int) -> None:
+        """Give every class the splits that lower its bound at (s, Y) most; keep those in use."""
+        if not self.n_classes:
+            return
+        k, n_ones = self._k, self._fixed.shape[1]
+        s = np.clip(s, 0.0, 1.0)
+        undecided = np.argsort(-s * (1.0 - s), kind="stable")[:MOST_SPLIT_FEATURES]
+        undecided = undecided[(s * (1.0 - s))[undecided] > LEAST_UNDECIDED]
+        if not len(undecided):
+            return
+        self._depth = self._sorted.shape[1]
+        self._cost = None
+        level = s[undecided]
+        rows = np.hstack([products[undecided], np.repeat(level[:, None], n_ones, axis=1)])
+        rows[np.arange(len(level)), undecided] = level
+        all_s = np.concatenate([s, np.ones(n_ones)])
+        rows = np.clip(rows, 0.0, np.minimum(level[:, None], all_s))
+        classes, features, inside, outside = [], [], [], []
+        for c in range(self.n_classes):
+            values = np.broadcast_to(self._sorted[c], rows.shape)
+            inner = rows[:, self._order[c]]
+            outer = all_s[self._order[c]] - inner
+            t = best_threshold(values, inner, k * level)
+            v = best_threshold(values, outer, k * (1.0 - level))
+            each = k * (t * level + v * (1.0 - level))
+            each += (np.maximum(values - t[:, None], 0.0) * inner).sum(axis=1)
+            each += (np.maximum(values - v[:, None], 0.0) * outer).sum(axis=1)
+            mine = np.flatnonzero((self.classes == c) & (self.share > LEAST_SHARE))
+            kept = self.features[mine]
+            fresh = np.argsort(each, kind="stable")[:n_per_class]
+            fresh = fresh[~np.isin(undecided[fresh], kept)][: max(0, n_per_class - len(mine))]
+            classes += [c] * (len(mine) + len(fresh))
+            features += [*kept, *undecided[fresh]]
+            inside += [*self.inside[mine], *t[fresh]]
+            outside += [*self.outside[mine], *v[fresh]]
+        old = {
+            (c, d): share
+            for c, d, share in zip(self.classes, self.features, self.share, strict=True)
+        }
+        first = not len(self.classes)
+        self.classes = np.array(classes, dtype=np.intp)
+        self.features = np.array(features, dtype=np.intp)
+        self.inside, self.outside = np.array(inside), np.array(outside)
+        self.share = np.array(
+            [old.get(key, 0.0) for key in zip(self.classes, self.features, strict=True)]
+        )
+        if first:
+            counts = np.bincount(self.classes, minlength=self.n_classes)
+            self.share = 1.0 / counts[self.classes]
+
+    def choose_pairs(self, s: FloatArray) -> None:
+        """Add the pairs of classes that lose most at s by having to differ; drop unused ones."""
+        if self.n_classes < 2:
+            return
+        s = np.clip(s, 0.0, 1.0)
+        kept = self.pair_weight > 0.0
+        known = {tuple(pair) for pair in self.pairs[kept].tolist()}
+        found = colliding_pairs(self._region, s)
+        pairs = np.array([p for p in found.tolist() if tuple(p) not in known], dtype=np.intp)
+        if len(pairs):
+            terms, worth = pair_terms(self._region, s, pairs)
+            _, alone = best_thresholds(self._region, s)
+            gain = alone[pairs].sum(axis=1) - worth
+            best = np.argsort(-gain, kind="stable")[:MOST_PAIRS]
+            best = best[gain[best] > 0.0]
+            pairs, terms = pairs[best], terms[best]
+        else:
+            pairs, terms = self.pairs[:0], np.zeros((0, 3))
+        self._cost = None
+        self.pairs = np.concatenate([self.pairs[kept], pairs])
+        self.pair_thresholds = np.concatenate([self.pair_thresholds[kept], terms[:, :2]])
+        self.pair_price = np.concatenate([self.pair_price[kept], terms[:, 2]])
+        self.pair_weight = np.concatenate([self.pair_weight[kept], np.zeros(len(pairs))])
+
+    def restricted(self, region: Region, places: IntArray) -> ClassTerms:
+        """The same terms on a part of the region (or on more); ``places`` maps its features."""
+        terms = ClassTerms(region)
+        terms.threshold = self.threshold.copy()
+        moved = places[self.features]
+        keep = (moved >= 0) & (self.share > 0.0)
+        terms.classes, terms.features = self.classes[keep], moved[keep]
+        terms.inside, terms.outside = self.inside[keep], self.outside[keep]
+        terms.share = self.share[keep]
+        terms.pairs = self.pairs.copy()
+        terms.pair_thresholds = self.pair_thresholds.copy()
+        terms.pair_price, terms.pair_weight = self.pair_price.copy(), self.pair_weight.copy()
+        return terms
+
+    def copy(self) -> ClassTerms:
+        """The same terms with multipliers of their own."""
+        terms = copy.copy(self)
+        terms.pair_thresholds = self.pair_thresholds.copy()
+        terms.pair_price, terms.pair_weight = self.pair_price.copy(), self.pair_weight.copy()
+        return terms
+
+    def multipliers(self, free: IntArray) -> dict[str, Any]:
+        """Terms of positive weight, by the field names of a certificate."""
+        weight, split_weight = self.weights()
+        on, split = np.flatnonzero(weight > 0.0), np.flatnonzero(split_weight > 0.0)
+        paired = np.flatnonzero(self.pair_weight > 0.0)
+        return {
+            "threshold_class": on,
+            "threshold": self.threshold[on],
+            "threshold_weight": weight[on],
+            "pair_classes": self.pairs[paired],
+            "pair_thresholds": self.pair_thresholds[paired],
+            "pair_price": self.pair_price[paired],
+            "pair_weight": self.pair_weight[paired],
+            "split_class": self.classes[split],
+            "split_feature": free[self.features[split]],
+            "split_inside": self.inside[split],
+            "split_outside": self.outside[split],
+            "split_weight": split_weight[split],
+        }
+
+    def weights(self) -> tuple[FloatArray, FloatArray]:
+        """Weights of threshold terms, (n_classes,), and split terms, (n_splits,)."""
+        left = np.ones(self.n_classes)
+        np.subtract.at(left, self.pairs.ravel(), np.repeat(self.pair_weight, 2))
+        left[left < ROUNDING] = 0.0
+        split = self.share * left[self.classes]
+        return left * (1.0 - np.bincount(self.classes, self.share, self.n_classes)), split
+
+    def cost(self) -> tuple[float, FloatArray, FloatArray | None]:
+        """Right-hand sides as constant + linear @ s + sum_dj products_dj Y_dj.
+
+        ``products``, (n_free, n_free), is symmetric with a zero diagonal; None if there are no
+        splits. Not to be changed.
+        """
+        if self._cost is None:
+            self._cost = self._compute_cost()
+        return self._cost
+
+    def _compute_cost(self) -> tuple[float, FloatArray, FloatArray | None]:
+        k, n = self._k, self._n
+        weight, split_weight = self.weights()
+        on = np.flatnonzero(weight > 0.0)
+        t, w = self.threshold[on, None], weight[on]
+        constant = k * float(w @ t[:, 0]) + float(
+            w @ np.maximum(self._fixed[on] - t, 0.0).sum(axis=1)
+        )
+        linear = w @ np.maximum(self._values[on] - t, 0.0)
+        for (c, e), (t_c, t_e), u, w_p in zip(
+            self.pairs, self.pair_thresholds, self.pair_price, self.pair_weight, strict=True
+        ):
+            gain = _pair_gain(self._values[c], self._values[e], t_c, t_e, u)
+            fixed = _pair_gain(self._fixed[c], self._fixed[e], t_c, t_e, u)
+            constant += w_p * float(k * (t_c + t_e) + (k - 1.0) * u + fixed.sum())
+            linear += w_p * gain
+        on = np.flatnonzero(split_weight > 0.0)
+        if not len(on):
+            return constant, linear, None
+        c, d, w = self.classes[on], self.features[on], split_weight[on]
+        t, v = self.inside[on, None], self.outside[on, None]
+        out = np.maximum(self._values[c] - v, 0.0)
+        fixed_in = np.maximum(self._fixed[c] - t, 0.0).sum(axis=1) + k * t[:, 0]
+        fixed_out = np.maximum(self._fixed[c] - v, 0.0).sum(axis=1) + k * v[:, 0]
+        constant += float(w @ fixed_out)
+        linear += w @ out
+        difference = np.maximum(self._values[c] - t, 0.0) - out
+        difference *= w[:, None]
+        gather = sp.csr_matrix((np.ones(len(d)), (d, np.arange(len(d)))), shape=(n, len(d)))
+        products: FloatArray = gather @ difference
+        linear += np.bincount(d, w * (fixed_in - fixed_out), n) + np.diagonal(products)
+        np.fill_diagonal(products, 0.0)
+        return constant, linear, (products + products.T) / 2.0
+
+    def measure(self) -> None:
+        """Note how strongly the thresholds act on each other, for the length of the steps."""
+        if self.n_classes:
+            above = (self._values > self.threshold[:, None]).astype(np.float64)
+            small = above @ above.T if self.n_classes <= self._n else above.T @ above
+            self._curvature = max(1.0, float(np.linalg.norm(small, 2)))
+            n_above = (self._sorted >= self.threshold[:, None]).sum(axis=1).max()
+            if len(self.classes):
+                out = (self._sorted[self.classes] >= self.outside[:, None]).sum(axis=1)
+                n_above = max(n_above, out.max())
+            self._depth = min(int(1.5 * n_above) + 16, self._sorted.shape[1])
+
+    def improve(self, s: FloatArray, products: FloatArray | None, beta: float) -> None:
+        """One proximal step of all multipliers at the maximiser of a beta-strongly concave model.
+
+        Parameters
+        ----------
+        s : ndarray, (n_free,)
+        products : ndarray, (n_free, n_free)
+            Y with any diagonal; not needed without splits.
+        """
+        if not self.n_classes:
+            return
+        self._cost = None
+        s = np.maximum(s, 0.0)
+        crowded = 1.0 if not len(self.pairs) and not len(self.classes) else CAUTION
+        demand = np.full(self.n_classes, self._k)
+        step = np.full(self.n_classes, crowded * 3.0 * beta / self._curvature)
+        while True:
+            masses, values = self._masses(s), self._sorted[:, : self._depth]
+            threshold = proximal_threshold(values, masses, demand, self.threshold, step)
+            if not self._too_shallow(threshold, slice(None)):
+                break
+        self.threshold = threshold
+        own = np.maximum(values - threshold[:, None], 0.0)
+        value = self._k * self.threshold + (own * masses).sum(axis=1)
+        if len(self.classes):
+            assert products is not None
+            value = self._improve_splits(s, products, beta, value)
+        if len(self.pairs):
+            self._improve_pairs(s, beta, value)
+
+    def _masses(self, s: FloatArray) -> FloatArray:
+        everything = np.concatenate([s, np.ones(self._fixed.shape[1])])
+        masses: FloatArray = everything[self._order[:, : self._depth]]
+        return masses
+
+    def _too_shallow(self, threshold: FloatArray, classes: IntArray | slice) -> bool:
+        """Whether a threshold lies below the similarities looked at; then look at all."""
+        full = self._sorted.shape[1]
+        if self._depth == full or (threshold >= self._sorted[classes, self._depth - 1]).all():
+            return False
+        self._depth = full
+        return True
+
+    def _improve_splits(
+        self, s: FloatArray, products: FloatArray, beta: float, value: FloatArray
+    ) -> FloatArray:
+        """Step of the splits; returns the value of every class at the shares."""
+        k, c, d = self._k, self.classes, self.features
+        # Y_dj for free j, s_d for j = d and for the features decided in.
+        rows = np.hstack([products[d], np.repeat(s[d, None], self._fixed.shape[1], axis=1)])
+        rows[np.arange(len(d)), d] = s[d]
+        _, weight = self.weights()
+        load = np.bincount(d, weight, self._n)[d] + 1e-3
+        long = 2.0 * CAUTION * beta
+        while True:
+            order, values = self._order[c, : self._depth], self._sorted[c, : self._depth]
+            inner = np.maximum(np.take_along_axis(rows, order, axis=1), 0.0)
+            outer = np.maximum(self._masses(s)[c] - inner, 0.0)
+            n_in = (values > self.inside[:, None]).sum(axis=1)
+            n_out = (values > self.outside[:, None]).sum(axis=1)
+            step = long / (n_in * load + 1e-3)
+            inside = proximal_threshold(values, inner, k * s[d], self.inside, step)
+            step = long / (n_out * load + self._curvature / 3.0)
+            outside = proximal_threshold(values, outer, k * (1.0 - s[d]), self.outside, step)
+            if not self._too_shallow(np.minimum(inside, outside), c):
+                break
+        self.inside, self.outside = inside, outside
+        high = np.maximum(values - self.inside[:, None], 0.0)
+        low = np.maximum(values - self.outside[:, None], 0.0)
+        each = k * (self.inside * s[d] + self.outside * (1.0 - s[d]))
+        each += (high * inner).sum(axis=1) + (low * outer).sum(axis=1)
+        length = ((high - low) ** 2).sum(axis=1) + (low**2).sum(axis=1)
+        # The shares of a class and what is left for its threshold term lie on a simplex.
+        blocks, members = _blocks(c, self.n_classes)
+        scale = np.bincount(c, length, self.n_classes) / np.maximum(
+            np.bincount(c, minlength=self.n_classes), 1
+        )
+        pace = CAUTION * beta / (2.0 * scale + 1e-3)
+        table = np.full((self.n_classes, blocks + 1), -np.inf)
+        rest = 1.0 - np.bincount(c, self.share, self.n_classes)
+        table[:, 0] = rest - pace * value
+        table[c, 1 + members] = self.share - pace[c] * each
+        table = _simplex_rows(table)
+        self.share = table[c, 1 + members]
+        mean = table[:, 0] * value
+        mean += np.bincount(c, self.share * each, self.n_classes)
+        return mean
+
+    def _improve_pairs(self, s: FloatArray, beta: float, value: FloatArray) -> None:
+        k = self._k
+        mass = np.concatenate([s, np.ones(self._fixed.shape[1])])
+        step = CAUTION * 3.0 * beta / self._curvature
+        for i, (c, e) in enumerate(self.pairs):
+            first = np.concatenate([self._values[c], self._fixed[c]])
+            second = np.concatenate([self._values[e], self._fixed[e]])
+            t, v = self.pair_thresholds[i]
+            term = _pair_step(first, second, mass, k, (t, v, self.pair_price[i]), step)
+            self.pair_thresholds[i] = term[:2]
+            self.pair_price[i] = term[2]
+            gain = _pair_gain(first, second, *term)
+            pace = CAUTION * beta / (2.0 * float(gain @ gain) + 1e-3)
+            change = pace * (value[c] + value[e] - _pair_value(first, second, mass, k, term))
+            self.pair_weight[i] = max(0.0, self.pair_weight[i] + change)
+        # No class is covered more than once.
+        for c in np.unique(self.pairs):
+            mine = (self.pairs == c).any(axis=1)
+            self.pair_weight[mine] /= max(1.0, self.pair_weight[mine].sum())
+
+
+#: Share of the longest safe step that one of several blocks takes when all of them move at once.
+CAUTION = 0.3
+#: A class of which less is left is covered by its pairs.
+ROUNDING = 1e-12
+#: Features that a class may be split by, and how far from 0 and 1 they lie: s (1 - s).
+MOST_SPLIT_FEATURES, LEAST_UNDECIDED = 150, 0.02
+#: A split with a smaller share makes room for another.
+LEAST_SHARE = 0.02
+#: Pairs of classes added at a time.
+MOST_PAIRS = 40
+
+
+def _pair_gain(first: FloatArray, second: FloatArray, t: float, v: float, u: float) -> FloatArray:
+    gain: FloatArray = np.maximum(
+        np.maximum(0.0, first + second - t - v - u), np.maximum(first - t, second - v)
+    )
+    return gain
+
+
+def _pair_value(
+    first: FloatArray, second: FloatArray, mass: FloatArray, k: float, term: tuple[float, ...]
+) -> float:
+    t, v, u = term
+    return float(k * (t + v) + (k - 1.0) * u + _pair_gain(first, second, t, v, u) @ mass)
+
+
+def _pair_step(
+    first: FloatArray,
+    second: FloatArray,
+    mass: FloatArray,
+    k: float,
+    term: tuple[float, ...],
+    step: float,
+) -> tuple[float, float, float]:
+    """One step of u, t and v in turn; in each alone the pair term is a threshold term."""
+    t, v, u = term
+    alone = np.maximum(0.0, np.maximum(first - t, second - v))
+    u = max(0.0, _step_of_one(first + second - t - v - alone, mass, k - 1.0, u, step))
+    with_t = np.maximum(first, first + second - v - u)
+    t = _step_of_one(with_t - np.maximum(0.0, second - v), mass, k, t, step)
+    with_v = np.maximum(second, first + second - t - u)
+    v = _step_of_one(with_v - np.maximum(0.0, first - t), mass, k, v, step)
+    return t, v, u
+
+
+def _step_of_one(
+    values: FloatArray, mass: FloatArray, demand: float, center: float, step: float
+) -> float:
+    order = np.argsort(-values, kind="stable")
+    moved = proximal_threshold(
+        values[None, order], mass[None, order], np.array([demand]), np.array([center]),
+        np.array([step]),
+    )  # fmt: skip
+    return float(moved[0])
+
+
+def _blocks(classes: IntArray, n_classes: int) -> tuple[int, IntArray]:
+    """Most entries of a class, and every entry's rank among those of its class."""
+    counts = np.bincount(classes, minlength=n_classes)
+    order = np.argsort(classes, kind="stable")
+    first = np.cumsum(counts) - counts
+    rank = np.empty(len(classes), dtype=np.intp)
+    rank[order] = np.arange(len(classes)) - first[classes[order]]
+    return int(counts.max(initial=0)), rank
+
+
+def _simplex_rows(points: FloatArray) -> FloatArray:
+    """Projection of every row onto the probability simplex; -inf stays 0."""
+    ordered = -np.sort(-points, axis=1)
+    total = np.cumsum(np.where(np.isfinite(ordered), ordered, 0.0), axis=1) - 1.0
+    count = np.arange(1, points.shape[1] + 1)
+    n_on = (np.isfinite(ordered) & (ordered * count > total)).sum(axis=1)
+    level = total[np.arange(len(points)), n_on - 1] / n_on
+    projected: FloatArray = np.maximum(points - level[:, None], 0.0)
+    return projected

@@ -1,0 +1,321 @@
+"""The semidefinite bound, its parts, shrinking and the tree against enumeration."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qpm_opt.assign import assign
+from qpm_opt.bounds.proof import Proof, RowKind
+from qpm_opt.bounds.region import Region
+from qpm_opt.bounds.rows import LEAST_VIOLATION, RowPool, broken_rows
+from qpm_opt.bounds.semidefinite import Effort, semidefinite_bound
+from qpm_opt.bounds.semidefinite_tree import branch_semidefinite
+from qpm_opt.bounds.shrinking import shrink
+from qpm_opt.bounds.terms import ClassTerms, best_threshold, proximal_threshold
+from tests.conftest import random_problem
+from tests.oracle import optimum
+
+BRIEF = Effort(window=40, share=0.05)
+
+
+def best_in(region: Region, reward=None) -> float:
+    """Largest objective plus reward over the selections of a region, -inf if there is none."""
+    problem = region.problem
+    reward = np.zeros(len(region.free)) if reward is None else reward
+    best = -math.inf
+    for places in combinations(range(len(region.free)), region.n_left):
+        s = np.zeros(len(region.free))
+        s[list(places)] = 1.0
+        exact = assign(problem, np.union1d(region.ones, region.free[list(places)]))
+        if exact is not None:
+            gain = np.maximum(reward, 0.0) @ s + np.maximum(-reward, 0.0) @ (1.0 - s)
+            best = max(best, problem.objective(exact) + gain)
+    return best
+
+
+def regions(problem, seed: int):
+    """The whole problem and parts of it that are neither empty nor single."""
+    rng = np.random.default_rng(seed)
+    whole = Region.whole(problem)
+    found = [whole]
+    for _ in range(3):
+        order = rng.permutation(whole.free)
+        n_ones, n_zeros = rng.integers(0, 3, size=2)
+        found.append(whole.fixed(order[n_ones : n_ones + n_zeros], order[:n_ones]))
+    return [r for r in found if not r.is_empty and r.single is None]
+
+
+def tolerance(problem) -> float:
+    return 1e-9 * problem.scale * max(1, problem.n_classes) * problem.n_selected
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_bound_holds_on_regions(seed):
+    problem = random_problem(seed)
+    for region in regions(problem, seed):
+        bound = semidefinite_bound(region, effort=BRIEF, max_steps=160)
+        assert bound.value >= best_in(region) - tolerance(problem)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_bound_holds_from_the_first_iterate_on(seed):
+    problem = random_problem(seed)
+    for region in regions(problem, seed):
+        best = best_in(region)
+        for max_steps in (0, 20):
+            bound = semidefinite_bound(region, max_steps=max_steps)
+            assert bound.value >= best - tolerance(problem)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_bound_holds_with_a_reward_and_prices_fix_nothing_better(seed):
+    problem = random_problem(seed)
+    rng = np.random.default_rng(seed)
+    for region in regions(problem, seed):
+        reward = rng.normal(size=len(region.free)) * problem.scale
+        bound = semidefinite_bound(region, reward=reward, effort=BRIEF, max_steps=120)
+        assert bound.value >= best_in(region, reward) - tolerance(problem)
+        for i, feature in enumerate(region.free):
+            for selected, price in ((True, bound.price_in[i]), (False, bound.price_out[i])):
+                part = region.with_feature(feature, selected)
+                if not part.is_empty:
+                    assert best_in(part) <= bound.value - price + tolerance(problem)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_bound_holds_from_the_state_of_another_region(seed):
+    problem = random_problem(seed)
+    whole, *parts = regions(problem, seed) or [None]
+    if whole is None:
+        return
+    first = semidefinite_bound(whole, effort=BRIEF, max_steps=160)
+    for region in parts:
+        best = best_in(region)
+        for max_steps in (0, 60):
+            bound = semidefinite_bound(region, state=first.state, max_steps=max_steps)
+            assert bound.value >= best - tolerance(problem)
+            back = semidefinite_bound(whole, state=bound.state, max_steps=20)
+            assert back.value >= best_in(whole) - tolerance(problem)
+
+
+@pytest.mark.parametrize("factor", [2.0**-30, 2.0**-10, 2.0**20])
+def test_bound_scales(factor):
+    problem = random_problem(6, n_selected=2, n_per_class=1)
+    scaled = replace(
+        problem,
+        class_similarity=problem.class_similarity * factor,
+        feature_similarity=problem.feature_similarity * factor,
+        feature_bias=problem.bias * factor,
+    )
+    region = Region.whole(scaled)
+    assert semidefinite_bound(region, max_steps=80).value >= best_in(region) - tolerance(scaled)
+
+
+def adversarial(name: str):
+    problem = random_problem(11)
+    A, R = problem.class_similarity.copy(), problem.feature_similarity.copy()
+    if name == "zero A":
+        A[:] = 0.0
+    elif name == "zero R":
+        R[:] = 0.0
+    elif name == "identical classes":
+        A[:] = A[0]
+    elif name == "duplicated features":
+        A[:, 1], R[:, 1], R[1, :] = A[:, 0], R[:, 0], R[0, :]
+        R[0, 1] = R[1, 0] = R[1, 1] = 0.0
+    elif name == "all equal":
+        A[:], R[:] = 1.0, 1.0 - np.eye(len(R))
+    elif name == "large R":
+        R *= 1e6
+    elif name == "negative R":
+        R = -R
+    return replace(problem, class_similarity=A, feature_similarity=R)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "zero A", "zero R", "identical classes", "duplicated features", "all equal", "large R",
+        "negative R",
+    ],
+)  # fmt: skip
+def test_bound_holds_on_degenerate_data(name):
+    problem = adversarial(name)
+    for region in regions(problem, 3):
+        bound = semidefinite_bound(region, effort=BRIEF, max_steps=200)
+        assert bound.value >= best_in(region) - tolerance(problem)
+
+
+def test_terms_and_rows_tighten_the_bound():
+    rng = np.random.default_rng(2)
+    n = 13
+    R = np.triu(rng.random((n, n)) * (rng.random((n, n)) < 0.5), 1)
+    problem = replace(
+        random_problem(0),
+        class_similarity=rng.random((8, n)),
+        feature_similarity=R + R.T,
+        feature_bias=np.zeros(n),
+        candidate=np.ones(n, dtype=bool),
+        n_selected=5,
+        n_per_class=2,
+        distinct=True,
+        contrastive_pairs=None,
+        min_classes_per_feature=0,
+    )
+    region = Region.whole(problem)
+    plain = semidefinite_bound(region, max_steps=40)
+    full = semidefinite_bound(region, effort=Effort(window=120, share=1e-3))
+    best = best_in(region)
+    assert best <= full.value < plain.value
+    assert full.value - best < 0.6 * (plain.value - best)
+    assert len(full.certificate.split_class) and len(full.certificate.rows)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 10**6))
+def test_proximal_threshold_is_the_minimiser(seed):
+    rng = np.random.default_rng(seed)
+    rows, n = rng.integers(1, 4), rng.integers(1, 7)
+    values = -np.sort(-rng.integers(-3, 4, size=(rows, n)).astype(float), axis=1)
+    mass = rng.random((rows, n)) * (rng.random((rows, n)) < 0.8)
+    demand, center = rng.random(rows) * 3, rng.normal(size=rows)
+    step = rng.random(rows) + 0.1
+
+    def value(t):
+        hinge = np.maximum(values - t[:, None], 0.0)
+        return demand * t + (hinge * mass).sum(axis=1) + (t - center) ** 2 / (2 * step)
+
+    t = proximal_threshold(values, mass, demand, center, step)
+    for change in (1e-3, -1e-3):
+        assert (value(t) <= value(t + change) + 1e-12).all()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 10**6))
+def test_best_threshold_attains_the_fractional_top_k(seed):
+    rng = np.random.default_rng(seed)
+    n, k = rng.integers(3, 8), 2.0
+    values = -np.sort(-rng.integers(-3, 4, size=(1, n)).astype(float), axis=1)
+    mass = rng.random((1, n))
+    mass *= 3.0 / mass.sum()
+    t = best_threshold(values, mass, np.array([k]))
+    before = np.cumsum(mass) - mass
+    taken = np.minimum(mass, np.maximum(k - before, 0.0))
+    right = k * t[0] + (np.maximum(values - t[:, None], 0.0) * mass).sum()
+    assert right == pytest.approx((taken * values).sum())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6))
+def test_terms_are_never_below_the_gain(seed):
+    problem = random_problem(seed % 400)
+    if not problem.n_classes:
+        return
+    rng = np.random.default_rng(seed)
+    for region in regions(problem, seed):
+        n = len(region.free)
+        terms = ClassTerms(region)
+        s = rng.random(n)
+        Y = np.minimum.outer(s, s) * rng.random((n, n))
+        Y = (Y + Y.T) / 2
+        terms.start(s)
+        if problem.distinct:
+            terms.choose_pairs(s)
+        terms.choose_splits(s, Y, 3)
+        terms.measure()
+        for _ in range(3):
+            terms.improve(s, Y, 0.1)
+        constant, linear, products = terms.cost()
+        for places in combinations(range(n), region.n_left):
+            point = np.zeros(n)
+            point[list(places)] = 1.0
+            exact = assign(problem, np.union1d(region.ones, region.free[list(places)]))
+            if exact is None:
+                continue
+            bound = constant + linear @ point
+            if products is not None:
+                bound += point @ products @ point
+            gain = problem.objective_parts(exact).assignment
+            assert bound >= gain - tolerance(problem)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6))
+def test_rows_hold_for_products(seed):
+    rng = np.random.default_rng(seed)
+    n = 7
+    X = rng.random((n + 1, n + 1))
+    X = (X + X.T) / 2
+    rows, amount = broken_rows(X)
+    assert (amount > LEAST_VIOLATION).all()
+    pool = RowPool(n, rows)
+    assert pool.violation(X) == pytest.approx(amount)
+    assert set(rows[:, 0]) <= set(RowKind)
+    for s in rng.integers(0, 2, size=(20, n)):
+        x = np.concatenate([[1.0], s])
+        assert (pool.violation(np.outer(x, x)) <= 1e-12).all()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_shrinking_keeps_every_better_selection(seed):
+    problem = random_problem(seed)
+    region = Region.whole(problem)
+    if region.is_empty or region.single is not None:
+        return
+    best = best_in(region)
+    bound = semidefinite_bound(region, effort=BRIEF, max_steps=200)
+    for target in (best - 0.3 * problem.scale, best, best + 0.3 * (bound.value - best)):
+        if bound.value <= target:
+            continue
+        group = np.random.default_rng(seed).random(len(region.free)) < 0.7
+        reward = 1.15 * (bound.value - target)
+        shrunk = shrink(region, bound.state, group, target=target, reward=reward)
+        if shrunk is None:
+            continue
+        assert shrunk.value >= best_in(region, shrunk.certificate.reward) - tolerance(problem)
+        for feature in shrunk.certificate.out:
+            part = region.with_feature(feature, True)
+            if not part.is_empty:
+                assert best_in(part) <= target + tolerance(problem)
+
+
+@pytest.mark.parametrize("seed", range(80))
+def test_tree_proves_the_optimum(seed):
+    problem = random_problem(seed)
+    if problem.min_classes_per_feature or len(problem.pairs):
+        problem = replace(problem, min_classes_per_feature=0, contrastive_pairs=None)
+    region = Region.whole(problem)
+    best = optimum(problem)
+    if best is None or region.is_empty:
+        return
+    room = 1e-6 * problem.scale
+    offered, bounds = [-math.inf], []
+    proof = Proof()
+    reached = branch_semidefinite(
+        proof, 0, region, target=best + room, closes=lambda value: value <= best + room,
+        offer=lambda assignment: offered.append(problem.objective(assignment)),
+        on_bound=bounds.append,
+    )  # fmt: skip
+    assert reached == pytest.approx(best + room)
+    assert all(bound >= best - room for bound in bounds)
+    assert max(offered) <= best + room
+    assert [node.parent < i for i, node in enumerate(proof.nodes)] == [True] * len(proof.nodes)
+
+
+def test_tree_reports_what_it_could_not_close():
+    problem = random_problem(2)
+    region = Region.whole(problem)
+    best = best_in(region)
+    bounds = []
+    reached = branch_semidefinite(
+        Proof(), 0, region, target=best - 1.0, closes=lambda value: value <= best - 1.0,
+        offer=lambda assignment: None, on_bound=bounds.append,
+    )  # fmt: skip
+    assert reached >= best - 1e-9
