@@ -35,5 +35,12 @@ def test_small(benchmark, method, solver, shape, time_limit):
     run(benchmark, problem, method=method, solver=solver, time_limit=time_limit)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_exact(benchmark, shape, time_limit):
+    n_classes, n_features, n_selected, n_per_class = SHAPES[shape]
+    problem = paper_like(n_classes, n_features, n_selected=n_selected, n_per_class=n_per_class)
+    run(benchmark, problem, method="exact", time_limit=time_limit)
+
+
 def test_heuristic(benchmark, large, time_limit):
     run(benchmark, large, method="heuristic", time_limit=time_limit)

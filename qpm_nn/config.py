@@ -98,7 +98,7 @@ class ProblemConfig:
 class SolveConfig:
     """Options of :func:`qpm_opt.solve`; the time limit is in seconds."""
 
-    method: str = "compact"
+    method: str = "exact"
     solver: str = "highs"
     time_limit: float = 60.0
 

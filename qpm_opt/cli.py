@@ -93,8 +93,15 @@ def qpm(verbose: int) -> None:
 @qpm.command()
 @click.argument("problem", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
-@click.option("--method", default="compact", show_default=True, help="compact, paper, heuristic.")
-@click.option("--solver", default="highs", show_default=True, help="highs, cpsat, gurobi, scip.")
+@click.option(
+    "--method", default="exact", show_default=True, help="exact, compact, paper, heuristic."
+)
+@click.option(
+    "--solver",
+    default="highs",
+    show_default=True,
+    help="highs, cpsat, gurobi, scip (compact, paper).",
+)
 @click.option(
     "--formulation", default="compact", show_default=True, help="compact or projected (compact)."
 )
@@ -169,7 +176,10 @@ def solve(
 )
 @click.option("--seed", type=SEED, default=0, show_default=True)
 def verify(problem: Path, solution: Path, search_time: float, seed: int) -> None:
-    """Check every constraint, the objective and the bound of SOLUTION for PROBLEM."""
+    """Check every constraint, the objective and the bound of SOLUTION for PROBLEM.
+
+    A certificate that SOLUTION names is checked as well; it must lie in the same folder.
+    """
     from qpm_opt.heuristics import search
     from qpm_opt.problem import Problem
     from qpm_opt.verification import verify as check
@@ -188,6 +198,7 @@ def verify(problem: Path, solution: Path, search_time: float, seed: int) -> None
         stdout.print(f"rejected  {solution}", style="bold red")
         sys.exit(EXIT_UNUSABLE_INPUT)
     bound = "no bound" if outcome.bound is None else f"bound {outcome.bound:.9g}"
+    bound += "" if outcome.proof is None else " (proved)"
     stdout.print(f"accepted  {solution}: objective {outcome.objective:.9g}, {bound}")
 
 

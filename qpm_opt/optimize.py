@@ -28,7 +28,7 @@ from qpm_opt.tracking import Tracker
 
 logger = logging.getLogger(__name__)
 
-METHODS = ("compact", "paper", "heuristic")
+METHODS = ("exact", "compact", "paper", "heuristic")
 FORMULATIONS = ("compact", "projected")
 #: The search that every method starts from: rounds after the first, and its share of the time.
 WARM_START_ROUNDS, WARM_START_SHARE = 10, 0.1
@@ -40,7 +40,7 @@ MAX_SEED = 2**31 - 1
 def solve(
     problem: Problem,
     *,
-    method: str = "compact",
+    method: str = "exact",
     solver: str = "highs",
     formulation: str = "compact",
     time_limit: float | None = None,
@@ -59,12 +59,13 @@ def solve(
     Parameters
     ----------
     problem : Problem
-    method : {"compact", "paper", "heuristic"}
+    method : {"exact", "compact", "paper", "heuristic"}
+        ``exact`` is our own branch and bound, with a proof of its bound; it needs no solver.
         ``compact`` gives the whole model to a solver and adds distinctness as it is violated: exact
         if it gets to its end. ``paper`` is the relaxed iteration of the QPM paper, a heuristic.
         ``heuristic`` is local search, without any solver.
     solver : {"highs", "cpsat", "gurobi", "scip"}
-        Back end of ``compact`` and ``paper``.
+        Back end of ``compact`` and ``paper``; ``exact`` takes no other than the default.
     formulation : {"compact", "projected"}
         Model of the method ``compact``: with the assignment as binaries, or projected onto the
         selection with threshold cuts.
@@ -99,7 +100,12 @@ def solve(
     time_limit, gap, threads, seed = _check_options(
         method, solver, formulation, time_limit, gap, threads, seed
     )
-    uses_solver = method != "heuristic"
+    uses_solver = method in ("compact", "paper")
+    if solver_options and not uses_solver:
+        raise InvalidInputError(
+            f"The solver options {', '.join(map(str, solver_options))} have no use: the method "
+            f"{method} runs no solver."
+        )
     normal, factor = _normalised(problem)
     tracker = Tracker(
         normal,
@@ -173,6 +179,26 @@ def solve(
     )
 
 
+def check_method(method: str, solver: str) -> None:
+    """Whether method and solver exist and go together.
+
+    Raises
+    ------
+    InvalidInputError
+        If not.
+    """
+    if method not in METHODS:
+        raise unknown_name("method", str(method), METHODS)
+    if method == "heuristic":
+        return
+    get_solver(solver)
+    if method == "exact" and solver != "highs":
+        raise InvalidInputError(
+            f"solver is {solver!r}, but the method exact needs none; give method 'compact' or "
+            f"'paper' to use {solver}."
+        )
+
+
 def _run(method: str) -> Callable[[Problem, Tracker, MethodOptions], MethodOutcome]:
     """Entry point of a method, imported when used: the modelling layer takes a second to load."""
     run: Callable[[Problem, Tracker, MethodOptions], MethodOutcome]
@@ -237,6 +263,9 @@ def _judge(
         node_count=outcome.node_count,
         progress=tuple(_unscaled(entry, factor) for entry in tracker.history),
         options=options,
+        proof=None
+        if outcome.proof is None or bound is None
+        else outcome.proof.scaled(1.0 / factor),
     )
 
 
@@ -275,14 +304,9 @@ def _check_options(
     seed: int,
 ) -> tuple[float | None, float, int, int]:
     """Options as plain numbers: time limit (None if there is none), gap, threads, seed."""
-    for value, known, what in (
-        (method, METHODS, "method"),
-        (formulation, FORMULATIONS, "formulation"),
-    ):
-        if value not in known:
-            raise unknown_name(what, str(value), known)
-    if method != "heuristic":
-        get_solver(solver)
+    if formulation not in FORMULATIONS:
+        raise unknown_name("formulation", str(formulation), FORMULATIONS)
+    check_method(method, solver)
     limit = math.inf if time_limit is None else _as_number(time_limit, "time_limit")
     if not limit >= 0:
         raise InvalidInputError(f"time_limit is {time_limit}; expected seconds, 0 or more.")

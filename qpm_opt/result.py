@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import hashlib
 import json
 import math
 import os
@@ -10,10 +11,12 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from qpm_opt.files import replace_on_success
 from qpm_opt.problem import Assignment, Problem, Violation
+from qpm_opt.proof_file import is_proof
 
 #: Distance of bound and objective, relative to the objective, up to which a verified assignment is
 #: called optimal.
@@ -121,6 +124,8 @@ class Result:
         Building models; inside the solver, summed over rounds; the whole call.
     progress : tuple of Progress
         Every change of incumbent or bound.
+    proof : object or None
+        Proof of the bound; ``proof.save(path, problem, bound)`` writes its file.
     """
 
     termination_condition: TerminationCondition = TerminationCondition.UNKNOWN
@@ -144,6 +149,7 @@ class Result:
     node_count: int | None = None
     progress: tuple[Progress, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    proof: Any = None
 
     @property
     def absolute_gap(self) -> float | None:
@@ -158,6 +164,9 @@ class Result:
     def save(self, path: str | os.PathLike[str], problem: Problem) -> None:
         """Write the solution file (``qpm-solution/1``, JSON), atomically.
 
+        A proof goes to ``<stem>.certificate.npz`` beside it, first; the solution holds its name and
+        the hash of its bytes. Without a proof, one that is left from an older solution is removed.
+
         Raises
         ------
         ValueError
@@ -165,9 +174,18 @@ class Result:
         """
         if self.assignment is None:
             raise ValueError("There is no assignment to save.")
-        text = json.dumps(self._record(self.assignment, problem), indent=1, allow_nan=False)
+        record = self._record(self.assignment, problem)
+        certificate = Path(path).with_name(f"{Path(path).stem}.certificate.npz")
+        if self.proof is not None:
+            self.proof.save(certificate, problem, self.bound)
+            with open(certificate, "rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            record["certificate"] = {"file": certificate.name, "sha256": digest}
+        text = json.dumps(record, indent=1, allow_nan=False)
         with replace_on_success(path) as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
+        if self.proof is None and is_proof(certificate):
+            certificate.unlink()
 
     def _record(self, assignment: Assignment, problem: Problem) -> dict[str, Any]:
         gap = self.relative_gap

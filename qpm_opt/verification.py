@@ -1,13 +1,15 @@
 """Independent check of a solution file: every constraint, the objective, the bound.
 
 Nothing here calls the code that solves. Constraints and objective are recomputed from the file's
-index lists in exact rational arithmetic. An upper bound is false if and only if some assignment
-beats it, so a bound is tested against the objective, the best value known for the instance and a
-search for a better assignment; whatever the search returns is checked here as well.
+index lists in exact rational arithmetic. A bound with a certificate is proved again from its
+multipliers (:mod:`qpm_opt.proof_check`). An upper bound is false if and only if some assignment
+beats it, so every bound is also tested against the objective, the best value known for the instance
+and a search for a better assignment; whatever the search returns is checked here as well.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import reprlib
@@ -15,11 +17,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 from qpm_opt.errors import InvalidSolutionError
 from qpm_opt.files import read_solution
 from qpm_opt.problem import Assignment, Problem
+from qpm_opt.proof_check import ProofReport, check_proof
 from qpm_opt.result import SolutionStatus, TerminationCondition
 
 #: Values in a file are float64 sums; they may differ from the exact ones by rounding only, relative
@@ -49,12 +53,15 @@ class Verification:
         The bound in the file.
     remarks : tuple of str
         What a reader should know although it is not wrong.
+    proof : ProofReport or None
+        What the certificate of the bound proves, if there is one and it holds.
     """
 
     rejections: tuple[str, ...]
     objective: float
     bound: float | None
     remarks: tuple[str, ...]
+    proof: ProofReport | None = None
 
     @property
     def accepted(self) -> bool:
@@ -74,7 +81,7 @@ def verify(
     ----------
     problem : Problem
     path : path
-        Solution file, format ``qpm-solution/1``.
+        Solution file, format ``qpm-solution/1``; the certificate it names lies beside it.
     challenge : callable, optional
         Tries to find an assignment better than the given one; used to refute a false bound.
 
@@ -106,13 +113,20 @@ def verify(
     bound, wrong_bound = _bound(record)
     rejections += wrong_bound
     remarks = []
+    proof, refused = _proof(problem, record, Path(path).parent, bound, tolerance)
+    rejections += refused
     if bound is None:
         rejections += _claims_without_bound(record)
         remarks.append("there is no bound: nothing is said about the distance to the optimum.")
     else:
         rejections += _false_bound(problem, record, float(objective), bound, tolerance)
         rejections += _wrong_gaps(record, float(objective), bound, tolerance)
-        if not wrong_bound:
+        if proof is not None:
+            remarks.append(
+                f"the bound {bound:.9g} is proved by a certificate: {proof.n_nodes} nodes, "
+                f"{proof.n_certificates} certificates."
+            )
+        elif not wrong_bound and not refused:
             remarks.append(
                 f"the bound {bound:.9g} is the word of its maker ({record['bound_kind']}); "
                 "it carries no certificate."
@@ -122,7 +136,7 @@ def verify(
     unused = sorted(set(selection) - {d for features in classes for d in features})
     if unused and problem.n_classes:
         remarks.append(f"no class uses the selected features {', '.join(map(str, unused))}.")
-    return Verification(tuple(rejections), float(objective), bound, tuple(remarks))
+    return Verification(tuple(rejections), float(objective), bound, tuple(remarks), proof)
 
 
 def _indices(values: Sequence[Any], n_features: int, what: str) -> list[int]:
@@ -250,6 +264,38 @@ def _bound(record: dict[str, Any]) -> tuple[float | None, list[str]]:
     if not isinstance(kind, str) or not kind:
         return bound, ["there is a bound, but bound_kind does not say where it comes from."]
     return bound, []
+
+
+def _proof(
+    problem: Problem, record: dict[str, Any], folder: Path, bound: float | None, tolerance: float
+) -> tuple[ProofReport | None, list[str]]:
+    """What the certificate proves, or why it does not prove the bound."""
+    certificate = record.get("certificate")
+    if certificate is None:
+        return None, []
+    name = certificate.get("file") if isinstance(certificate, dict) else None
+    if not isinstance(name, str) or name != Path(name).name or "\\" in name:
+        return None, ["certificate does not hold the plain name of a file beside the solution."]
+    path = folder / name
+    try:
+        with open(path, "rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    except (OSError, ValueError):
+        shown = reprlib.repr(name)
+        return None, [f"the certificate {shown} cannot be read; it belongs beside the solution."]
+    if certificate.get("sha256") != digest:
+        return None, [f"the certificate {name} is not the one of this solution: its hash differs."]
+    try:
+        proof = check_proof(problem, path)
+    except InvalidSolutionError as failure:
+        return None, [f"the certificate is refused: {failure}"]
+    if bound is None:
+        return None, ["there is a certificate, but no bound for it to prove."]
+    if proof.bound > bound + tolerance:
+        return None, [
+            f"the certificate proves the bound {proof.bound:.12g}, not the lower {bound:.12g}."
+        ]
+    return proof, []
 
 
 def _claims_without_bound(record: dict[str, Any]) -> list[str]:

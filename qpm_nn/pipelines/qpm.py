@@ -30,7 +30,6 @@ from qpm_nn.pipelines.stages import RunDirectory
 from qpm_nn.saving import ClassifierSpec, load_classifier, save_classifier
 from qpm_nn.training import EpochReport, make_fabric, train
 from qpm_opt import (
-    METHODS,
     Assignment,
     Problem,
     Progress,
@@ -39,10 +38,9 @@ from qpm_opt import (
     solve,
 )
 from qpm_opt.constants import load_features, statistics_from_features
-from qpm_opt.errors import unknown_name
 from qpm_opt.files import replace_on_success
+from qpm_opt.optimize import check_method
 from qpm_opt.result import package_versions
-from qpm_opt.solvers import get_solver
 
 
 class NoAssignmentError(QPMError, RuntimeError):
@@ -126,9 +124,7 @@ class _Run:
     def _check_solve(self) -> None:
         """Refuse before any training what the problem or the solver would refuse after it."""
         options, sizes = self.config.solve, self.config.problem
-        if options.method not in METHODS:
-            raise unknown_name("method", options.method, METHODS)
-        get_solver(options.solver)
+        check_method(options.method, options.solver)
         n_features = create_backbone(self.config.arch, self.data.image_shape[0]).n_features
         Problem(
             np.zeros((self.data.n_classes, n_features)),

@@ -202,7 +202,7 @@ def test_a_solution_that_cannot_be_saved_is_saved_elsewhere(problem_file, tmp_pa
 
 def test_messages_are_no_markup(problem_file, tmp_path):
     out = tmp_path / "solution.json"
-    assert qpm("solve", problem_file, "--out", out).returncode == 0
+    assert qpm("solve", problem_file, "--method", "compact", "--out", out).returncode == 0
     out.write_text(json.dumps(json.loads(out.read_text()) | {"bound_kind": "[/mine]"}))
     outcome = qpm("verify", problem_file, out, "--search-time", 0)
     assert outcome.returncode == 0, outcome.stderr

@@ -18,6 +18,7 @@ from qpm_opt.errors import (
 )
 from qpm_opt.result import SolutionStatus, TerminationCondition
 from qpm_opt.solvers import SOLVERS, solver_availability
+from qpm_opt.verification import verify
 from tests import oracle
 from tests.conftest import random_problem
 
@@ -51,18 +52,42 @@ def check_against_oracle(problem: Problem, **options) -> None:
     assert result.solution_status is SolutionStatus.OPTIMAL
 
 
+@pytest.mark.parametrize("chunk", range(N_CHUNKS))
+def test_exact_equals_brute_force(chunk, tmp_path):
+    for seed in range(chunk * CHUNK, (chunk + 1) * CHUNK):
+        problem = random_problem(seed)
+        check_against_oracle(problem)
+        result = solve(problem, threads=1)
+        result.save(tmp_path / "solution.json", problem)
+        verification = verify(problem, tmp_path / "solution.json")
+        assert verification.accepted, verification.rejections
+        assert verification.proof is not None
+
+
+def test_exact_with_side_constraints_equals_brute_force():
+    for seed in range(CHUNK):
+        check_against_oracle(constrained_problem(seed))
+
+
+def test_exact_needs_no_solver_and_says_so():
+    with pytest.raises(InvalidInputError, match="give method 'compact'"):
+        solve(random_problem(3), solver="cpsat")
+
+
 @every_solver
 @pytest.mark.parametrize("chunk", range(N_CHUNKS))
 def test_compact_equals_brute_force(solver, chunk):
     for seed in range(chunk * CHUNK, (chunk + 1) * CHUNK):
-        check_against_oracle(random_problem(seed), solver=solver)
+        check_against_oracle(random_problem(seed), method="compact", solver=solver)
 
 
 @pytest.mark.parametrize("solver", ["highs", "gurobi", "scip"], indirect=True)
 @pytest.mark.parametrize("chunk", range(3))
 def test_projected_equals_brute_force(solver, chunk):
     for seed in range(chunk * CHUNK, (chunk + 1) * CHUNK):
-        check_against_oracle(random_problem(seed), solver=solver, formulation="projected")
+        check_against_oracle(
+            random_problem(seed), method="compact", solver=solver, formulation="projected"
+        )
 
 
 @every_solver
@@ -82,7 +107,7 @@ def test_small_and_large_coefficients_equal_brute_force(monkeypatch, solver, for
             feature_bias=problem.bias * scale,
         )
         best = oracle.optimum(scaled)
-        result = solve(scaled, solver=solver, formulation=formulation, threads=1)
+        result = solve(scaled, method="compact", solver=solver, formulation=formulation, threads=1)
         assert result.objective == pytest.approx(best, rel=1e-6, abs=1e-7 * scaled.scale)
         assert result.bound >= best - 1e-9 * scaled.scale
         assert result.termination_condition is TerminationCondition.OPTIMAL
@@ -109,13 +134,15 @@ def constrained_problem(seed: int) -> Problem:
 @every_solver
 def test_side_constraints_equal_brute_force(solver):
     for seed in range(CHUNK):
-        check_against_oracle(constrained_problem(seed), solver=solver)
+        check_against_oracle(constrained_problem(seed), method="compact", solver=solver)
 
 
 @pytest.mark.parametrize("solver", ["highs"], indirect=True)
 def test_side_constraints_of_the_projected_model_equal_brute_force(solver):
     for seed in range(CHUNK):
-        check_against_oracle(constrained_problem(seed), solver=solver, formulation="projected")
+        check_against_oracle(
+            constrained_problem(seed), method="compact", solver=solver, formulation="projected"
+        )
 
 
 @every_solver
@@ -129,7 +156,7 @@ def test_an_infeasible_problem_has_no_solution(solver):
     )
     # Of the six pairs out of four features some two share none.
     assert oracle.optimum(problem) is None
-    result = solve(problem, solver=solver, threads=1)
+    result = solve(problem, method="compact", solver=solver, threads=1)
     assert result.termination_condition is TerminationCondition.INFEASIBLE
     assert result.solution_status is SolutionStatus.NO_SOLUTION
     assert result.assignment is None
@@ -145,14 +172,18 @@ class TestJudgement:
 
     def test_a_false_bound_is_not_believed(self, problem, caplog):
         with caplog.at_level(logging.WARNING):
-            result = solve(problem, solver="tests.opt.lying_solver:FalseBound", threads=1)
+            result = solve(
+                problem, method="compact", solver="tests.opt.lying_solver:FalseBound", threads=1
+            )
         assert result.bound is None
         assert result.solution_status is SolutionStatus.FEASIBLE
         assert result.termination_condition is TerminationCondition.COMPLETED
         assert "claims the bound" in caplog.text
 
     def test_an_infeasible_point_is_not_believed(self, problem):
-        result = solve(problem, solver="tests.opt.lying_solver:InfeasiblePoint", threads=1)
+        result = solve(
+            problem, method="compact", solver="tests.opt.lying_solver:InfeasiblePoint", threads=1
+        )
         assert problem.violations(result.assignment) == ()
         assert result.objective < 1e9
         assert result.reported_objective == 1e9
@@ -160,7 +191,9 @@ class TestJudgement:
 
     def test_infeasibility_is_not_believed_when_an_assignment_is_held(self, problem, caplog):
         with caplog.at_level(logging.WARNING):
-            result = solve(problem, solver="tests.opt.lying_solver:Infeasible", threads=1)
+            result = solve(
+                problem, method="compact", solver="tests.opt.lying_solver:Infeasible", threads=1
+            )
         assert result.assignment is not None
         assert result.termination_condition is TerminationCondition.ERROR
 
@@ -242,7 +275,7 @@ def test_a_licence_that_is_too_small_keeps_the_incumbent_and_says_what_to_do(sol
     if solver_availability("gurobi").level.name == "FULL":
         pytest.skip("gurobi has a full licence here")
     with caplog.at_level(logging.WARNING):
-        result = solve(problem, solver="gurobi", threads=1)
+        result = solve(problem, method="compact", solver="gurobi", threads=1)
     assert result.termination_condition is TerminationCondition.LICENSE_LIMIT
     assert problem.violations(result.assignment) == ()
     assert "highs" in caplog.text
@@ -275,7 +308,7 @@ def test_unusable_options_are_named(options, message):
 @pytest.mark.parametrize("solver", ["cpsat"], indirect=True)
 def test_a_formulation_that_the_solver_cannot_take_is_refused_with_advice(solver):
     with pytest.raises(UnsupportedFormulationError, match="use formulation 'compact'"):
-        solve(random_problem(3), solver=solver, formulation="projected")
+        solve(random_problem(3), method="compact", solver=solver, formulation="projected")
 
 
 def test_an_infinite_time_limit_is_none(tmp_path):
@@ -301,6 +334,8 @@ def test_progress_only_improves():
 @pytest.mark.parametrize("solver", ["highs"], indirect=True)
 def test_published_p_median_optima_are_proved(data_dir, solver, name):
     problem = Problem.load(data_dir / "instances" / f"{name}.npz")
-    result = solve(problem, solver=solver, formulation="projected", time_limit=120, threads=1)
+    result = solve(
+        problem, method="compact", solver=solver, formulation="projected", time_limit=120, threads=1
+    )
     assert result.termination_condition is TerminationCondition.OPTIMAL
     assert result.objective == pytest.approx(problem.best_known, rel=1e-6)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from qpm_opt.bounds.proof import Certificate, Proof
+from qpm_opt.cli import qpm
 from qpm_opt.errors import InvalidSolutionError
 from qpm_opt.problem import Assignment, Problem
 from qpm_opt.result import Result, SolutionStatus, TerminationCondition
@@ -265,3 +269,152 @@ def test_an_unreadable_file_is_named(problem, tmp_path, text, message):
 def test_a_missing_file_is_named(problem, tmp_path):
     with pytest.raises(InvalidSolutionError, match="does not exist"):
         verify(problem, tmp_path / "none.json")
+
+
+# --- Certificates ---
+
+
+@pytest.fixture
+def proved(problem, tmp_path):
+    """Write a solution with a certificate worth 21.4 and return its path."""
+
+    def write(bound):
+        proof = Proof()
+        proof.nodes[0].certificates.append(
+            Certificate(
+                threshold_class=np.arange(3),
+                threshold=np.full(3, 3.0),
+                threshold_weight=np.ones(3),
+                reward=np.zeros(4),
+            )
+        )  # 3 * 2 * 3, and of s_0, s_1, s_2, s_3 the best three of 2.1, 0, 0, 1.3
+        assignment = Assignment.from_indices([0, 1, 3], [[0, 1], [0, 3], [1, 3]], n_features=4)
+        Result(
+            method="exact",
+            assignment=assignment,
+            objective=problem.objective(assignment),
+            bound=bound,
+            bound_kind="test",
+            solution_status=SolutionStatus.FEASIBLE,
+            termination_condition=TerminationCondition.COMPLETED,
+            proof=proof,
+        ).save(tmp_path / "solution.json", problem)
+        return tmp_path / "solution.json"
+
+    return write
+
+
+def changed(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return path
+
+
+def test_a_certificate_is_written_beside_the_solution_and_proves_the_bound(problem, proved):
+    outcome = verify(problem, proved(bound=21.5))
+    assert outcome.accepted, outcome.rejections
+    assert outcome.remarks[0] == (
+        "the bound 21.5 is proved by a certificate: 1 nodes, 1 certificates."
+    )
+    assert outcome.proof.bound == 21.5
+
+
+def test_a_certificate_that_proves_less_is_refused_with_figures(problem, proved):
+    outcome = verify(problem, proved(bound=21.3))
+    assert outcome.proof is None
+    assert outcome.rejections == (
+        "the certificate is refused: Node 0 of the proof is not closed: the value of its last "
+        "certificate (1) is 21.4, the bound claimed 21.3.",
+    )
+    assert not any("word of its maker" in remark for remark in outcome.remarks)
+
+
+def test_a_bound_changed_by_hand_is_caught(problem, proved):
+    for bound in (21.0, 21.5 - 1e-6):
+        gap = bound - 18.9
+        path = changed(proved(bound=21.5), bound=bound, absolute_gap=gap, relative_gap=gap / 18.9)
+        outcome = verify(problem, path)
+        assert len(outcome.rejections) == 1
+        assert "the certificate proves the bound 21.5, not the lower" in outcome.rejections[0]
+
+
+def test_a_certificate_changed_by_hand_is_caught(problem, proved):
+    path = proved(bound=21.5)
+    certificate = path.with_name("solution.certificate.npz")
+    with np.load(certificate) as archive:
+        held = dict(archive)
+    np.savez(certificate, **(held | {"bound": np.array(21.0)}))
+    assert "its hash differs" in verify(problem, path).rejections[0]
+    # With the hash mended as well, the proof itself does not hold.
+    digest = hashlib.sha256(certificate.read_bytes()).hexdigest()
+    content = {"certificate": {"file": certificate.name, "sha256": digest}}
+    gap = {"absolute_gap": 2.1, "relative_gap": 2.1 / 18.9}
+    path = changed(path, **content, **gap, bound=21.0)
+    assert "is 21.4, the bound claimed 21" in verify(problem, path).rejections[0]
+
+
+def test_a_certificate_that_is_named_must_be_there(problem, proved):
+    path = proved(bound=21.5)
+    path.with_name("solution.certificate.npz").unlink()
+    assert "cannot be read" in verify(problem, path).rejections[0]
+
+
+@pytest.mark.parametrize(
+    ("certificate", "message"),
+    [
+        ("solution.certificate.npz", "plain name"),
+        ({}, "plain name"),
+        ({"file": 3}, "plain name"),
+        ({"file": ""}, "cannot be read"),
+        ({"file": "../solution.certificate.npz"}, "plain name"),
+        ({"file": "/solution.certificate.npz"}, "plain name"),
+        ({"file": "..\\solution.certificate.npz"}, "plain name"),
+        ({"file": ".."}, "cannot be read"),
+        ({"file": "a\0b"}, "cannot be read"),
+        ({"file": "\ud800"}, "cannot be read"),
+        ({"file": "a" * 5000}, "cannot be read"),
+        ({"file": "solution.certificate.npz"}, "hash"),
+        ({"file": "solution.certificate.npz", "sha256": "0" * 64}, "hash"),
+    ],
+)
+def test_a_certificate_is_named_by_file_and_hash(problem, proved, certificate, message):
+    outcome = verify(problem, changed(proved(bound=21.5), certificate=certificate))
+    assert len(outcome.rejections) == 1
+    assert message in outcome.rejections[0]
+
+
+def test_a_certificate_without_bound_is_refused(problem, proved):
+    path = changed(proved(bound=21.5), **NO_BOUND)
+    assert "no bound for it to prove" in verify(problem, path).rejections[0]
+
+
+def test_a_certificate_for_other_data_is_refused(problem, proved):
+    path = proved(bound=21.5)
+    other = Problem(
+        problem.class_similarity,
+        problem.feature_similarity,
+        problem.bias + 1,
+        n_selected=3,
+        n_per_class=2,
+    )
+    rejections = verify(other, path).rejections
+    assert any("certificate is refused" in r and "other data" in r for r in rejections)
+
+
+def test_saving_without_proof_removes_the_old_certificate_only(problem, proved, record):
+    path = proved(bound=21.5)
+    certificate = path.with_name("solution.certificate.npz")
+    assert record() == path
+    assert not certificate.exists()
+    assert "certificate" not in json.loads(path.read_text())
+    problem.save(certificate)  # a file of the user's
+    record()
+    assert certificate.exists()
+
+
+def test_the_command_says_that_the_bound_is_proved(problem, proved, tmp_path):
+    problem.save(tmp_path / "problem.npz")
+    for bound, code, said in ((21.5, 0, "bound 21.5 (proved)"), (21.3, 2, "is not closed")):
+        arguments = ["verify", tmp_path / "problem.npz", proved(bound), "--search-time", "0"]
+        outcome = CliRunner().invoke(qpm, list(map(str, arguments)))
+        assert outcome.exit_code == code
+        assert said in outcome.output

@@ -1,0 +1,328 @@
+"""The exact method: certified bounds, fixing, branch and bound.
+
+1.  Search for a good assignment.
+2.  Bound the whole problem: the projected linear bound in seconds, then the semidefinite one,
+    first on a core of promising features, then on all. Each is offered as soon as it is there.
+3.  In stages, prove a target between incumbent and bound: fix what the target allows, branch on the
+    rest. A stage that ends lowers the bound to its target; easy problems need one stage, with the
+    incumbent as its target. Features fixed for a target leave the problem for that stage only.
+
+Without similarities (R = 0) the linear bound is nearly tight; its tree takes the place of 2 and 3.
+Bounds ignore side constraints (contrastive pairs, least uses of a feature) and all of distinctness
+but pairs of classes; incumbents never do.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from qpm_opt.bounds.base import Bound
+from qpm_opt.bounds.linear import has_similarities, linear_bound
+from qpm_opt.bounds.linear_tree import branch_linear
+from qpm_opt.bounds.proof import Proof
+from qpm_opt.bounds.region import Region
+from qpm_opt.bounds.semidefinite import Effort, State, semidefinite_bound
+from qpm_opt.bounds.semidefinite_tree import branch_semidefinite, offer_exact
+from qpm_opt.bounds.shrinking import UNWANTED, shrink
+from qpm_opt.heuristics import search
+from qpm_opt.methods import compact
+from qpm_opt.methods.base import MethodOptions, MethodOutcome
+from qpm_opt.problem import Assignment, Problem
+from qpm_opt.result import OPTIMALITY_TOLERANCE, ROUNDING_TOLERANCE, TerminationCondition
+from qpm_opt.tracking import Tracker
+from qpm_opt.validation import IntArray
+
+logger = logging.getLogger(__name__)
+
+#: Regions with more free features are bounded from a core: iterations before it is chosen, its
+#: size as a multiple of the selection and at least, iterations on the whole region after it.
+CORE_FROM, CORE_STEPS, CORE_SIZE, CORE_LEAST, WHOLE_STEPS = 400, 60, 6, 200, 60
+#: Share of the time for searching, and its most seconds.
+SEARCH_SHARE, SEARCH_MOST = 0.05, 10.0
+#: Share of the time left, or seconds if that is unlimited, for linear bound, core and root.
+LINEAR_TIME, CORE_TIME, ROOT_TIME = (0.02, 10.0), (0.1, 60.0), (0.3, 300.0)
+#: A target is this share of the gap above the incumbent, and the next bolder if it took less than
+#: QUICK of the time so far.
+TIMID, BOLD, QUICK = 0.8, 0.4, 0.2
+#: Nodes get a linear bound if its gap at the root is smaller than this multiple of the other.
+LINEAR_WORTH = 2.0
+#: What a claimed bound leaves to the rounding of those who check it, relatively.
+SLACK = 1e-9
+#: A gap smaller than this share of the first one is closed in one go.
+LAST = 0.1
+#: Few features, or a bound this near to the incumbent, and the first target is the incumbent.
+SMALL, NEAR = 150, 2e-3
+#: What a whole region's bound is above that of its core, as a share of the gap, and the reward of
+#: unwanted features beyond the gap to the target.
+BEYOND_CORE, SPARE = 0.1, 0.3
+
+
+def run(problem: Problem, tracker: Tracker, options: MethodOptions) -> MethodOutcome:
+    """Prove as much as the time allows, from the tracker's incumbent."""
+    return _Exact(problem, tracker, options).run()
+
+
+class _Exact:
+    def __init__(self, problem: Problem, tracker: Tracker, options: MethodOptions) -> None:
+        self.problem = problem
+        self.tracker = tracker
+        self.options = options
+        self.whole = Region.whole(problem)
+        self.outcome = MethodOutcome(n_rounds=0, node_count=0)
+        left = tracker.remaining
+        self._began = time.perf_counter()
+        self._deadline = math.inf if left is None else self._began + left
+        self._side_constraints = bool(len(problem.pairs) or problem.min_classes_per_feature)
+        self._core_value = math.inf
+        self._linear: Bound | None = None
+        self._integral = not problem.n_classes and all(
+            np.array_equal(x, np.rint(x)) for x in (problem.feature_similarity, problem.bias)
+        )
+
+    def run(self) -> MethodOutcome:
+        """All phases; an interruption keeps what is proved."""
+        outcome = self.outcome
+        try:
+            self._search()
+            if self.tracker.assignment is None:
+                # Side constraints are hard to meet, or nothing meets them: the model decides.
+                return compact.run(self.problem, self.tracker, self.options)
+            self._prove()
+            if self._side_constraints and not self._done and not self.tracker.expired:
+                # The bounds ignore them, so what is left is for the whole model.
+                before = self.tracker.bound
+                rest = compact.run(self.problem, self.tracker, self.options)
+                if self.tracker.bound == before:
+                    rest.proof = outcome.proof
+                return rest
+            outcome.termination_condition = (
+                TerminationCondition.TIME_LIMIT
+                if self.tracker.expired
+                else TerminationCondition.COMPLETED
+            )
+        except KeyboardInterrupt:
+            outcome.termination_condition = TerminationCondition.INTERRUPTED
+        except MemoryError:
+            outcome.termination_condition = TerminationCondition.MEMORY_LIMIT
+        outcome.solve_time = time.perf_counter() - self._began
+        return outcome
+
+    def _search(self) -> None:
+        left = self.tracker.remaining
+        search(
+            self.problem,
+            start=self.tracker.assignment,
+            time_limit=SEARCH_MOST if left is None else min(SEARCH_MOST, SEARCH_SHARE * left),
+            max_restarts=100,
+            seed=self.options.seed,
+            on_assignment=self._offer,
+        )
+
+    def _prove(self) -> None:
+        if self.whole.is_empty:
+            return
+        only = self.whole.single
+        if only is not None:
+            value = offer_exact(self.whole, only, self._offer, self._deadline)
+            if math.isfinite(value):
+                self._tighten(value, f"value of the only selection{self._ignored()}", Proof())
+            return
+        if not has_similarities(self.whole):
+            self._prove_linear()
+            return
+        root = self._root()
+        held = self.tracker.objective
+        if self._done or held is None:
+            return
+        if self._linear is not None and self._linear.value - held > LINEAR_WORTH * (
+            root.value - held
+        ):
+            self._linear = None
+        value = root.value if self._linear is None else min(root.value, self._linear.value)
+        if root.state.refined and len(self.whole.free) > CORE_FROM:
+            value = min(value, self._core_value + BEYOND_CORE * (self._core_value - held))
+        near = value - held < NEAR * abs(held)
+        share = 0.0 if near or len(self.whole.free) <= SMALL else TIMID
+        state = root.state
+        while not self._done and time.perf_counter() < self._deadline:
+            began = time.perf_counter()
+            goal = self._target(0.0, value)
+            target = self._target(share, value)
+            proved, state = self._stage(root, state, value, target)
+            if not proved:
+                break
+            value = target
+            quick = time.perf_counter() - began < QUICK * (began - self._began)
+            share = BOLD if quick else TIMID
+            if target - goal < LAST * (root.value - goal):
+                share = 0.0
+
+    @property
+    def _done(self) -> bool:
+        return self.tracker.closed
+
+    def _target(self, share: float, value: float = math.inf) -> float:
+        """The goal, which ends the search, or a share of the way from it to ``value``."""
+        held = self.tracker.objective
+        if held is None:
+            return -math.inf
+        room = max(OPTIMALITY_TOLERANCE * abs(held), ROUNDING_TOLERANCE * self.problem.scale) / 2.0
+        goal = held + max(room, self.tracker.gap * abs(held) * (1.0 - 1e-6))
+        return goal + share * max(0.0, value - goal) if share else goal
+
+    def _closes(self, target: float) -> Callable[[float], bool]:
+        if self._integral:
+            return lambda value: math.floor(value) <= target
+        return lambda value: value <= target
+
+    def _offer(self, assignment: Assignment) -> None:
+        self.tracker.offer(assignment, "exact")
+
+    def _tighten(self, bound: float, kind: str, proof: Proof) -> None:
+        before = self.tracker.bound
+        self.tracker.tighten(bound + SLACK * max(abs(bound), self.problem.scale), kind)
+        if self.tracker.bound is not None and (before is None or self.tracker.bound < before):
+            self.outcome.proof = proof
+
+    def _root_proof(self, bound: Bound, kind: str) -> None:
+        proof = Proof()
+        proof.nodes[0].certificates.append(bound.certificate)
+        self._tighten(bound.value, kind, proof)
+
+    def _root(self) -> Bound:
+        """The semidefinite bound on the whole problem."""
+        kind = f"semidefinite bound{self._ignored()}"
+        target = self._target(0.0)
+        quick = linear_bound(self.whole, target=target, deadline=self._share_of(*LINEAR_TIME))
+        if quick is not None:
+            self._linear = quick
+            self._root_proof(quick, f"projected linear bound{self._ignored()}")
+            if self._done:
+                return quick
+        if len(self.whole.free) <= CORE_FROM:
+            bound = semidefinite_bound(
+                self.whole,
+                cutoff=target,
+                closes=self._closes(target),
+                start=None if quick is None else quick.certificate,
+                effort=Effort(share=0.02),
+                deadline=self._share_of(*ROOT_TIME),
+                on_bound=lambda bound: self._root_proof(bound, kind),
+            )
+            self._root_proof(bound, kind)
+            return bound
+        bound = semidefinite_bound(
+            self.whole,
+            cutoff=target,
+            max_steps=CORE_STEPS,
+            deadline=self._deadline,
+            on_bound=lambda bound: self._root_proof(bound, kind),
+        )
+        self._root_proof(bound, kind)
+        if time.perf_counter() > self._deadline:
+            return bound
+        core, places = self._core(bound, target)
+        self._core_value = core.value
+        bound = semidefinite_bound(
+            self.whole,
+            cutoff=target,
+            closes=self._closes(target),
+            state=core.state.spread(self.whole, bound.state, places),
+            max_steps=WHOLE_STEPS,
+            deadline=self._deadline,
+            on_bound=lambda bound: self._root_proof(bound, kind),
+        )
+        self._root_proof(bound, kind)
+        return bound
+
+    def _core(self, plain: Bound, target: float) -> tuple[Bound, IntArray]:
+        """The refined bound on the most promising features, and their places."""
+        size = min(len(plain.s), max(CORE_LEAST, CORE_SIZE * self.problem.n_selected))
+        places = np.sort(np.argsort(-plain.s, kind="stable")[:size])
+        core = semidefinite_bound(
+            Region(self.problem, self.whole.ones, self.whole.free[places]),
+            cutoff=target,
+            state=plain.state,
+            effort=Effort(share=0.02),
+            deadline=self._share_of(*CORE_TIME),
+        )
+        logger.info("core of %d features: %.9g", size, core.value)
+        return core, places
+
+    def _stage(self, root: Bound, state: State, value: float, target: float) -> tuple[bool, State]:
+        """Try to prove a target; whether that succeeded, and the state for the next one."""
+        self.outcome.n_rounds = (self.outcome.n_rounds or 0) + 1
+        kind = f"semidefinite branch and bound{self._ignored()}"
+        proof = Proof()
+        proof.nodes[0].certificates.append(root.certificate)
+        region, known = self.whole, root.value
+        if self._linear is not None:
+            proof.nodes[0].certificates.append(self._linear.certificate)
+            known = min(known, self._linear.value)
+        if len(region.free) > max(SMALL, 2 * self.problem.n_selected):
+            group = root.s < UNWANTED
+            reward = (1.0 + SPARE) * (root.value - target)
+            if state.reward is not None and state.reward.any():
+                group = state.reward > 0.0
+                reward = float(state.reward.max()) + (1.0 + SPARE) * (value - target)
+            shrunk = shrink(
+                region, state, group, target=target, reward=reward, deadline=self._deadline
+            )
+            if shrunk is not None:
+                state = shrunk.state
+                proof.nodes[0].certificates.append(shrunk.certificate)
+                region = region.fixed(shrunk.certificate.out, shrunk.certificate.into)
+                logger.info("target %.9g: %d features left", target, len(region.free))
+        reached = branch_semidefinite(
+            proof,
+            0,
+            region,
+            target=target,
+            closes=self._closes(target),
+            offer=self._offer,
+            on_bound=lambda bound: self._tighten(bound, kind, proof),
+            state=state,
+            linear=None if self._linear is None else self._linear.state,
+            value=known,
+            deadline=self._deadline,
+        )
+        self.outcome.node_count = (self.outcome.node_count or 0) + len(proof.nodes)
+        logger.info("target %.9g: reached %.9g, %d nodes", target, reached, len(proof.nodes))
+        return reached <= target, state
+
+    def _prove_linear(self) -> None:
+        kind = f"linear branch and bound{self._ignored()}"
+        proof = Proof()
+        self.outcome.proof = proof
+        reached = branch_linear(
+            proof,
+            0,
+            self.whole,
+            cutoff=lambda: self._target(0.0),
+            offer=self._offer,
+            on_bound=lambda bound: self._tighten(bound, kind, proof),
+            deadline=None if math.isinf(self._deadline) else self._deadline,
+        )
+        self._tighten(reached, kind, proof)
+        self.outcome.node_count = len(proof.nodes)
+
+    def _share_of(self, share: float, most: float) -> float:
+        """A deadline after a share of the time left, or after so many seconds without a limit."""
+        now = time.perf_counter()
+        left = self._deadline - now
+        return now + (most if math.isinf(left) else max(1.0, share * left))
+
+    def _ignored(self) -> str:
+        ignored = []
+        if self.problem.distinct:
+            ignored.append("distinctness of classes beyond pairs")
+        if len(self.problem.pairs):
+            ignored.append("contrastive pairs")
+        if self.problem.min_classes_per_feature:
+            ignored.append("least uses of a feature")
+        return f", ignoring {' and '.join(ignored)}" if ignored else ""

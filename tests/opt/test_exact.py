@@ -1,0 +1,157 @@
+"""The exact method as a whole: proofs that hold, on time, whatever interrupts it."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from qpm_bench.instances import paper_like
+from qpm_opt import Problem, TerminationCondition, solve, verify
+from qpm_opt.methods import exact
+from tests import oracle
+from tests.conftest import random_problem
+
+
+def check(problem: Problem, path, **options):
+    """Solve, save and verify; the result."""
+    result = solve(problem, threads=1, **options)
+    assert result.bound is None or result.bound >= result.objective - 1e-9 * abs(result.objective)
+    result.save(path, problem)
+    verification = verify(problem, path)
+    assert verification.accepted, verification.rejections
+    assert (verification.proof is not None) == (result.bound is not None)
+    return result
+
+
+@pytest.fixture
+def small_stages(monkeypatch):
+    """Problems of a few features take the way of the largest: core, whole, shrinking, stages."""
+    monkeypatch.setattr(exact, "CORE_FROM", 20)
+    monkeypatch.setattr(exact, "CORE_LEAST", 15)
+    monkeypatch.setattr(exact, "SMALL", 5)
+    monkeypatch.setattr(exact, "NEAR", -1.0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_stages_prove_the_optimum(small_stages, tmp_path, seed):
+    problem = paper_like(n_classes=6, n_features=26, n_selected=5, n_per_class=2, seed=seed)
+    result = check(problem, tmp_path / "staged.json", time_limit=120)
+    assert result.termination_condition is TerminationCondition.OPTIMAL
+    reference = solve(problem, method="compact", threads=1)
+    assert result.objective == pytest.approx(reference.objective, rel=1e-6)
+
+
+@pytest.mark.parametrize("time_limit", [0.0, 0.5, 3.0])
+def test_any_time_limit_gives_what_was_proved_till_then(tmp_path, time_limit):
+    problem = paper_like(n_classes=30, n_features=450, n_selected=20, n_per_class=4, seed=1)
+    result = check(problem, tmp_path / "late.json", time_limit=time_limit)
+    assert result.termination_condition is TerminationCondition.TIME_LIMIT
+    assert problem.violations(result.assignment) == ()
+    assert result.bound is not None or time_limit == 0.0
+
+
+def test_an_interruption_keeps_the_proof(monkeypatch, small_stages, tmp_path):
+    calls = []
+
+    def interrupted(*arguments, **options):
+        calls.append(1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(exact, "branch_semidefinite", interrupted)
+    problem = paper_like(n_classes=8, n_features=40, n_selected=6, n_per_class=2, seed=0)
+    result = check(problem, tmp_path / "interrupted.json")
+    assert calls
+    assert result.termination_condition is TerminationCondition.INTERRUPTED
+    assert result.bound is not None
+
+
+def test_the_gap_asked_for_ends_the_search(tmp_path):
+    problem = paper_like(n_classes=12, n_features=60, n_selected=8, n_per_class=3, seed=2)
+    result = check(problem, tmp_path / "gap.json", gap=0.05)
+    assert result.relative_gap <= 0.05
+    assert result.termination_condition in (
+        TerminationCondition.GAP_LIMIT,
+        TerminationCondition.OPTIMAL,
+    )
+
+
+def test_one_seed_and_thread_give_one_result():
+    problem = paper_like(n_classes=10, n_features=50, n_selected=8, n_per_class=3, seed=3)
+    first, second = (solve(problem, threads=1, seed=4) for _ in range(2))
+    assert first.objective == second.objective
+    assert first.bound == second.bound
+    assert first.node_count == second.node_count
+    assert (first.assignment.matrix == second.assignment.matrix).all()
+
+
+def degenerate(name: str) -> Problem:
+    problem = random_problem(11, n_selected=3, n_per_class=2)
+    A, R = problem.class_similarity.copy(), problem.feature_similarity.copy()
+    if name == "zero A and R":
+        A[:] = R[:] = 0.0
+    elif name == "zero A":
+        A[:] = 0.0
+    elif name == "identical classes":
+        A[:] = A[0]
+    elif name == "duplicated features":
+        A[:, 1], R[:, 1], R[1, :] = A[:, 0], R[:, 0], R[0, :]
+        R[0, 1] = R[1, 0] = R[1, 1] = 0.0
+    elif name == "ties":
+        A[:], R[:] = 1.0, 1.0 - np.eye(len(R))
+    elif name == "negative R":
+        R = -R
+    elif name == "huge":
+        A, R = A * 1e12, R * 1e12
+    elif name == "tiny":
+        A, R = A * 1e-12, R * 1e-12
+    elif name == "huge R":
+        R = R * 1e8
+    return replace(
+        problem, class_similarity=A, feature_similarity=R,
+        feature_bias=np.zeros(problem.n_features),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "zero A and R", "zero A", "identical classes", "duplicated features", "ties", "negative R",
+        "huge", "tiny", "huge R",
+    ],
+)  # fmt: skip
+def test_degenerate_data(tmp_path, name):
+    problem = degenerate(name)
+    result = check(problem, tmp_path / "degenerate.json")
+    best = oracle.optimum(problem)
+    assert result.objective == pytest.approx(best, rel=1e-6, abs=1e-7 * problem.scale)
+    assert result.termination_condition is TerminationCondition.OPTIMAL
+
+
+def test_a_bound_changed_by_hand_is_caught(tmp_path):
+    problem = paper_like(n_classes=10, n_features=40, n_selected=8, n_per_class=3, seed=0)
+    path = tmp_path / "solution.json"
+    result = check(problem, path, gap=0.02)
+    record = json.loads(path.read_text())
+    lower = (result.bound + result.objective) / 2
+    record["bound"], record["absolute_gap"] = lower, lower - result.objective
+    record["relative_gap"] = record["absolute_gap"] / abs(result.objective)
+    path.write_text(json.dumps(record))
+    assert not verify(problem, path).accepted
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "kcluster40_025_10_1", "kcluster40_075_30_5", "GKD-b_1_n25_m2", "GKD-b_7_n25_m7",
+        "GKD-b_11_n50_m5", "QPLIB_3834", "pmed1", "pmed2", "pmed6",
+    ],
+)  # fmt: skip
+def test_public_instances_are_proved(data_dir, tmp_path, name):
+    problem = Problem.load(data_dir / "instances" / f"{name}.npz")
+    result = check(problem, tmp_path / "public.json", time_limit=120)
+    assert result.termination_condition is TerminationCondition.OPTIMAL
+    assert math.isclose(result.objective, problem.best_known, rel_tol=1e-6)
