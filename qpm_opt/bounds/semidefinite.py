@@ -32,8 +32,10 @@ from qpm_opt.validation import FloatArray, IntArray
 
 #: Iterations between two evaluations of the bound, and between two separations of rows.
 PERIOD, REFRESH = 20, 60
-#: Multiplier steps in an iteration.
-N_INNER = 4
+#: Multiplier steps in an iteration, with and without splits and rows, plus one.
+N_INNER, N_THRESHOLD = 4, 8
+#: The penalty changes by no larger factor at a time.
+LONGEST = 1.5
 #: Seconds between two reports.
 REPORT_EVERY = 5.0
 #: Splits of a class.
@@ -214,7 +216,7 @@ class Iteration:
             self._set_selection(self._X, s)
             self._T = np.zeros((n + 1, n + 1))
             self._build()
-            self._T[1:, 1:] = self._C[1:, 1:]
+            self._T[1:, 1:] = np.maximum(self._C[1:, 1:], 0.0)
             norm = float(np.linalg.norm(self._C[1:, 1:]))
             self._beta = max(0.3 * norm, float(np.abs(self._C).max()), 1e-9) / (m + 1.0)
         else:
@@ -246,21 +248,20 @@ class Iteration:
         scale = 1.0 + self.m
         primal, dual = self._primal / scale, self._dual / scale
         self.settled = max(primal, dual) < SETTLED
-        if primal > 2.0 * dual:
-            self._beta *= 1.15
-        elif dual > 2.0 * primal:
-            self._beta /= 1.15
+        if 0.0 < dual < math.inf and not dual / 2.0 <= primal <= dual * 2.0:
+            factor = min(max(math.sqrt(primal / dual), 1.0 / LONGEST), LONGEST)
+            self._beta *= factor
 
     def _step(self) -> None:
         beta = self._beta
         M = self._face.project(self._X + self._T / beta)
+        if not self.refined:
+            self._improve_thresholds(M)
         X = self._maximiser(M)
-        for i in range(N_INNER - 1):
-            # Splits are dear, and then thresholds matter little.
-            if i == 0 or not self.refined:
+        for i in range(N_INNER - 1 if self.refined else 0):
+            if i == 0:  # splits are dear
                 self.terms.improve(X[0, 1:], X[1:, 1:], beta)
-            if len(self.rows):
-                self.rows.improve(X, beta)
+            self.rows.improve(X, beta)
             self._build()
             X = self._maximiser(M)
         difference = X - M
@@ -270,14 +271,31 @@ class Iteration:
         self._X, self._M = X, M
         self.n_steps += 1
 
+    def _improve_thresholds(self, M: FloatArray) -> None:
+        """Without splits and rows the thresholds see s alone."""
+        _, linear, _ = self.terms.cost()
+        ties = self._ties(M) - linear / (3.0 * self._beta)
+        for _ in range(N_THRESHOLD):
+            _, linear, _ = self.terms.cost()
+            s = _capped_simplex(ties + linear / (3.0 * self._beta), float(self.m))
+            self.terms.improve(s, None, self._beta)
+        self._build()
+
+    def _ties(self, M: FloatArray) -> FloatArray:
+        """What s is without its constraints, at the multipliers as they stand."""
+        i = self._diagonal
+        border = M[0, 1:] + (self._C[0, 1:] - self._T[0, 1:]) / self._beta
+        diagonal = M[i, i] + (self._C[i, i] - self._T[i, i]) / self._beta
+        ties: FloatArray = (2.0 * border + diagonal) / 3.0
+        return ties
+
     def _maximiser(self, M: FloatArray) -> FloatArray:
         """X at the multipliers as they stand."""
         Z = self._C - self._T
         Z /= self._beta
         Z += M
         X = np.maximum(Z, 0.0)
-        ties = (2.0 * Z[0, 1:] + Z[self._diagonal, self._diagonal]) / 3.0
-        self._set_selection(X, _capped_simplex(ties, float(self.m)))
+        self._set_selection(X, _capped_simplex(self._ties(M), float(self.m)))
         return X
 
     def _set_selection(self, X: FloatArray, s: FloatArray) -> None:
