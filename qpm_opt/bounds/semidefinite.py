@@ -240,17 +240,18 @@ class Iteration:
         return s
 
     def advance(self, n_steps: int, deadline: float) -> None:
-        """Iterate, then adapt the penalty."""
+        """Iterate, until a deadline at most."""
         for _ in range(n_steps):
             if time.perf_counter() > deadline:
                 break
             self._step()
-        scale = 1.0 + self.m
-        primal, dual = self._primal / scale, self._dual / scale
-        self.settled = max(primal, dual) < SETTLED
+        self.settled = max(self._primal, self._dual) < SETTLED * (1.0 + self.m)
+
+    def _adapt(self) -> None:
+        """Keep both residuals of one size."""
+        primal, dual = self._primal, self._dual
         if 0.0 < dual < math.inf and not dual / 2.0 <= primal <= dual * 2.0:
-            factor = min(max(math.sqrt(primal / dual), 1.0 / LONGEST), LONGEST)
-            self._beta *= factor
+            self._beta *= min(max(math.sqrt(primal / dual), 1.0 / LONGEST), LONGEST)
 
     def _step(self) -> None:
         beta = self._beta
@@ -270,6 +271,8 @@ class Iteration:
         self._T += beta * difference
         self._X, self._M = X, M
         self.n_steps += 1
+        if self.n_steps % PERIOD == 0:
+            self._adapt()
 
     def _improve_thresholds(self, M: FloatArray) -> None:
         """Without splits and rows the thresholds see s alone."""

@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 #: Regions with more free features are bounded from a core: iterations before it is chosen, its
 #: size as a multiple of the selection and at least, iterations on the whole region after it.
-CORE_FROM, CORE_STEPS, CORE_SIZE, CORE_LEAST, WHOLE_STEPS = 400, 60, 6, 200, 60
+CORE_FROM, CORE_STEPS, CORE_SIZE, CORE_LEAST, WHOLE_STEPS = 400, 100, 6, 200, 60
 #: Share of the time for searching, and its most seconds.
 SEARCH_SHARE, SEARCH_MOST = 0.05, 10.0
 #: Share of the time left, or seconds if that is unlimited, for linear bound, core and root.
