@@ -196,17 +196,33 @@ def no_good_cut(problem: Problem, selected: IntArray, value: float | None) -> Cu
     )
 
 
+def best_thresholds(
+    values: FloatArray, mass: FloatArray, n_per_class: int
+) -> tuple[FloatArray, FloatArray]:
+    """For each class the tightest threshold at a point, and the right-hand side it gives there.
+
+    Parameters
+    ----------
+    values : ndarray, (n_classes, n)
+        Class similarities of the features present.
+    mass : ndarray, (n,)
+        Their entries of s, positive.
+    n_per_class : int
+    """
+    if not values.size:
+        return np.zeros(len(values)), np.zeros(len(values))
+    order = np.argsort(-values, axis=1, kind="stable")
+    filled = np.cumsum(mass[order], axis=1)
+    enough = np.minimum(n_per_class - _FILL_TOLERANCE, filled[:, -1:])
+    last = np.argmax(filled >= enough, axis=1)[:, None]
+    threshold = np.take_along_axis(values, np.take_along_axis(order, last, axis=1), axis=1)
+    worth = n_per_class * threshold[:, 0] + np.maximum(values - threshold, 0.0) @ mass
+    return threshold[:, 0], worth
+
+
 def _thresholds(problem: Problem, s: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """For each class the tightest threshold at s, and the right-hand side it gives there."""
     support = np.flatnonzero((s > 0) & problem.candidates)
-    A = problem.class_similarity[:, support]
-    order = np.argsort(-A, axis=1, kind="stable")
-    filled = np.cumsum(s[support][order], axis=1)
-    k = problem.n_per_class
-    last = np.argmax(filled >= np.minimum(k - _FILL_TOLERANCE, filled[:, -1:]), axis=1)[:, None]
-    threshold = np.take_along_axis(A, np.take_along_axis(order, last, axis=1), axis=1)
-    value = k * threshold[:, 0] + np.maximum(A - threshold, 0.0) @ s[support]
-    return threshold[:, 0], value
+    return best_thresholds(problem.class_similarity[:, support], s[support], problem.n_per_class)
 
 
 def _threshold_cut(problem: Problem, c: int, threshold: float) -> Cut:

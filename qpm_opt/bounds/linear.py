@@ -30,10 +30,10 @@ from scipy.optimize import linprog
 from qpm_opt.bounds.base import Bound
 from qpm_opt.bounds.linear_cuts import (
     Cuts,
-    best_thresholds,
     colliding_pairs,
     conflict_sets,
     pair_terms,
+    thresholds_at,
 )
 from qpm_opt.bounds.linear_terms import Multipliers, evaluate, pair_gain, threshold_gain
 from qpm_opt.bounds.region import Region
@@ -73,7 +73,7 @@ def linear_bound(
     state: LinearState | None = None,
     target: float = -math.inf,
     max_rounds: int = MAX_ROUNDS,
-    deadline: float | None = None,
+    deadline: float = math.inf,
 ) -> Bound | None:
     """Upper bound on a region by the projected linear program.
 
@@ -109,7 +109,7 @@ def linear_bound(
     rounds = _Rounds(region, state, deadline)
     values = [rounds.form.value]
     while values[-1] > target and len(values) <= max_rounds and region.single is None:
-        if deadline is not None and time.perf_counter() >= deadline:
+        if time.perf_counter() >= deadline:
             break
         worth_another = rounds.improve(deadline)
         values.append(rounds.form.value)
@@ -149,7 +149,7 @@ class _Rounds:
         Last point.
     """
 
-    def __init__(self, region: Region, state: LinearState | None, deadline: float | None) -> None:
+    def __init__(self, region: Region, state: LinearState | None, deadline: float) -> None:
         self.region = region
         n, m = len(region.free), region.n_left
         self.s = np.full(n, m / max(n, 1))
@@ -166,25 +166,25 @@ class _Rounds:
         n_columns = min(n, max(N_COLUMNS, COLUMNS_PER_SELECTED * m))
         self._columns = np.sort(np.argsort(-self.form.gain, kind="stable")[:n_columns])
 
-    def _start(self, deadline: float | None) -> None:
+    def _start(self, deadline: float) -> None:
         """Thresholds at the points of a few steps of the Frank-Wolfe method."""
         n, m = len(self.region.free), self.region.n_left
         n_classes = self.region.problem.n_classes
         every, weight = np.arange(n_classes), np.ones(n_classes)
         for step in range(N_STARTS):
-            threshold, _ = best_thresholds(self.region, self.s)
+            threshold, _ = thresholds_at(self.region, self.s)
             self.cuts = self.cuts.and_thresholds(every, threshold)
             multipliers = Multipliers(threshold=threshold, threshold_weight=weight)
             form = evaluate(self.region, multipliers)
             if step == 0 or form.value < self.form.value:
                 self.multipliers, self.form = multipliers, form
-            if deadline is not None and time.perf_counter() >= deadline:
+            if time.perf_counter() >= deadline:
                 break
             vertex = np.zeros(n)
             vertex[np.argsort(-form.gain, kind="stable")[:m]] = 1.0
             self.s = self.s + 2.0 / (step + 3.0) * (vertex - self.s)
 
-    def improve(self, deadline: float | None) -> bool:
+    def improve(self, deadline: float) -> bool:
         """Solve one linear program and cut its point off; return whether another is worth it."""
         program = _Program(self.region, self.cuts, self._columns, self.multipliers.threshold)
         solution = program.solve(deadline)
@@ -214,7 +214,7 @@ class _Rounds:
     def _separate(self, program: _Program, solution: _Solution, tolerance: float) -> float:
         """Add the inequalities broken most; return by how much they are broken together."""
         each = tolerance / (1.0 + self.region.problem.n_classes)
-        threshold, value = best_thresholds(self.region, self.s)
+        threshold, value = thresholds_at(self.region, self.s)
         excess = solution.theta - value
         broken = np.flatnonzero(excess > each)
         self.cuts = self.cuts.and_thresholds(broken, threshold[broken])
@@ -299,7 +299,7 @@ class _Program:
         self._profit = profit - self._shift
         self.unit = max(gain.max(initial=0.0), np.abs(self._profit).max(initial=0.0)) or 1.0
 
-    def solve(self, deadline: float | None) -> _Solution | None:
+    def solve(self, deadline: float) -> _Solution | None:
         """The optimum; None if there is none to be had, or not in time."""
         cuts, region = self._cuts, self._region
         n, n_classes, n_products = len(self._columns), len(self._base), len(self.first)
@@ -337,7 +337,7 @@ class _Program:
             "primal_feasibility_tolerance": FEASIBILITY,
             "dual_feasibility_tolerance": FEASIBILITY,
         }
-        if deadline is not None:
+        if math.isfinite(deadline):
             options["time_limit"] = max(0.0, deadline - time.perf_counter())
         result = linprog(  # type: ignore[call-overload]  # its stubs know no sparse arrays
             np.concatenate([-self._profit, np.full(n_classes, -self.unit), penalty]) / self.unit,

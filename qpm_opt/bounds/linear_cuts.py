@@ -11,6 +11,7 @@ from scipy.optimize import linprog
 
 from qpm_opt.bounds.linear_terms import pair_gain
 from qpm_opt.bounds.region import Region
+from qpm_opt.separation import best_thresholds
 from qpm_opt.validation import BoolArray, FloatArray, IntArray
 
 logger = logging.getLogger(__name__)
@@ -80,16 +81,9 @@ class Cuts:
         return replace(self, conflicts=tuple(K for K in sets if len(K) > 1))
 
 
-def best_thresholds(region: Region, s: FloatArray) -> tuple[FloatArray, FloatArray]:
+def thresholds_at(region: Region, s: FloatArray) -> tuple[FloatArray, FloatArray]:
     """For each class the tightest threshold at s, and the gain it allows there."""
-    k = region.problem.n_per_class
-    values, mass, order, filled = _ranked(region, s)
-    if not values.size:
-        return np.zeros(len(values)), np.zeros(len(values))
-    last = np.argmax(filled >= np.minimum(k - _FILL_TOLERANCE, filled[:, -1:]), axis=1)[:, None]
-    threshold = np.take_along_axis(values, np.take_along_axis(order, last, axis=1), axis=1)
-    worth = k * threshold[:, 0] + np.maximum(values - threshold, 0.0) @ mass
-    return threshold[:, 0], worth
+    return best_thresholds(*_present(region, s), region.problem.n_per_class)
 
 
 def colliding_pairs(region: Region, s: FloatArray) -> IntArray:
@@ -118,7 +112,7 @@ def pair_terms(region: Region, s: FloatArray, pairs: IntArray) -> tuple[FloatArr
     before = filled - mass[order]
     np.put_along_axis(wanted, order, before < k + 1, axis=1)
     pair, j = np.nonzero(wanted[pairs[:, 0]] | wanted[pairs[:, 1]])
-    reference, _ = best_thresholds(region, s)
+    reference, _ = best_thresholds(values, mass, k)
     first = (values - reference[:, None])[pairs[pair, 0], j]
     second = (values - reference[:, None])[pairs[pair, 1], j]
     unit = max(float(np.abs(first).max()), float(np.abs(second).max())) or 1.0
@@ -206,11 +200,16 @@ def _grown(
     return members, float(excess)
 
 
-def _ranked(region: Region, s: FloatArray) -> tuple[FloatArray, FloatArray, IntArray, FloatArray]:
-    """Features present at s: similarities, masses, order in every class, and mass up to each."""
+def _present(region: Region, s: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Similarities and masses of the features present at s, those decided in included."""
     support = np.flatnonzero(s > 0.0)
     values = np.concatenate([region.values[:, support], region.fixed_values], axis=1)
-    mass = np.concatenate([s[support], np.ones(len(region.ones))])
+    return values, np.concatenate([s[support], np.ones(len(region.ones))])
+
+
+def _ranked(region: Region, s: FloatArray) -> tuple[FloatArray, FloatArray, IntArray, FloatArray]:
+    """What is present at s, its order in every class, and the mass up to each in that order."""
+    values, mass = _present(region, s)
     order = np.argsort(-values, axis=1, kind="stable")
     return values, mass, order, np.cumsum(mass[order], axis=1)
 

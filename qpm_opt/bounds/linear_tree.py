@@ -20,8 +20,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from qpm_opt.assign import UndecidedAssignmentError, assign, assign_within
+from qpm_opt.assign import assign_within
 from qpm_opt.bounds.base import Bound
+from qpm_opt.bounds.incumbents import offer_selection, rounded
 from qpm_opt.bounds.linear import LinearState, has_similarities, linear_bound
 from qpm_opt.bounds.proof import Proof
 from qpm_opt.bounds.region import Region
@@ -59,7 +60,7 @@ def branch_linear(
     offer: Callable[[Assignment], object],
     on_bound: Callable[[float], object] | None = None,
     state: LinearState | None = None,
-    deadline: float | None = None,
+    deadline: float = math.inf,
 ) -> float:
     """Grow a proof below a leaf until no selection of its region is better than the cutoff.
 
@@ -79,7 +80,7 @@ def branch_linear(
         the incumbent are searched one by one unless it lies above by 1e-9 of it or more.
     offer : callable
         Called with the assignments of rounded points, and with the optimal one of every selection
-        that is left alone in a leaf, which must raise ``cutoff()`` to its objective or more.
+        that is left alone in a leaf, which should raise ``cutoff()`` to its objective or more.
     on_bound : callable, optional
         Called with the highest bound of all open leaves whenever it falls.
     state : LinearState, optional
@@ -110,7 +111,7 @@ class _Tree:
         region: Region,
         cutoff: Callable[[], float],
         offer: Callable[[Assignment], object],
-        deadline: float | None,
+        deadline: float,
     ) -> None:
         self._proof, self._problem = proof, region.problem
         self._goal, self._offer, self._deadline = cutoff, offer, deadline
@@ -152,7 +153,7 @@ class _Tree:
         return goal - ROUNDING * abs(goal)
 
     def _late(self) -> bool:
-        return self._deadline is not None and time.perf_counter() >= self._deadline
+        return time.perf_counter() >= self._deadline
 
     def _enter(self, index: int, region: Region, state: LinearState | None) -> float:
         """Bound a new leaf, fix what the bound decides, keep it if it stays open; its bound."""
@@ -180,23 +181,16 @@ class _Tree:
 
     def _settle(self, selected: IntArray, bound: float) -> float:
         """Close a leaf with a single selection by its optimal assignment."""
-        left = None if self._deadline is None else self._deadline - time.perf_counter()
-        try:
-            assignment = assign(self._problem, selected, time_limit=left)
-            proved = True
-        except UndecidedAssignmentError as undecided:
-            assignment, proved = undecided.assignment, False
-        if assignment is not None:
-            self._offer(assignment)
-        if proved:
+        value = offer_selection(self._problem, selected, self._offer, self._deadline)
+        if value <= self._goal():
             return self._cutoff()
+        bound = min(bound, value)
         self._stuck = max(self._stuck, bound)
         return bound
 
     def _round(self, region: Region, s: FloatArray) -> None:
         """Offer the assignment of the largest entries of s."""
-        largest = np.argsort(-s, kind="stable")[: region.n_left]
-        selected = np.union1d(region.ones, region.free[largest]).astype(np.intp)
+        selected = rounded(region, s)
         if selected.tobytes() in self._assigned:
             return
         self._assigned.add(selected.tobytes())

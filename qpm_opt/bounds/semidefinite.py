@@ -60,7 +60,6 @@ class State:
     """Iterate and multipliers, to go on from on another region."""
 
     free: IntArray
-    ones: IntArray
     X: FloatArray
     T: FloatArray
     beta: float
@@ -83,7 +82,6 @@ class State:
         T[np.ix_(inside, inside)] = self.T
         return State(
             region.free,
-            region.ones,
             X,
             T,
             self.beta,
@@ -98,7 +96,6 @@ def semidefinite_bound(
     *,
     cutoff: float = -math.inf,
     closes: Callable[[float], bool] | None = None,
-    reward: FloatArray | None = None,
     state: State | None = None,
     start: Certificate | None = None,
     effort: Effort | None = None,
@@ -106,7 +103,7 @@ def semidefinite_bound(
     deadline: float = math.inf,
     on_bound: Callable[[Bound], object] | None = None,
 ) -> Bound:
-    """Upper bound on objective plus reward over a region.
+    """Upper bound on the objective over a region.
 
     Parameters
     ----------
@@ -116,8 +113,6 @@ def semidefinite_bound(
         Value of interest.
     closes : callable, optional
         Whether a bound is low enough to stop; by default, if it is not above the cutoff.
-    reward : ndarray, (n_free,), optional
-        rho of the certificate.
     state : State, optional
         ``Bound.state`` of a region that has features in common.
     start : Certificate, optional
@@ -133,8 +128,7 @@ def semidefinite_bound(
     effort = effort or Effort()
     closes = closes or (lambda value: value <= cutoff)
     window = effort.window // PERIOD
-    reward = np.zeros(len(region.free)) if reward is None else reward
-    iteration = Iteration(region, reward, state, start)
+    iteration = Iteration(region, np.zeros(len(region.free)), state, start)
     best = iteration.value()
     held = iteration.snapshot()
     history = [best]
@@ -373,7 +367,6 @@ class Iteration:
         )
         state = State(
             free,
-            self.region.ones,
             self._X,
             held.T,
             self._beta,
@@ -398,7 +391,8 @@ class Iteration:
         lambda_ = self._face.largest_eigenvalue(T)
         value = constant + float(rest[0, 0]) + float(best.sum()) + (self.m + 1.0) * lambda_
         size = abs(constant) + float(np.abs(best).sum()) + float(np.linalg.norm(T)) * (self.m + 1.0)
-        return value + 16.0 * (self.n + 1) * np.finfo(np.float64).eps * size, r
+        margin = 16.0 * (self.n + 1) * float(np.finfo(np.float64).eps) * size
+        return float(value) + margin, r
 
     def _resume(self, state: State) -> None:
         """Take over what the regions have in common."""

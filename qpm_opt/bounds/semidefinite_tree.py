@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from qpm_opt.assign import UndecidedAssignmentError, assign, assign_within
+from qpm_opt.bounds.incumbents import offer_selection, rounded
 from qpm_opt.bounds.linear import LinearState, linear_bound
 from qpm_opt.bounds.proof import Proof
 from qpm_opt.bounds.region import Region
@@ -101,7 +101,7 @@ def branch_semidefinite(
             continue
         single = region.single
         if single is not None:
-            value = offer_exact(region, single, offer, deadline)
+            value = offer_selection(region.problem, single, offer, deadline)
             if not closes(value):
                 stuck = max(stuck, min(value, inherited))
             continue
@@ -129,7 +129,12 @@ def branch_semidefinite(
         if closes(bound.value):
             continue
         if node.index % SEARCH_EVERY == 0:
-            _offer_rounded(region, bound.s, offer, deadline)
+            near = swap_search(
+                region.problem,
+                rounded(region, bound.s),
+                deadline=deadline if math.isfinite(deadline) else None,
+            )
+            offer_selection(region.problem, near, offer, deadline)
         room = bound.value - target
         zeros = region.free[bound.price_in >= room]
         ones = np.setdiff1d(region.free[bound.price_out >= room], zeros)
@@ -163,36 +168,3 @@ def _branching_feature(region: Region, places: IntArray, s: FloatArray) -> int:
     undecided = np.abs(s - 0.5)
     undecided[~np.isin(places, region.free)] = math.inf
     return int(places[np.argmin(undecided)])
-
-
-def offer_exact(
-    region: Region, selected: IntArray, offer: Callable[[Assignment], object], deadline: float
-) -> float:
-    """Best value of one selection, side constraints left out; inf if not known in time."""
-    problem = region.problem
-    left = None if math.isinf(deadline) else max(0.0, deadline - time.perf_counter())
-    held = assign_within(problem, selected, left)
-    if held is not None:
-        offer(held)
-    if len(problem.pairs) or problem.min_classes_per_feature:
-        problem = replace(problem, contrastive_pairs=None, min_classes_per_feature=0)
-    try:
-        exact = assign(problem, selected, time_limit=left)
-    except UndecidedAssignmentError:
-        return math.inf
-    return -math.inf if exact is None else problem.objective(exact)
-
-
-def _offer_rounded(
-    region: Region, s: FloatArray, offer: Callable[[Assignment], object], deadline: float
-) -> None:
-    """The local optimum next to the features with the largest s."""
-    best = np.argsort(-s, kind="stable")[: region.n_left]
-    selected = np.union1d(region.ones, region.free[best])
-    left = None if math.isinf(deadline) else max(0.0, deadline - time.perf_counter())
-    improved = swap_search(
-        region.problem, selected, deadline=None if math.isinf(deadline) else deadline
-    )
-    exact = assign_within(region.problem, improved, left)
-    if exact is not None:
-        offer(exact)

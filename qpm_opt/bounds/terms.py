@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from qpm_opt.bounds.linear_cuts import best_thresholds, colliding_pairs, pair_terms
+from qpm_opt.bounds.linear_cuts import colliding_pairs, pair_terms, thresholds_at
+from qpm_opt.bounds.linear_terms import pair_gain
 from qpm_opt.bounds.proof import Certificate
 from qpm_opt.bounds.region import Region
 from qpm_opt.validation import FloatArray, IntArray
@@ -107,8 +108,7 @@ class ClassTerms:
 
     def start(self, s: FloatArray) -> None:
         """Set the thresholds to the best at s."""
-        demand = np.full(self.n_classes, self._k)
-        self.threshold = best_threshold(self._sorted, self._masses(s), demand)
+        self.threshold, _ = thresholds_at(self._region, s)
 
     def take(self, certificate: Certificate) -> None:
         """Take over the thresholds and pairs of another bound on the region."""
@@ -181,7 +181,7 @@ class ClassTerms:
         pairs = np.array([p for p in found.tolist() if tuple(p) not in known], dtype=np.intp)
         if len(pairs):
             terms, worth = pair_terms(self._region, s, pairs)
-            _, alone = best_thresholds(self._region, s)
+            _, alone = thresholds_at(self._region, s)
             gain = alone[pairs].sum(axis=1) - worth
             best = np.argsort(-gain, kind="stable")[:MOST_PAIRS]
             best = best[gain[best] > 0.0]
@@ -211,8 +211,11 @@ class ClassTerms:
     def copy(self) -> ClassTerms:
         """The same terms with multipliers of their own."""
         terms = copy.copy(self)
-        terms.pair_thresholds = self.pair_thresholds.copy()
-        terms.pair_price, terms.pair_weight = self.pair_price.copy(), self.pair_weight.copy()
+        # The only arrays that change in place.
+        terms.pair_thresholds, terms.pair_price = (
+            self.pair_thresholds.copy(),
+            self.pair_price.copy(),
+        )
         return terms
 
     def multipliers(self, free: IntArray) -> dict[str, Any]:
@@ -262,13 +265,12 @@ class ClassTerms:
             w @ np.maximum(self._fixed[on] - t, 0.0).sum(axis=1)
         )
         linear = w @ np.maximum(self._values[on] - t, 0.0)
-        for (c, e), (t_c, t_e), u, w_p in zip(
-            self.pairs, self.pair_thresholds, self.pair_price, self.pair_weight, strict=True
-        ):
-            gain = _pair_gain(self._values[c], self._values[e], t_c, t_e, u)
-            fixed = _pair_gain(self._fixed[c], self._fixed[e], t_c, t_e, u)
-            constant += w_p * float(k * (t_c + t_e) + (k - 1.0) * u + fixed.sum())
-            linear += w_p * gain
+        if len(self.pairs):
+            terms = self.pairs, self.pair_thresholds, self.pair_price
+            each = k * self.pair_thresholds.sum(axis=1) + (k - 1.0) * self.pair_price
+            each += pair_gain(self._fixed, *terms).sum(axis=1)
+            constant += float(self.pair_weight @ each)
+            linear += self.pair_weight @ pair_gain(self._values, *terms)
         on = np.flatnonzero(split_weight > 0.0)
         if not len(on):
             return constant, linear, None
@@ -388,20 +390,18 @@ class ClassTerms:
         return mean
 
     def _improve_pairs(self, s: FloatArray, beta: float, value: FloatArray) -> None:
-        k = self._k
+        k, everything = self._k, np.hstack([self._values, self._fixed])
         mass = np.concatenate([s, np.ones(self._fixed.shape[1])])
         step = CAUTION * 3.0 * beta / self._curvature
         for i, (c, e) in enumerate(self.pairs):
-            first = np.concatenate([self._values[c], self._fixed[c]])
-            second = np.concatenate([self._values[e], self._fixed[e]])
-            t, v = self.pair_thresholds[i]
-            term = _pair_step(first, second, mass, k, (t, v, self.pair_price[i]), step)
-            self.pair_thresholds[i] = term[:2]
-            self.pair_price[i] = term[2]
-            gain = _pair_gain(first, second, *term)
-            pace = CAUTION * beta / (2.0 * float(gain @ gain) + 1e-3)
-            change = pace * (value[c] + value[e] - _pair_value(first, second, mass, k, term))
-            self.pair_weight[i] = max(0.0, self.pair_weight[i] + change)
+            term = (*self.pair_thresholds[i], self.pair_price[i])
+            t, v, u = _pair_step(everything[c], everything[e], mass, k, term, step)
+            self.pair_thresholds[i], self.pair_price[i] = (t, v), u
+        gain = pair_gain(everything, self.pairs, self.pair_thresholds, self.pair_price)
+        worth = k * self.pair_thresholds.sum(axis=1) + (k - 1.0) * self.pair_price + gain @ mass
+        pace = CAUTION * beta / (2.0 * (gain**2).sum(axis=1) + 1e-3)
+        change = pace * (value[self.pairs].sum(axis=1) - worth)
+        self.pair_weight = np.maximum(0.0, self.pair_weight + change)
         # No class is covered more than once.
         for c in np.unique(self.pairs):
             mine = (self.pairs == c).any(axis=1)
@@ -418,20 +418,6 @@ MOST_SPLIT_FEATURES, LEAST_UNDECIDED = 150, 0.02
 LEAST_SHARE = 0.02
 #: Pairs of classes added at a time.
 MOST_PAIRS = 40
-
-
-def _pair_gain(first: FloatArray, second: FloatArray, t: float, v: float, u: float) -> FloatArray:
-    gain: FloatArray = np.maximum(
-        np.maximum(0.0, first + second - t - v - u), np.maximum(first - t, second - v)
-    )
-    return gain
-
-
-def _pair_value(
-    first: FloatArray, second: FloatArray, mass: FloatArray, k: float, term: tuple[float, ...]
-) -> float:
-    t, v, u = term
-    return float(k * (t + v) + (k - 1.0) * u + _pair_gain(first, second, t, v, u) @ mass)
 
 
 def _pair_step(

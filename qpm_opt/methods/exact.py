@@ -22,12 +22,13 @@ from collections.abc import Callable
 import numpy as np
 
 from qpm_opt.bounds.base import Bound
+from qpm_opt.bounds.incumbents import offer_selection
 from qpm_opt.bounds.linear import has_similarities, linear_bound
 from qpm_opt.bounds.linear_tree import branch_linear
 from qpm_opt.bounds.proof import Proof
 from qpm_opt.bounds.region import Region
 from qpm_opt.bounds.semidefinite import Effort, State, semidefinite_bound
-from qpm_opt.bounds.semidefinite_tree import branch_semidefinite, offer_exact
+from qpm_opt.bounds.semidefinite_tree import branch_semidefinite
 from qpm_opt.bounds.shrinking import UNWANTED, shrink
 from qpm_opt.heuristics import search
 from qpm_opt.methods import compact
@@ -128,7 +129,7 @@ class _Exact:
             return
         only = self.whole.single
         if only is not None:
-            value = offer_exact(self.whole, only, self._offer, self._deadline)
+            value = offer_selection(self.problem, only, self._offer, self._deadline)
             if math.isfinite(value):
                 self._tighten(value, f"value of the only selection{self._ignored()}", Proof())
             return
@@ -306,7 +307,7 @@ class _Exact:
             cutoff=lambda: self._target(0.0),
             offer=self._offer,
             on_bound=lambda bound: self._tighten(bound, kind, proof),
-            deadline=None if math.isinf(self._deadline) else self._deadline,
+            deadline=self._deadline,
         )
         self._tighten(reached, kind, proof)
         self.outcome.node_count = len(proof.nodes)

@@ -282,7 +282,7 @@ def test_late_bounds_hold():
 class Solve:
     """One run of the tree on a whole problem, with the incumbent it was given."""
 
-    def __init__(self, problem, *, start=-math.inf, deadline=None, interrupt_at=None):
+    def __init__(self, problem, *, start=-math.inf, deadline=math.inf, interrupt_at=None):
         self.problem, self.best = problem, start
         self.n_offers, self.interrupt_at = 0, interrupt_at
         self.bounds, self.proof = [], Proof()

@@ -15,7 +15,7 @@ from qpm_opt.assign import assign
 from qpm_opt.bounds.proof import Proof, RowKind
 from qpm_opt.bounds.region import Region
 from qpm_opt.bounds.rows import LEAST_VIOLATION, RowPool, broken_rows
-from qpm_opt.bounds.semidefinite import Effort, semidefinite_bound
+from qpm_opt.bounds.semidefinite import Effort, Iteration, semidefinite_bound
 from qpm_opt.bounds.semidefinite_tree import branch_semidefinite
 from qpm_opt.bounds.shrinking import shrink
 from qpm_opt.bounds.terms import ClassTerms, best_threshold, proximal_threshold
@@ -80,7 +80,11 @@ def test_bound_holds_with_a_reward_and_prices_fix_nothing_better(seed):
     rng = np.random.default_rng(seed)
     for region in regions(problem, seed):
         reward = rng.normal(size=len(region.free)) * problem.scale
-        bound = semidefinite_bound(region, reward=reward, effort=BRIEF, max_steps=120)
+        iteration = Iteration(region, reward, None)
+        iteration.advance(60, math.inf)
+        iteration.refine()
+        iteration.advance(60, math.inf)
+        bound = iteration.bound(iteration.snapshot())
         assert bound.value >= best_in(region, reward) - tolerance(problem)
         for i, feature in enumerate(region.free):
             for selected, price in ((True, bound.price_in[i]), (False, bound.price_out[i])):

@@ -1,0 +1,49 @@
+"""Assignments from what a bound leaves: the only selection of a region, a rounded point."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from qpm_opt.assign import UndecidedAssignmentError, assign, assign_within
+from qpm_opt.bounds.region import Region
+from qpm_opt.problem import Assignment, Problem
+from qpm_opt.validation import FloatArray, IntArray
+
+
+def rounded(region: Region, s: FloatArray) -> IntArray:
+    """The selection of the largest entries of s, ascending."""
+    largest = np.argsort(-s, kind="stable")[: region.n_left]
+    return np.union1d(region.ones, region.free[largest]).astype(np.intp)
+
+
+def offer_selection(
+    problem: Problem,
+    selected: IntArray,
+    offer: Callable[[Assignment], object],
+    deadline: float = math.inf,
+) -> float:
+    """Offer the best assignment of a selection; return its value without side constraints.
+
+    No bound knows of side constraints, so a proof may not rest on them. The value is -inf if there
+    is no assignment, and inf if that is not known by the deadline.
+    """
+    held = assign_within(problem, selected, seconds_to(deadline))
+    if held is not None:
+        offer(held)
+    if len(problem.pairs) or problem.min_classes_per_feature:
+        problem = replace(problem, contrastive_pairs=None, min_classes_per_feature=0)
+    try:
+        best = assign(problem, selected, time_limit=seconds_to(deadline))
+    except UndecidedAssignmentError:
+        return math.inf
+    return -math.inf if best is None else problem.objective(best)
+
+
+def seconds_to(deadline: float) -> float | None:
+    """Seconds left to a value of ``time.perf_counter()``; None to infinity."""
+    return None if math.isinf(deadline) else max(0.0, deadline - time.perf_counter())
