@@ -70,7 +70,7 @@ class ConsoleObserver(Observer):
         )
 
     def solving(self, progress: Progress) -> None:
-        """Show incumbent, bound and gap."""
+        """Show incumbent, bound, gap and free features."""
         self._show(format_progress(progress, progress.time).strip())
 
     def _show(self, detail: str, is_last: bool = False) -> None:

@@ -136,7 +136,7 @@ def solve(
     instance = Problem.load(problem)
     start = None if warm_start is None else Assignment.load(warm_start, instance)
     _check_writable(out, problem)
-    with progress_display(stderr) as on_progress:
+    with progress_display(stderr, instance.n_features) as on_progress:
         result = optimize.solve(
             instance,
             solver=solver,

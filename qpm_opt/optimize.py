@@ -81,7 +81,8 @@ def solve(
     solver_options : mapping, optional
         Options of the back end, by its own names.
     on_progress : callable, optional
-        Called with a :class:`~qpm_opt.result.Progress` when incumbent or bound change.
+        Called with a :class:`~qpm_opt.result.Progress` when incumbent, bound or the number of free
+        features change.
 
     Returns
     -------
@@ -291,7 +292,7 @@ def _unscaled(progress: Progress, factor: float) -> Progress:
     incumbent, bound = (
         None if value is None else value / factor for value in (progress.incumbent, progress.bound)
     )
-    return Progress(progress.time, incumbent, bound)
+    return progress._replace(incumbent=incumbent, bound=bound)
 
 
 def _check_options(

@@ -18,8 +18,14 @@ LINE_INTERVAL = 5.0
 
 
 @contextmanager
-def progress_display(console: Console) -> Iterator[Callable[[Progress], None]]:
-    """Show elapsed time, incumbent, bound and gap while the block runs.
+def progress_display(console: Console, n_features: int) -> Iterator[Callable[[Progress], None]]:
+    """Show elapsed time, incumbent, bound, gap and free features while the block runs.
+
+    Parameters
+    ----------
+    console : rich.console.Console
+    n_features : int
+        Of the problem.
 
     Yields
     ------
@@ -34,7 +40,7 @@ def progress_display(console: Console) -> Iterator[Callable[[Progress], None]]:
         latest = progress
 
     def line() -> Text:
-        return Text(format_progress(latest, time.perf_counter() - start))
+        return Text(format_progress(latest, time.perf_counter() - start, n_features))
 
     if console.is_terminal:
         with Live(get_renderable=line, console=console, refresh_per_second=4, transient=True):
@@ -57,10 +63,14 @@ def progress_display(console: Console) -> Iterator[Callable[[Progress], None]]:
         console.print(line())
 
 
-def format_progress(progress: Progress, elapsed: float) -> str:
-    """One line: elapsed seconds, incumbent, bound, gap."""
+def format_progress(progress: Progress, elapsed: float, n_features: int | None = None) -> str:
+    """One line: elapsed seconds, incumbent, bound, gap, and how many features are free if known."""
     gap = relative_gap(progress.incumbent, progress.bound)
     incumbent = "-" if progress.incumbent is None else f"{progress.incumbent:.6f}"
     bound = "-" if progress.bound is None else f"{progress.bound:.6f}"
     percent = "-" if gap is None else f"{100 * gap:.3f} %"
-    return f"{elapsed:8.1f} s   incumbent {incumbent}   bound {bound}   gap {percent}"
+    line = f"{elapsed:8.1f} s   incumbent {incumbent}   bound {bound}   gap {percent}"
+    if progress.n_free is None:
+        return line
+    total = "" if n_features is None else f" of {n_features}"
+    return f"{line}   {progress.n_free}{total} features free"

@@ -60,11 +60,15 @@ class SolutionStatus(enum.StrEnum):
 
 
 class Progress(NamedTuple):
-    """State at one moment: seconds since the start, incumbent and bound (None if there is none)."""
+    """State at one moment: seconds since the start, incumbent, bound, features undecided.
+
+    What is not known is None.
+    """
 
     time: float
     incumbent: float | None
     bound: float | None
+    n_free: int | None = None
 
 
 def absolute_gap(objective: float | None, bound: float | None) -> float | None:
@@ -123,7 +127,7 @@ class Result:
     build_time, solve_time, wall_time : float
         Building models; inside the solver, summed over rounds; the whole call.
     progress : tuple of Progress
-        Every change of incumbent or bound.
+        Every change of incumbent, bound or number of free features.
     proof : object or None
         Proof of the bound; ``proof.save(path, problem, bound)`` writes its file.
     """
@@ -214,7 +218,7 @@ class Result:
             "build_time": self.build_time,
             "solve_time": self.solve_time,
             "wall_time": self.wall_time,
-            "progress": [list(entry) for entry in self.progress],
+            "progress": [list(entry[:3]) for entry in self.progress],
             "options": dict(self.options),
             "versions": package_versions(),
         }

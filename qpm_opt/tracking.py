@@ -1,4 +1,4 @@
-"""The run as it goes: clock, best assignment, best bound, and their history."""
+"""The run as it goes: clock, best assignment, best bound, features free, and their history."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ class Tracker:
         self.objective: float | None = None
         self.bound: float | None = None
         self.bound_kind: str | None = None
+        self.n_free: int | None = None
         self.history: list[Progress] = []
         self._start = time.perf_counter()
         self._deadline = None if time_limit is None else self._start + time_limit
@@ -110,6 +111,12 @@ class Tracker:
         self.bound, self.bound_kind = bound, kind
         self._record()
 
+    def report_free(self, n_free: int) -> None:
+        """Tell how many features are undecided in the part of the search space searched now."""
+        if n_free != self.n_free:
+            self.n_free = n_free
+            self._record()
+
     def _meets(self, objective: float | None, bound: float | None) -> bool:
         return meets(objective, bound, scale=self.problem.scale)
 
@@ -126,7 +133,7 @@ class Tracker:
                 self.bound = self.bound_kind = None
             else:
                 self.bound = self.objective
-        entry = Progress(self.elapsed, self.objective, self.bound)
+        entry = Progress(self.elapsed, self.objective, self.bound, self.n_free)
         self.history.append(entry)
         if self._on_progress is not None:
             self._on_progress(entry)

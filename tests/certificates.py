@@ -9,7 +9,7 @@ import numpy as np
 from qpm_opt.bounds.proof import Certificate, Proof
 from qpm_opt.certificate_check import Region, evaluate
 from qpm_opt.problem import Problem
-from tests.conftest import random_problem
+from tests.conftest import random_problem, scaled
 
 KINDS = ("thresholds", "pairs", "splits", "conflicts", "rows", "reward", "semidefinite")
 
@@ -32,9 +32,8 @@ def make_problem(rng) -> Problem:
     elif kind == 3:
         A, R, b = np.round(3 * A), np.round(3 * R), np.round(3 * b)
     scale = 10.0 ** rng.uniform(-9, 9) if rng.integers(2) else 1.0
-    return replace(
-        problem, class_similarity=A * scale, feature_similarity=R * scale, feature_bias=b * scale
-    )
+    changed = replace(problem, class_similarity=A, feature_similarity=R, feature_bias=b)
+    return scaled(changed, scale)
 
 
 def make_region(problem, rng) -> Region:

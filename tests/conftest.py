@@ -1,4 +1,4 @@
-"""Shared fixtures: random tiny problems and the optional data folder; which solvers ran.
+"""Shared by all tests: problems to try, the optional data folder, solvers and which of them ran.
 
 The environment variable QPM_REQUIRE_SOLVERS (names, separated by commas) makes the run fail unless
 every solver named passed a test: skipped tests prove nothing.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
+from dataclasses import replace
 from math import comb
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import settings
 
 from qpm_opt.problem import Problem
+from qpm_opt.solvers import solver_availability
 
 DATA = Path(os.environ.get("QPM_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -56,6 +58,21 @@ def pytest_sessionfinish(session):
 
 def _missing() -> list[str]:
     return [name for name in REQUIRED_SOLVERS if not _passed[name]]
+
+
+def demand(name: str) -> str:
+    """The name, if that solver can be used; else a skip, or a failure if it is required."""
+    report = solver_availability(name)
+    if not report.level:
+        if name in REQUIRED_SOLVERS:
+            pytest.fail(f"QPM_REQUIRE_SOLVERS names {name}, but: {report.reason}")
+        pytest.skip(f"{name}: {report.reason}")
+    return name
+
+
+@pytest.fixture
+def cpsat() -> str:
+    return demand("cpsat")
 
 
 @pytest.fixture(autouse=True)
@@ -113,3 +130,45 @@ def random_problem(seed: int, **fixed) -> Problem:
         arguments["distinct"] = False
     arguments |= fixed
     return Problem(A, R + R.T, b, **arguments)
+
+
+def scaled(problem: Problem, factor: float) -> Problem:
+    """The problem with all coefficients multiplied; objectives scale with them."""
+    return replace(
+        problem,
+        class_similarity=factor * problem.class_similarity,
+        feature_similarity=factor * problem.feature_similarity,
+        feature_bias=factor * problem.bias,
+    )
+
+
+DEGENERATE = (
+    "zero A and R", "zero A", "zero R", "identical classes", "duplicated features", "ties",
+    "negative R", "huge R", "huge", "tiny",
+)  # fmt: skip
+
+
+def degenerate(name: str) -> Problem:
+    """A tiny problem of a kind, one of DEGENERATE, that breaks what assumes generic data."""
+    rng = np.random.default_rng(0)
+    n_features = 7
+    A = rng.normal(size=(3, n_features))
+    R = np.triu(rng.random((n_features, n_features)), 1)
+    R += R.T
+    if name in ("zero A and R", "zero A"):
+        A[:] = 0.0
+    if name in ("zero A and R", "zero R"):
+        R[:] = 0.0
+    if name == "identical classes":
+        A[:] = A[0]
+    elif name == "duplicated features":
+        A[:, 1], R[:, 1], R[1, :] = A[:, 0], R[:, 0], R[0, :]
+        R[0, 1] = R[1, 0] = R[1, 1] = 0.0
+    elif name == "ties":
+        A[:], R[:] = 1.0, 1.0 - np.eye(n_features)
+    elif name == "negative R":
+        R *= -1.0
+    elif name == "huge R":
+        R *= 1e8
+    problem = Problem(A, R, n_selected=4, n_per_class=2)
+    return scaled(problem, {"huge": 1e12, "tiny": 1e-12}.get(name, 1.0))

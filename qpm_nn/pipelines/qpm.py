@@ -57,7 +57,7 @@ class Observer:
         """An epoch of training ended. Not told when several devices train."""
 
     def solving(self, progress: Progress) -> None:
-        """Incumbent or bound changed."""
+        """Incumbent, bound or the number of free features changed."""
 
     def reused(self, name: str) -> None:
         """The outputs of an earlier run of the stage were valid."""

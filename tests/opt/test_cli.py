@@ -24,6 +24,12 @@ def qpm(*arguments, timeout=120) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def _somewhere_else(tmp_path, monkeypatch):
+    """What a command writes to a relative path stays out of the repository."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def problem_file(tmp_path):
     path = tmp_path / "problem.npz"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,11 +15,12 @@ from qpm_opt.errors import (
     SolverError,
     UnsupportedFormulationError,
 )
+from qpm_opt.methods.base import MethodOutcome
 from qpm_opt.result import SolutionStatus, TerminationCondition
 from qpm_opt.solvers import SOLVERS, solver_availability
 from qpm_opt.verification import verify
 from tests import oracle
-from tests.conftest import random_problem
+from tests.conftest import demand, random_problem, scaled
 
 N_CHUNKS, CHUNK = 11, 20
 
@@ -28,10 +28,7 @@ N_CHUNKS, CHUNK = 11, 20
 @pytest.fixture
 def solver(request) -> str:
     """Name of a solver that is usable here."""
-    report = solver_availability(request.param)
-    if not report.level:
-        pytest.skip(f"{request.param}: {report.reason}")
-    return request.param
+    return demand(request.param)
 
 
 every_solver = pytest.mark.parametrize("solver", SOLVERS, indirect=True)
@@ -99,17 +96,11 @@ def test_small_and_large_coefficients_equal_brute_force(monkeypatch, solver, for
     # Without the search the solvers have to find and prove everything themselves.
     monkeypatch.setattr(qpm_opt.optimize, "search", lambda *arguments, **options: None)
     for seed in range(8):
-        problem = random_problem(seed)
-        scaled = replace(
-            problem,
-            class_similarity=problem.class_similarity * scale,
-            feature_similarity=problem.feature_similarity * scale,
-            feature_bias=problem.bias * scale,
-        )
-        best = oracle.optimum(scaled)
-        result = solve(scaled, method="compact", solver=solver, formulation=formulation, threads=1)
-        assert result.objective == pytest.approx(best, rel=1e-6, abs=1e-7 * scaled.scale)
-        assert result.bound >= best - 1e-9 * scaled.scale
+        problem = scaled(random_problem(seed), scale)
+        best = oracle.optimum(problem)
+        result = solve(problem, method="compact", solver=solver, formulation=formulation, threads=1)
+        assert result.objective == pytest.approx(best, rel=1e-6, abs=1e-7 * problem.scale)
+        assert result.bound >= best - 1e-9 * problem.scale
         assert result.termination_condition is TerminationCondition.OPTIMAL
         assert result.progress[-1].incumbent == pytest.approx(result.objective)
 
@@ -328,6 +319,25 @@ def test_progress_only_improves():
     assert bounds == sorted(bounds, reverse=True)
     assert tuple(seen) == result.progress
     assert seen[-1].incumbent == result.objective
+
+
+@pytest.mark.parametrize("factor", [1e-9, 1.0, 1e9])
+def test_progress_is_in_the_units_of_the_problem(monkeypatch, factor):
+    def run(problem, tracker, options):
+        tracker.report_free(2)
+        tracker.tighten(2.0 * tracker.objective, "a guess")
+        return MethodOutcome()
+
+    monkeypatch.setattr(qpm_opt.optimize, "_run", lambda method: run)
+    seen = []
+    problem = scaled(
+        Problem(np.ones((1, 3)), np.zeros((3, 3)), n_selected=2, n_per_class=1), factor
+    )
+    result = solve(problem, on_progress=seen.append)
+    assert tuple(seen) == result.progress
+    free = [entry for entry in seen if entry.n_free == 2]
+    assert [entry.bound for entry in free] == pytest.approx([None, 2.0 * factor])
+    assert [entry.incumbent for entry in free] == pytest.approx([factor, factor])
 
 
 @pytest.mark.parametrize("name", ["pmed1", "pmed2", "pmed5", "pmed6"])

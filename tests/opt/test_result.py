@@ -11,6 +11,7 @@ import pytest
 
 from qpm_opt.problem import Assignment, Problem
 from qpm_opt.result import (
+    Progress,
     Result,
     SolutionStatus,
     TerminationCondition,
@@ -91,6 +92,15 @@ def test_solution_file_has_the_documented_fields(problem, tmp_path):
     assert not list((tmp_path / "deep").glob(".s.json*")), "a temporary file was left"
 
 
+def test_progress_in_the_file_is_time_incumbent_and_bound(problem, tmp_path):
+    progress = (Progress(0.1, None, 9.0), Progress(0.2, 6.0, 9.0, n_free=2))
+    Result(method="x", assignment=pick(problem, 0, 2), progress=progress).save(
+        tmp_path / "s.json", problem
+    )
+    written = json.loads((tmp_path / "s.json").read_text())["progress"]
+    assert written == [[0.1, None, 9.0], [0.2, 6.0, 9.0]]
+
+
 def test_an_infinite_gap_is_null_in_the_file(problem, tmp_path):
     result = Result(method="x", assignment=pick(problem, 0, 2), objective=0.0, bound=1.0)
     result.save(tmp_path / "s.json", problem)
@@ -137,6 +147,20 @@ def test_tracker_drops_a_bound_that_an_incumbent_refutes(problem, caplog):
     assert tracker.bound is None
     assert tracker.bound_kind is None
     assert "refuted" in caplog.text
+
+
+def test_tracker_tells_free_features_with_the_next_event_and_by_themselves(problem):
+    seen = []
+    tracker = Tracker(problem, on_progress=seen.append)
+    tracker.tighten(9.0, "first")
+    tracker.report_free(3)
+    tracker.report_free(3)
+    tracker.offer(pick(problem, 0, 2), "best")
+    tracker.report_free(2)
+    assert [(entry.bound, entry.incumbent, entry.n_free) for entry in seen] == [
+        (9.0, None, None), (9.0, None, 3), (9.0, 6.0, 3), (9.0, 6.0, 2),
+    ]  # fmt: skip
+    assert tracker.history == seen
 
 
 def test_tracker_clock(problem):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from qpm_opt.errors import InvalidSolutionError
 from qpm_opt.problem import Assignment, Problem
 from qpm_opt.result import Result, SolutionStatus, TerminationCondition
 from qpm_opt.verification import verify
+from tests.conftest import scaled
 
 NO_BOUND = {"bound": None, "absolute_gap": None, "relative_gap": None}
 
@@ -137,17 +139,6 @@ def solution(problem, path, *, gap=1.0, **changes):
     return path
 
 
-def scaled(problem, factor, **changes):
-    return Problem(
-        factor * problem.class_similarity,
-        factor * problem.feature_similarity,
-        factor * problem.bias,
-        n_selected=3,
-        n_per_class=2,
-        **changes,
-    )
-
-
 @pytest.mark.parametrize("factor", [1e-9, 1e-6, 1.0, 1e6])
 def test_tolerances_know_the_scale_of_the_problem(problem, tmp_path, factor):
     small = scaled(problem, factor)
@@ -167,7 +158,7 @@ def test_tolerances_know_the_scale_of_the_problem(problem, tmp_path, factor):
     for key in ("solution_status", "termination_condition"):
         assert accepted(gap=0.9e-6 * value, **{key: "optimal"})
         assert not accepted(gap=1.2e-6 * value, **{key: "optimal"})
-    known = scaled(problem, factor, best_known=20.0 * factor)
+    known = replace(small, best_known=20.0 * factor)
     assert verify(known, solution(known, path, gap=1.1 * factor)).accepted
     assert verify(known, solution(known, path, gap=(1.1 - 1e-5) * factor)).accepted
     assert not verify(known, solution(known, path, gap=(1.1 - 4e-5) * factor)).accepted
