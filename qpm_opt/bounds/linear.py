@@ -30,12 +30,13 @@ from scipy.optimize import linprog
 from qpm_opt.bounds.base import Bound
 from qpm_opt.bounds.linear_cuts import (
     Cuts,
+    averaged,
     colliding_pairs,
     conflict_sets,
     pair_terms,
     thresholds_at,
 )
-from qpm_opt.bounds.linear_terms import Multipliers, evaluate, pair_gain, threshold_gain
+from qpm_opt.bounds.linear_terms import Multipliers, evaluate, threshold_gain
 from qpm_opt.bounds.region import Region
 from qpm_opt.validation import FloatArray, IntArray
 
@@ -287,14 +288,9 @@ class _Program:
 
         k, fixed = region.problem.n_per_class, region.fixed_values
         values, profit = region.values[:, self._columns], region.linear[self._columns]
-        c, t = cuts.classes, cuts.thresholds
-        pairs, tv, u = cuts.pairs, cuts.pair_thresholds, cuts.pair_price
+        gain, upper, self._theta = cuts.inequalities(values, fixed, k)
         self._base = k * reference + threshold_gain(fixed, reference).sum(axis=1)
-        gain = np.concatenate([threshold_gain(values[c], t), pair_gain(values, pairs, tv, u)])
-        upper = k * t + threshold_gain(fixed[c], t).sum(axis=1) - self._base[c]
-        of_pairs = k * tv.sum(axis=1) + (k - 1) * u - self._base[pairs].sum(axis=1)
-        of_pairs = of_pairs + pair_gain(fixed, pairs, tv, u).sum(axis=1)
-        self._gain, self._upper = gain, np.concatenate([upper, of_pairs])
+        self._gain, self._upper = gain, upper - self._theta @ self._base
         self._shift = float(np.median(profit)) if profit.size else 0.0
         self._profit = profit - self._shift
         self.unit = max(gain.max(initial=0.0), np.abs(self._profit).max(initial=0.0)) or 1.0
@@ -304,23 +300,14 @@ class _Program:
         cuts, region = self._cuts, self._region
         n, n_classes, n_products = len(self._columns), len(self._base), len(self.first)
         n_thresholds, n_pairs, n_sets = len(cuts.classes), len(cuts.pairs), len(self._sets)
-        row = np.arange(n_thresholds + n_pairs)
-        theta = sparse.csr_array(
-            (
-                np.ones(n_thresholds + 2 * n_pairs),
-                (
-                    np.concatenate([row[:n_thresholds], np.repeat(row[n_thresholds:], 2)]),
-                    np.concatenate([cuts.classes, cuts.pairs.ravel()]),
-                ),
-            ),
-            shape=(len(row), n_classes),
-        )
         members = sparse.csr_array(
             (
                 np.ones(sum(map(len, self._sets))),
                 (
                     np.repeat(np.arange(n_sets), [len(K) for K in self._sets]),
-                    np.searchsorted(self._columns, np.concatenate([*self._sets, row[:0]])),
+                    np.searchsorted(
+                        self._columns, np.concatenate([*self._sets, self._columns[:0]])
+                    ),
                 ),
             ),
             shape=(n_sets, n),
@@ -343,7 +330,7 @@ class _Program:
             np.concatenate([-self._profit, np.full(n_classes, -self.unit), penalty]) / self.unit,
             A_ub=sparse.block_array(
                 [
-                    [sparse.csr_array(-self._gain / self.unit), theta, None],
+                    [sparse.csr_array(-self._gain / self.unit), self._theta, None],
                     [members, None, products],
                 ],
                 format="csr",
@@ -376,30 +363,10 @@ class _Program:
 
     def multipliers(self, solution: _Solution) -> Multipliers:
         """One term for each class and each pair: the means of those in the program."""
-        cuts, n_classes = self._cuts, len(self._base)
-        weight = np.bincount(cuts.classes, solution.threshold_dual, n_classes)
-        mean = np.bincount(cuts.classes, solution.threshold_dual * cuts.thresholds, n_classes)
-        threshold = np.where(weight > 0.0, mean / np.where(weight > 0.0, weight, 1.0), 0.0)
-        threshold = np.where(weight > 0.0, threshold, self._reference)
-        on = solution.pair_dual > 0.0
-        pairs, place = np.unique(cuts.pairs[on], axis=0, return_inverse=True)
-        pair_weight = np.bincount(place.ravel(), solution.pair_dual[on], len(pairs))
-        terms = np.column_stack([cuts.pair_thresholds, cuts.pair_price])[on]
-        mean_terms = np.zeros((len(pairs), 3))
-        np.add.at(mean_terms, place.ravel(), solution.pair_dual[on, None] * terms)
-        mean_terms /= pair_weight[:, None]
-        # Weights of a class sum to 1, but for the tolerance of the linear program.
-        load = np.bincount(pairs.ravel(), np.repeat(pair_weight, 2), n_classes)
-        pair_weight = pair_weight / np.maximum(load, 1.0)[pairs].max(axis=1, initial=1.0)
-        load = np.bincount(pairs.ravel(), np.repeat(pair_weight, 2), n_classes)
+        cuts = self._cuts
         used = np.flatnonzero(solution.conflict_dual)
-        return Multipliers(
-            threshold=threshold,
-            threshold_weight=np.maximum(1.0 - load, 0.0),
-            pairs=pairs,
-            pair_thresholds=mean_terms[:, :2],
-            pair_price=mean_terms[:, 2],
-            pair_weight=pair_weight,
+        return replace(
+            averaged(cuts, solution.threshold_dual, solution.pair_dual, self._reference),
             conflicts=tuple(cuts.conflicts[i] for i in used),
             conflict_price=self._allowed(solution.conflict_dual)[used],
         )

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import linprog
 
-from qpm_opt.bounds.linear_terms import pair_gain
+from qpm_opt.bounds.linear_terms import Multipliers, pair_gain, threshold_gain
 from qpm_opt.bounds.region import Region
 from qpm_opt.separation import best_thresholds
 from qpm_opt.validation import BoolArray, FloatArray, IntArray
@@ -79,6 +79,78 @@ class Cuts:
         """These, with conflict sets reduced to the free features of the region."""
         sets = (np.intersect1d(K, region.free, assume_unique=True) for K in self.conflicts)
         return replace(self, conflicts=tuple(K for K in sets if len(K) > 1))
+
+    def inequalities(
+        self, values: FloatArray, fixed: FloatArray, n_per_class: int
+    ) -> tuple[FloatArray, FloatArray, sparse.csr_array]:
+        """Those but the conflicts as ``theta <= upper + gain @ s``, thresholds before pairs.
+
+        Parameters
+        ----------
+        values, fixed : ndarray, (n_classes, n_free), (n_classes, n_ones)
+            Similarities of the features that s stands for, and of those decided in.
+        n_per_class : int
+
+        Returns
+        -------
+        gain : ndarray, (n_rows, n_free); upper : ndarray, (n_rows,)
+        theta : csr_array, (n_rows, n_classes)
+            Which theta are summed.
+        """
+        k, c, t = n_per_class, self.classes, self.thresholds
+        pairs, tv, u = self.pairs, self.pair_thresholds, self.pair_price
+        gain = np.concatenate([threshold_gain(values[c], t), pair_gain(values, pairs, tv, u)])
+        upper = np.concatenate(
+            [
+                k * t + threshold_gain(fixed[c], t).sum(axis=1),
+                k * tv.sum(axis=1) + (k - 1) * u + pair_gain(fixed, pairs, tv, u).sum(axis=1),
+            ]
+        )
+        row = np.arange(len(upper))
+        theta = _incidence(
+            np.concatenate([row[: len(c)], np.repeat(row[len(c) :], 2)]),
+            np.concatenate([c, pairs.ravel()]),
+            (len(upper), len(values)),
+        )
+        return gain, upper, theta
+
+
+def averaged(
+    cuts: Cuts, threshold_dual: FloatArray, pair_dual: FloatArray, reference: FloatArray
+) -> Multipliers:
+    """One term for each class and each pair: the means of the inequalities by their duals.
+
+    Parameters
+    ----------
+    cuts : Cuts
+    threshold_dual, pair_dual : ndarray
+        Not negative; of the program in which every theta is worth 1.
+    reference : ndarray, (n_classes,)
+        Thresholds of classes without any.
+    """
+    n_classes = len(reference)
+    weight = np.bincount(cuts.classes, threshold_dual, n_classes)
+    mean = np.bincount(cuts.classes, threshold_dual * cuts.thresholds, n_classes)
+    threshold = np.where(weight > 0.0, mean / np.where(weight > 0.0, weight, 1.0), reference)
+    on = pair_dual > 0.0
+    pairs, place = np.unique(cuts.pairs[on], axis=0, return_inverse=True)
+    pair_weight = np.bincount(place.ravel(), pair_dual[on], len(pairs))
+    terms = np.column_stack([cuts.pair_thresholds, cuts.pair_price])[on]
+    mean_terms = np.zeros((len(pairs), 3))
+    np.add.at(mean_terms, place.ravel(), pair_dual[on, None] * terms)
+    mean_terms /= pair_weight[:, None]
+    # Weights of a class sum to 1, but for the tolerance of the linear program.
+    load = np.bincount(pairs.ravel(), np.repeat(pair_weight, 2), n_classes)
+    pair_weight = pair_weight / np.maximum(load, 1.0)[pairs].max(axis=1, initial=1.0)
+    load = np.bincount(pairs.ravel(), np.repeat(pair_weight, 2), n_classes)
+    return Multipliers(
+        threshold=threshold,
+        threshold_weight=np.maximum(1.0 - load, 0.0),
+        pairs=pairs,
+        pair_thresholds=mean_terms[:, :2],
+        pair_price=mean_terms[:, 2],
+        pair_weight=pair_weight,
+    )
 
 
 def thresholds_at(region: Region, s: FloatArray) -> tuple[FloatArray, FloatArray]:

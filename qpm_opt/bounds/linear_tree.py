@@ -24,6 +24,7 @@ from qpm_opt.assign import assign_within
 from qpm_opt.bounds.base import Bound
 from qpm_opt.bounds.incumbents import offer_selection, rounded
 from qpm_opt.bounds.linear import LinearState, has_similarities, linear_bound
+from qpm_opt.bounds.linear_warm import WarmBounds
 from qpm_opt.bounds.proof import Proof
 from qpm_opt.bounds.region import Region
 from qpm_opt.problem import Assignment
@@ -31,6 +32,8 @@ from qpm_opt.validation import FloatArray, IntArray
 
 N_PROBED, RELIABLE = 8, 2
 """Features looked at before one is branched on, and measurements after which one is known."""
+WARM_FROM = 10
+"""Leaves split before a process is started that keeps the linear program of all leaves alive."""
 ROUNDING_TIME = 1.0
 """Seconds that the exact assignment of one rounded point may take."""
 FRACTIONAL = 1e-6
@@ -101,7 +104,10 @@ def branch_linear(
     if has_similarities(region):
         raise ValueError("Free features have similarities; this tree is for regions without any.")
     tree = _Tree(proof, region, cutoff, offer, deadline)
-    return tree.grow(index, region, state, on_bound)
+    try:
+        return tree.grow(index, region, state, on_bound)
+    finally:
+        tree.close()
 
 
 class _Tree:
@@ -121,6 +127,13 @@ class _Tree:
         # Fall of the bound per unit of s, where a feature is decided out (row 0) or in (row 1).
         self._fall = np.zeros((2, self._problem.n_features))
         self._n_falls = np.zeros((2, self._problem.n_features))
+        self._n_splits = 0
+        self._warm: WarmBounds | None = None
+
+    def close(self) -> None:
+        """End what runs beside."""
+        if self._warm is not None:
+            self._warm.close()
 
     def grow(
         self,
@@ -139,7 +152,13 @@ class _Tree:
                     on_bound(best)
             if self._late():
                 break
-            self._split(heapq.heappop(self._leaves))
+            leaf = heapq.heappop(self._leaves)
+            if self._n_splits == 0:
+                root = leaf
+            if self._n_splits == WARM_FROM:
+                self._warm = WarmBounds(root.region, root.bound.state)
+            self._n_splits += 1
+            self._split(leaf)
         return max(min(best, self._highest()), self._goal())
 
     def _highest(self) -> float:
@@ -159,10 +178,7 @@ class _Tree:
         """Bound a new leaf, fix what the bound decides, keep it if it stays open; its bound."""
         lowest = math.inf
         while not region.is_empty:
-            bound = linear_bound(
-                region, state=state, target=self._cutoff(), deadline=self._deadline
-            )
-            assert bound is not None  # there are no similarities
+            bound = self._bound(region, state)
             if region.single is None:
                 self._round(region, bound.s)
             lowest, cutoff = min(lowest, bound.value), self._cutoff()
@@ -178,6 +194,17 @@ class _Tree:
                     return lowest
             region, state = rest, bound.state
         return self._cutoff()
+
+    def _bound(self, region: Region, state: LinearState | None) -> Bound:
+        """By the program that is kept alive, or else anew."""
+        cutoff = self._cutoff()
+        bound = None
+        if self._warm is not None and state is not None:
+            bound = self._warm.bound(region, state, target=cutoff, deadline=self._deadline)
+        if bound is None:
+            bound = linear_bound(region, state=state, target=cutoff, deadline=self._deadline)
+        assert bound is not None  # there are no similarities
+        return bound
 
     def _settle(self, selected: IntArray, bound: float) -> float:
         """Close a leaf with a single selection by its optimal assignment."""
@@ -214,27 +241,44 @@ class _Tree:
         places = np.flatnonzero(np.minimum(s, 1.0 - s) > FRACTIONAL)
         if not len(places):
             return int(np.argmax(s))
-        value = -leaf.negative_bound
         promising = np.argsort(-self._scores(leaf, places), kind="stable")[:N_PROBED]
-        for place in places[promising].tolist():
-            feature = int(region.free[place])
-            if self._n_falls[:, feature].min() >= RELIABLE or self._late():
-                continue
-            for selected in (False, True):
-                bound = linear_bound(
-                    region.with_feature(feature, selected),
-                    state=leaf.bound.state,
-                    target=self._cutoff(),
-                    max_rounds=1,
-                    deadline=self._deadline,
-                )
-                assert bound is not None
-                self._learn(feature, selected, float(s[place]), value - bound.value)
+        promising = places[promising]
+        unknown = self._n_falls[:, region.free[promising]].min(axis=0) < RELIABLE
+        self._probe(leaf, promising[unknown])
         return int(places[np.argmax(self._scores(leaf, places))])
+
+    def _probe(self, leaf: _Leaf, places: IntArray) -> None:
+        """Measure what deciding each of the free features does to the bound."""
+        region, value = leaf.region, -leaf.negative_bound
+        features = region.free[places]
+        if not len(places) or self._late():
+            return
+        values = None
+        if self._warm is not None:
+            values = self._warm.probe(region, features, self._deadline)
+        if values is None:
+            values = np.array([self._one_round(leaf, feature) for feature in features.tolist()])
+        for feature, s, both in zip(features.tolist(), leaf.bound.s[places], values, strict=True):
+            for selected in (False, True):
+                self._learn(feature, selected, float(s), value - both[int(selected)])
+
+    def _one_round(self, leaf: _Leaf, feature: int) -> list[float]:
+        """Bounds without and with a feature, by one linear program each."""
+        bounds = [
+            linear_bound(
+                leaf.region.with_feature(feature, selected),
+                state=leaf.bound.state,
+                target=self._cutoff(),
+                max_rounds=1,
+                deadline=self._deadline,
+            )
+            for selected in (False, True)
+        ]
+        return [bound.value for bound in bounds if bound is not None]
 
     def _learn(self, feature: int, selected: bool, s: float, fall: float) -> None:
         distance = 1.0 - s if selected else s
-        if distance > FRACTIONAL:
+        if distance > FRACTIONAL and math.isfinite(fall):
             self._fall[int(selected), feature] += max(fall, 0.0) / distance
             self._n_falls[int(selected), feature] += 1
 

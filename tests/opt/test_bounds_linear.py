@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import OptimizeResult, linprog
 
-from qpm_opt.bounds import linear, linear_cuts
+from qpm_opt.bounds import linear, linear_cuts, linear_tree, linear_warm
 from qpm_opt.bounds.linear import linear_bound
 from qpm_opt.bounds.linear_tree import branch_linear
+from qpm_opt.bounds.linear_warm import WarmBounds
 from qpm_opt.bounds.proof import Proof
 from qpm_opt.bounds.region import Region
 from qpm_opt.problem import Problem
@@ -340,8 +341,135 @@ def test_the_tree_proves_what_the_bound_alone_does_not(seed):
     assert len(solve.proof.nodes) > 1
 
 
-def test_the_tree_is_deterministic():
+@pytest.fixture
+def children(monkeypatch):
+    """The tree keeps its program alive from the first split on; the processes it started."""
+    monkeypatch.setattr(linear_tree, "WARM_FROM", 0)
+    started = []
+
+    class Child(linear_warm._Child):
+        def __init__(self, model):
+            super().__init__(model)
+            started.append(self._process)
+
+    monkeypatch.setattr(linear_warm, "_Child", Child)
+    yield started
+    assert all(process.returncode is not None for process in started)
+
+
+@pytest.mark.parametrize("distinct", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_program_kept_alive_bounds_every_part(seed, distinct):
+    """Without pairs as low as a program solved from scratch; the first two classes collide."""
+    rng = np.random.default_rng(seed)
+    A = rng.random((4, 7))
+    A[1] = A[0] + 0.05 * rng.random(7)
+    problem = Problem(
+        A, np.zeros((7, 7)), rng.random(7), n_selected=4, n_per_class=2, distinct=distinct
+    )
+    whole = Region.whole(problem)
+    state = linear_bound(whole).state
+    warm = WarmBounds(whole, state)
+    for _ in range(25):
+        part = random_region(problem, rng)
+        bound = warm.bound(part, state)
+        check(part, bound)
+        if part.single is None and not distinct:
+            best = linear_bound(part).value
+            assert bound.value == pytest.approx(best, rel=2 * linear_warm.ACCURACY)
+    warm.close()
+
+
+def test_inequalities_may_leave_the_program_kept_alive(monkeypatch):
+    monkeypatch.setattr(linear_warm, "AGE", 2)
+    n_dead, ask = 0, linear_warm._Child.ask
+
+    def counting(child, job):
+        nonlocal n_dead
+        n_dead += len(getattr(job, "dead", ()))
+        return ask(child, job)
+
+    monkeypatch.setattr(linear_warm._Child, "ask", counting)
+    problem, rng = branching_problem(0), np.random.default_rng(0)
+    whole = Region.whole(problem)
+    state = linear_bound(whole).state
+    warm = WarmBounds(whole, state)
+    for _ in range(20):
+        part = random_region(problem, rng)
+        if part.single is None:
+            best = linear_bound(part).value
+            value = warm.bound(part, state).value
+            assert value == pytest.approx(best, rel=2 * linear_warm.ACCURACY)
+    warm.close()
+    assert n_dead
+
+
+def test_a_probe_is_no_lower_than_the_optimum_of_its_side():
+    whole = Region.whole(branching_problem(0))
+    root = linear_bound(whole)
+    warm = WarmBounds(whole, root.state)
+    assert warm.bound(whole, root.state) is not None
+    values = warm.probe(whole, whole.free[:6], math.inf)
+    warm.close()
+    assert warm.probe(whole, whole.free, math.inf) is None
+    for feature in range(6):
+        for selected in (False, True):
+            best = linear_bound(whole.with_feature(feature, selected)).value
+            assert best - 1e-6 <= values[feature, int(selected)] <= root.value + 1e-6
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_tree_proves_with_a_program_kept_alive(children, tmp_path, seed):
+    problem = branching_problem(seed)
+    sets = np.array(list(combinations(range(20), 5)))
+    best = problem.class_similarity[:, sets].max(axis=2).sum(axis=0).max()
+    solve = Solve(problem)
+    assert len(children) == 1
+    assert solve.best == pytest.approx(best, rel=1e-12)
+    assert solve.bound == solve.cutoff()
+    solve.proof.save(tmp_path / "proof.npz", problem, solve.bound)
+    assert check_proof(problem, tmp_path / "proof.npz").bound == solve.bound
+
+
+def test_the_tree_outlives_its_child(children, monkeypatch):
+    expected = Solve(branching_problem(1)).bound
+    monkeypatch.setattr(linear_warm, "_BOOTSTRAP", "raise SystemExit(1)")
+    assert Solve(branching_problem(1)).bound == expected
+    assert len(children) == 2
+
+
+def test_a_child_that_lies_costs_only_strength(monkeypatch):
+    rng = np.random.default_rng(0)
+
+    class Liar:
+        def __init__(self, model):
+            self.n_columns, self.n_rows = len(model.cost), 0
+
+        def ask(self, job):
+            self.n_rows += job.rows.shape[0] - len(job.dead)
+            x, dual, slack = (rng.random(n) for n in (self.n_columns, self.n_rows, self.n_rows))
+            return linear_warm._Optimum(x, 1.5 * dual, slack)
+
+    monkeypatch.setattr(linear_warm, "_Child", Liar)
+    monkeypatch.setattr(linear_warm, "AGE", 2)
+    for seed in range(60):
+        problem = tiny_problem(seed, similar=False)
+        whole = Region.whole(problem)
+        state = linear_bound(whole, max_rounds=1).state
+        warm = WarmBounds(whole, state)
+        for _ in range(3):
+            part = random_region(problem, rng)
+            check(part, warm.bound(part, state))
+
+
+def test_an_interrupt_ends_the_child(children):
+    assert Solve(branching_problem(1), interrupt_at=10).bound is None
+    assert len(children) == 1
+
+
+def test_the_tree_is_deterministic(children):
     first, second = Solve(branching_problem(1)), Solve(branching_problem(1))
+    assert len(children) == 2
     decisions = [
         [(n.parent, n.feature, n.selected) for n in s.proof.nodes] for s in (first, second)
     ]

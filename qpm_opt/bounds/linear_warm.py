@@ -1,0 +1,385 @@
+"""The projected linear bound of many parts of one region, by a linear program that stays alive.
+
+The program of the whole region is solved again and again in a child process. From one part to the
+next only the bounds of s change, inequalities come and go, and the dual simplex method goes on from
+its last basis. As in :mod:`qpm_opt.bounds.linear` only row duals are taken from it; the bound is
+computed anew from them. HiGHS has a process of its own because it cannot be loaded beside OR-Tools.
+The child takes pickled jobs from stdin, answers on stdout, and ends when its stdin is closed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+from scipy import sparse
+
+from qpm_opt.bounds.base import Bound
+from qpm_opt.bounds.linear import FEASIBILITY, SLACK, LinearState
+from qpm_opt.bounds.linear_cuts import Cuts, averaged, colliding_pairs, pair_terms, thresholds_at
+from qpm_opt.bounds.linear_terms import Multipliers, evaluate, threshold_gain
+from qpm_opt.bounds.region import Region
+from qpm_opt.validation import FloatArray, IntArray
+
+logger = logging.getLogger(__name__)
+
+ACCURACY = 1e-3
+"""Violation of all cuts together at which rounds end, as a share of what lies above the target."""
+MAX_ROUNDS = 20
+"""Linear programs of one bound."""
+AGE = 100
+"""Linear programs in which an inequality may be idle before it is dropped."""
+PROBE_ITERATIONS = 50
+"""Simplex iterations of a probe."""
+_BOOTSTRAP = "from qpm_opt.bounds.linear_warm import main; main()"
+
+
+class WarmBounds:
+    """Bounds on parts of a region without similarities.
+
+    Parameters
+    ----------
+    region : Region
+    state : LinearState
+        ``Bound.state`` of the region, or of one that contains it.
+    """
+
+    def __init__(self, region: Region, state: LinearState) -> None:
+        self._home, self._pending = region, replace(state.cuts, conflicts=())
+        self._cuts, self._is_pair = Cuts(), np.zeros(0, dtype=bool)  # rows of the program, in order
+        self._n_solved, self._used = 0, np.zeros(0, dtype=np.intp)  # when a row was last tight
+        self._reference = state.multipliers.threshold
+        n, n_classes = len(region.free), region.problem.n_classes
+        k, t = region.problem.n_per_class, self._reference
+        self._base = k * t + threshold_gain(region.fixed_values, t).sum(axis=1)
+        gain = threshold_gain(region.values, t)
+        self._shift = float(np.median(region.linear)) if n else 0.0
+        profit = region.linear - self._shift
+        self._unit = max(gain.max(initial=0.0), np.abs(profit).max(initial=0.0)) or 1.0
+        cost = np.concatenate([-profit / self._unit, np.full(n_classes, -1.0)])
+        self._child = _Child(_Model(cost, n, float(region.n_left)))
+
+    def close(self) -> None:
+        """End the child process."""
+        self._child.close()
+
+    def bound(
+        self,
+        region: Region,
+        state: LinearState,
+        *,
+        target: float = -math.inf,
+        deadline: float = math.inf,
+    ) -> Bound | None:
+        """Bound on a part of the region that is not empty, as by ``linear_bound``.
+
+        None if the program gives no answer, or none in time.
+        """
+        free = region.free
+        s = np.full(len(free), region.n_left / max(len(free), 1))
+        multipliers = state.multipliers
+        form = evaluate(region, multipliers)
+        look_at_pairs = region.problem.distinct
+        for i in range(MAX_ROUNDS):
+            if form.value <= target or region.single is not None:
+                break
+            point = self._solve(region, deadline)
+            if point is None:
+                if i == 0:
+                    return None
+                break
+            s = point.s
+            value = evaluate(region, point.multipliers)
+            if value.value < form.value:
+                form, multipliers = value, point.multipliers
+            tolerance = ACCURACY * min(form.value - target, abs(form.value))
+            excess = self._separate_thresholds(region, point, tolerance)
+            if excess <= tolerance and look_at_pairs:  # once, for their terms are dear
+                look_at_pairs = False
+                excess = self._separate_pairs(region, point, tolerance)
+            if excess <= tolerance:
+                break
+        own = Cuts().and_thresholds(np.arange(len(self._base)), multipliers.threshold)
+        own = own.and_pairs(multipliers.pairs, multipliers.pair_thresholds, multipliers.pair_price)
+        return Bound(
+            value=form.value,
+            certificate=multipliers.certificate(region),
+            price_in=form.price_in,
+            price_out=form.price_out,
+            s=s,
+            state=LinearState(own, multipliers),
+        )
+
+    def probe(self, region: Region, features: IntArray, deadline: float) -> FloatArray | None:
+        """What a few iterations make of the bound with each feature out and in, (n_features, 2).
+
+        Not certified; None if the program gives no answer.
+        """
+        columns = np.searchsorted(self._home.free, features)
+        values = self._child.ask(_Probe(*self._limits(region), columns, _seconds(deadline)))
+        if values is None:
+            return None
+        offset = self._home.constant + self._shift * self._home.n_left + float(self._base.sum())
+        bounds: FloatArray = offset - self._unit * cast(FloatArray, values)
+        return bounds
+
+    def _limits(self, region: Region) -> tuple[FloatArray, FloatArray]:
+        """Least and largest values of the program's variables on a part."""
+        into = np.isin(self._home.free, region.ones)
+        unknown = np.full(len(self._base), np.inf)
+        upper = into | np.isin(self._home.free, region.free)
+        return np.concatenate([into, -unknown]), np.concatenate([upper, unknown])
+
+    def _solve(self, region: Region, deadline: float) -> _Point | None:
+        """Exchange inequalities and solve."""
+        seconds = _seconds(deadline)
+        if seconds <= 0.0:
+            return None
+        idle = self._n_solved - self._used > AGE
+        keep, is_pair = ~idle, self._is_pair
+        kept = self._cuts.kept(keep[~is_pair], keep[is_pair], np.zeros(0, dtype=bool))
+        home, new = self._home, self._pending
+        gain, upper, theta = new.inequalities(
+            home.values, home.fixed_values, home.problem.n_per_class
+        )
+        self._cuts = kept.and_thresholds(new.classes, new.thresholds).and_pairs(
+            new.pairs, new.pair_thresholds, new.pair_price
+        )
+        self._is_pair = np.concatenate([is_pair[keep], np.arange(len(upper)) >= len(new.classes)])
+        self._used = np.concatenate([self._used[keep], np.full(len(upper), self._n_solved)])
+        self._pending = Cuts()
+        job = _Solve(
+            *self._limits(region),
+            dead=np.flatnonzero(idle),
+            rows=sparse.hstack([sparse.csr_array(-gain / self._unit), theta], format="csr"),
+            upper_of_rows=(upper - theta @ self._base) / self._unit,
+            time_limit=seconds,
+        )
+        optimum = cast("_Optimum | None", self._child.ask(job))
+        if optimum is None:
+            return None
+        self._n_solved += 1
+        tight = (optimum.dual > 0.0) | (optimum.slack < SLACK)
+        self._used[tight] = self._n_solved
+        is_pair, dual = self._is_pair, optimum.dual
+        n = len(home.free)
+        return _Point(
+            s=np.clip(optimum.x[np.searchsorted(home.free, region.free)], 0.0, 1.0),
+            theta=self._base + self._unit * optimum.x[n:],
+            multipliers=averaged(self._cuts, dual[~is_pair], dual[is_pair], self._reference),
+        )
+
+    def _separate_thresholds(self, region: Region, point: _Point, tolerance: float) -> float:
+        """Add what the point breaks; return by how much together."""
+        threshold, value = thresholds_at(region, point.s)
+        excess = point.theta - value
+        broken = np.flatnonzero(excess > tolerance / (1.0 + len(excess)))
+        self._pending = self._pending.and_thresholds(broken, threshold[broken])
+        return float(excess[broken].sum())
+
+    def _separate_pairs(self, region: Region, point: _Point, tolerance: float) -> float:
+        found = colliding_pairs(region, point.s)
+        if not len(found):
+            return 0.0
+        terms, worth = pair_terms(region, point.s, found)
+        excess = point.theta[found].sum(axis=1) - worth
+        on = excess > tolerance / (1.0 + len(excess))
+        self._pending = self._pending.and_pairs(found[on], terms[on, :2], terms[on, 2])
+        return float(excess[on].sum())
+
+
+@dataclass(frozen=True, eq=False)
+class _Point:
+    """A point of the program and the multipliers that its duals give.
+
+    Attributes
+    ----------
+    s : ndarray, (n_free,); theta : ndarray, (n_classes,); multipliers : Multipliers
+    """
+
+    s: FloatArray
+    theta: FloatArray
+    multipliers: Multipliers
+
+
+def _seconds(deadline: float) -> float:
+    return deadline - time.perf_counter()
+
+
+@dataclass(frozen=True, eq=False)
+class _Model:
+    """Minimise ``cost @ x`` where the first ``n_summed`` entries of x sum to ``total``."""
+
+    cost: FloatArray
+    n_summed: int
+    total: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Solve:
+    """Drop the rows ``dead``, add ``rows @ x <= upper_of_rows``, solve within lower and upper."""
+
+    lower: FloatArray
+    upper: FloatArray
+    dead: IntArray
+    rows: sparse.csr_array
+    upper_of_rows: FloatArray
+    time_limit: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Probe:
+    """Solve within lower and upper, then for a few iterations with each column at 0 and at 1."""
+
+    lower: FloatArray
+    upper: FloatArray
+    columns: IntArray
+    time_limit: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Optimum:
+    """A solution, with the duals (not negative) and slacks of the rows in order of arrival."""
+
+    x: FloatArray
+    dual: FloatArray
+    slack: FloatArray
+
+
+class _Child:
+    """The parent's side. Once anything went wrong with the child, all its answers are None."""
+
+    def __init__(self, model: _Model) -> None:
+        path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-c", _BOOTSTRAP],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+            process_group=0,  # Ctrl-C at the terminal is for the parent
+        )
+        self.ask(model)
+
+    def ask(self, job: object) -> object:
+        if self._process.poll() is not None:
+            return None
+        jobs, answers = cast(BinaryIO, self._process.stdin), cast(BinaryIO, self._process.stdout)
+        try:
+            pickle.dump(job, jobs)
+            jobs.flush()
+            return cast(object, pickle.load(answers))
+        except (OSError, EOFError, pickle.UnpicklingError):
+            logger.warning("The process of the linear programs ended; going on without it.")
+            self.close()
+            return None
+        except BaseException:  # an answer that nobody took would be taken for the next one
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(OSError):  # a job half written
+                cast(BinaryIO, pipe).close()
+
+
+def main() -> None:
+    """Serve one parent until it closes stdin."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    jobs, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what the solver prints
+    with contextlib.suppress(EOFError):
+        program = _Program(pickle.load(jobs))
+        answer: object = None
+        while True:
+            pickle.dump(answer, answers)
+            answers.flush()
+            job = pickle.load(jobs)
+            answer = program.solve(job) if isinstance(job, _Solve) else program.probe(job)
+
+
+class _Program:
+    """The linear program, in the child."""
+
+    def __init__(self, model: _Model) -> None:
+        import highspy
+
+        self._statuses = highspy.HighsModelStatus
+        self._highs: Any = highspy.Highs()
+        for option, value in {
+            "output_flag": False,
+            "threads": 1,
+            "presolve": "off",
+            "solver": "simplex",
+            "primal_feasibility_tolerance": FEASIBILITY,
+            "dual_feasibility_tolerance": FEASIBILITY,
+        }.items():
+            self._highs.setOptionValue(option, value)
+        n = len(model.cost)
+        self._columns = np.arange(n, dtype=np.int32)
+        self._highs.addVars(n, np.zeros(n), np.ones(n))
+        self._highs.changeColsCost(n, self._columns, model.cost)
+        summed = self._columns[: model.n_summed]
+        self._highs.addRow(model.total, model.total, len(summed), summed, np.ones(len(summed)))
+
+    def solve(self, job: _Solve) -> _Optimum | None:
+        highs, rows = self._highs, job.rows
+        if len(job.dead):
+            highs.deleteRows(len(job.dead), (1 + job.dead).astype(np.int32))
+        if rows.shape[0]:
+            highs.addRows(
+                rows.shape[0],
+                np.full(rows.shape[0], -np.inf),
+                job.upper_of_rows,
+                rows.nnz,
+                rows.indptr[:-1].astype(np.int32),
+                rows.indices.astype(np.int32),
+                rows.data,
+            )
+        highs.changeColsBounds(len(self._columns), self._columns, job.lower, job.upper)
+        if self._run(job.time_limit) != self._statuses.kOptimal:
+            return None
+        solution = highs.getSolution()
+        return _Optimum(
+            np.array(solution.col_value),
+            np.maximum(-np.array(solution.row_dual)[1:], 0.0),
+            (np.array(highs.getLp().row_upper_) - np.array(solution.row_value))[1:],
+        )
+
+    def probe(self, job: _Probe) -> FloatArray | None:
+        highs = self._highs
+        highs.changeColsBounds(len(self._columns), self._columns, job.lower, job.upper)
+        if self._run(job.time_limit) != self._statuses.kOptimal:
+            return None
+        basis = highs.getBasis()
+        values = np.full((len(job.columns), 2), -np.inf)
+        for i, column in enumerate(job.columns.tolist()):
+            for side in (0, 1):
+                highs.changeColBounds(column, float(side), float(side))
+                status = self._run(job.time_limit, PROBE_ITERATIONS)
+                if status == self._statuses.kInfeasible:
+                    values[i, side] = np.inf
+                elif status in (self._statuses.kOptimal, self._statuses.kIterationLimit):
+                    values[i, side] = highs.getInfo().objective_function_value
+                highs.changeColBounds(column, job.lower[column], job.upper[column])
+                highs.setBasis(basis)
+        return values
+
+    def _run(self, time_limit: float, max_iterations: int = 2**31 - 1) -> Any:
+        # HiGHS counts the time of all solves.
+        self._highs.setOptionValue("time_limit", self._highs.getRunTime() + time_limit)
+        self._highs.setOptionValue("simplex_iteration_limit", max_iterations)
+        self._highs.run()
+        return self._highs.getModelStatus()
