@@ -18,8 +18,8 @@ LEAST_VIOLATION, LEAST_PRICE = 4e-3, 1e-6
 MOST_NEW = 1500
 #: Share of the longest safe step.
 STEP = 0.5
-#: Features whose value is this close to 0 are in no row that is worth having.
-NEGLIGIBLE = 1e-3
+#: Features whose value is smaller are in no cover row that is worth having.
+LIKELY = 0.02
 
 # Entries (first, second, coefficient) of each kind; 0 is the border, 1 to 3 are i, j, l.
 _ENTRIES = {
@@ -116,36 +116,37 @@ class RowPool:
 
 def broken_rows(X: FloatArray) -> tuple[IntArray, FloatArray]:
     """Rows broken by more than ``LEAST_VIOLATION`` and by how much, many of them per feature."""
-    support = np.flatnonzero(X[0, 1:] > NEGLIGIBLE)
-    s, Y = X[0, 1 + support], X[np.ix_(1 + support, 1 + support)]
-    n = len(support)
-    upper = np.triu(np.ones((n, n), dtype=bool), 1)
+    s, Y = X[0, 1:], X[1:, 1:]
     found: list[IntArray] = []
     amount: list[FloatArray] = []
 
-    def collect(kind: RowKind, i: int, excess: FloatArray, most: int) -> None:
+    def collect(kind: RowKind, i: int, others: IntArray, excess: FloatArray, most: int) -> None:
         first, second = np.nonzero(excess > LEAST_VIOLATION)
         size = excess[first, second]
         if len(size) > most:
             best = np.argpartition(-size, most)[:most]
             first, second, size = first[best], second[best], size[best]
         rows = np.zeros((len(size), 4), dtype=np.intp)
-        rows[:, 0], rows[:, 1] = kind, support[i]
-        rows[:, 2] = support[first]
-        rows[:, 3] = support[second] if kind != RowKind.PRODUCT else 0
+        rows[:, 0], rows[:, 1] = kind, i
+        rows[:, 2] = others[first]
+        rows[:, 3] = others[second] if kind != RowKind.PRODUCT else 0
         found.append(rows)
         amount.append(size)
 
-    for i in range(n):
-        triangle = np.where(upper, Y[i][:, None] + Y[i] - Y - s[i], -1.0)
-        triangle[i] = triangle[:, i] = -1.0
-        collect(RowKind.TRIANGLE, i, triangle, 200)
-        cover = np.where(upper, s[i] + s[:, None] + s - 1.0 - Y[i][:, None] - Y[i] - Y, -1.0)
-        cover[: i + 1] = -1.0
-        collect(RowKind.COVER, i, cover, 100)
-        product = (Y[i] - s[i])[:, None]
-        product[i] = -1.0
-        collect(RowKind.PRODUCT, i, product, 50)
+    for i in np.flatnonzero(s > LEAST_VIOLATION).tolist():
+        # Both products with i are larger than the violation.
+        near = np.flatnonzero(Y[i] > LEAST_VIOLATION)
+        near = near[near != i]
+        y = Y[i, near]
+        triangle = y[:, None] + (y - s[i]) - Y[np.ix_(near, near)]
+        collect(RowKind.TRIANGLE, i, near, np.triu(triangle, 1), 200)
+        collect(RowKind.PRODUCT, i, near, (y - s[i])[:, None], 50)
+    likely = np.flatnonzero(s > LIKELY)
+    for place, i in enumerate(likely.tolist()):
+        rest = likely[place + 1 :]
+        y, t = Y[i, rest], s[rest]
+        cover = (s[i] + t - y - 1.0)[:, None] + (t - y) - Y[np.ix_(rest, rest)]
+        collect(RowKind.COVER, i, rest, np.triu(cover, 1), 100)
     if not found:
         return np.zeros((0, 4), dtype=np.intp), np.zeros(0)
     return np.concatenate(found), np.concatenate(amount)

@@ -7,7 +7,8 @@ other block, X, is nonnegative off the diagonal of Y, ties X_0j = X_j0 = X_jj = 
 the terms of the classes (:mod:`qpm_opt.bounds.terms`) less the rows (:mod:`qpm_opt.bounds.rows`);
 their multipliers take a few proximal steps each time. With a dual step of length one the multiplier
 T of X = M satisfies every condition of a certificate at any iteration, so every iterate gives a
-bound (:mod:`qpm_opt.bounds.proof`).
+bound (:mod:`qpm_opt.bounds.proof`). Over-relaxation replaces M in the step of X and T, which keeps
+that property.
 
 Source: D. Oliveira, H. Wolkowicz, Y. Xu, ADMM for the SDP relaxation of the QAP, Mathematical
 Programming Computation 10 (2018); triangle rows as in N. Krislock, J. Malick, F. Roupin, BiqCrunch,
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qpm_opt.bounds.base import Bound
+from qpm_opt.bounds.eigen import spectral_map
 from qpm_opt.bounds.proof import Certificate
 from qpm_opt.bounds.region import Region
 from qpm_opt.bounds.rows import RowPool
@@ -34,6 +36,10 @@ from qpm_opt.validation import FloatArray, IntArray
 PERIOD, REFRESH = 20, 60
 #: Multiplier steps in an iteration, with and without splits and rows, plus one.
 N_INNER, N_THRESHOLD = 4, 8
+#: Over-relaxation.
+RELAXATION = 1.8
+#: From this order on iterations are in single precision; bounds never are.
+LARGE = 400
 #: The penalty changes by no larger factor at a time.
 LONGEST = 1.5
 #: Seconds between two reports.
@@ -189,6 +195,7 @@ class Iteration:
         self.n_steps = 0
         self.settled = False
         n, m = self.n, self.m
+        self._dtype = np.float32 if n >= LARGE else np.float64
         self._face = _Face(n, m)
         self._diagonal = np.arange(1, n + 1)
         self._base = np.zeros((n + 1, n + 1))
@@ -205,10 +212,10 @@ class Iteration:
                 self.terms.take(start)
             self.rows = RowPool(n)
             self.refined = False
-            self._X = np.empty((n + 1, n + 1))
+            self._X = np.empty((n + 1, n + 1), self._dtype)
             self._X[1:, 1:] = m * (m - 1) / (n * (n - 1.0))
             self._set_selection(self._X, s)
-            self._T = np.zeros((n + 1, n + 1))
+            self._T = np.zeros((n + 1, n + 1), self._dtype)
             self._build()
             self._T[1:, 1:] = np.maximum(self._C[1:, 1:], 0.0)
             norm = float(np.linalg.norm(self._C[1:, 1:]))
@@ -230,7 +237,7 @@ class Iteration:
     @property
     def s(self) -> FloatArray:
         """Fractional selection of the last positive semidefinite iterate."""
-        s: FloatArray = np.clip(self._M[0, 1:], 0.0, 1.0)
+        s: FloatArray = np.clip(self._M[0, 1:].astype(np.float64), 0.0, 1.0)
         return s
 
     def advance(self, n_steps: int, deadline: float) -> None:
@@ -238,7 +245,12 @@ class Iteration:
         for _ in range(n_steps):
             if time.perf_counter() > deadline:
                 break
+            before = self._X
             self._step()
+        else:
+            self._primal = float(np.linalg.norm(self._X - self._M))
+            self._dual = float(np.linalg.norm(self._X - before))
+            self._adapt()
         self.settled = max(self._primal, self._dual) < SETTLED * (1.0 + self.m)
 
     def _adapt(self) -> None:
@@ -248,51 +260,51 @@ class Iteration:
             self._beta *= min(max(math.sqrt(primal / dual), 1.0 / LONGEST), LONGEST)
 
     def _step(self) -> None:
-        beta = self._beta
-        M = self._face.project(self._X + self._T / beta)
+        beta = self._dtype(self._beta)
+        scaled = self._T / beta
+        scaled += self._X
+        M = self._face.project(scaled)
+        # T - beta (relaxed M); off the ties the new T and X are its excess over C, and the lack.
+        V = np.multiply(M, -RELAXATION * beta, dtype=self._dtype)
+        V += self._X * ((RELAXATION - 1.0) * beta)
+        V += self._T
         if not self.refined:
-            self._improve_thresholds(M)
-        X = self._maximiser(M)
+            self._improve_thresholds(V)
+        X = self._maximiser(V)
         for i in range(N_INNER - 1 if self.refined else 0):
             if i == 0:  # splits are dear
-                self.terms.improve(X[0, 1:], X[1:, 1:], beta)
-            self.rows.improve(X, beta)
+                self.terms.improve(X[0, 1:], X[1:, 1:], self._beta)
+            self.rows.improve(X, self._beta)
             self._build()
-            X = self._maximiser(M)
-        difference = X - M
-        self._primal = float(np.linalg.norm(difference))
-        self._dual = float(np.linalg.norm(X - self._X))
-        self._T += beta * difference
-        self._X, self._M = X, M
+            X = self._maximiser(V)
+        V += beta * X
+        self._T, self._X, self._M = V, X, M
         self.n_steps += 1
-        if self.n_steps % PERIOD == 0:
-            self._adapt()
 
-    def _improve_thresholds(self, M: FloatArray) -> None:
+    def _improve_thresholds(self, V: FloatArray) -> None:
         """Without splits and rows the thresholds see s alone."""
         _, linear, _ = self.terms.cost()
-        ties = self._ties(M) - linear / (3.0 * self._beta)
+        ties = self._ties(V) - linear / (3.0 * self._beta)
         for _ in range(N_THRESHOLD):
             _, linear, _ = self.terms.cost()
             s = _capped_simplex(ties + linear / (3.0 * self._beta), float(self.m))
             self.terms.improve(s, None, self._beta)
         self._build()
 
-    def _ties(self, M: FloatArray) -> FloatArray:
+    def _ties(self, V: FloatArray) -> FloatArray:
         """What s is without its constraints, at the multipliers as they stand."""
         i = self._diagonal
-        border = M[0, 1:] + (self._C[0, 1:] - self._T[0, 1:]) / self._beta
-        diagonal = M[i, i] + (self._C[i, i] - self._T[i, i]) / self._beta
-        ties: FloatArray = (2.0 * border + diagonal) / 3.0
+        border = self._C[0, 1:] - V[0, 1:].astype(np.float64)
+        diagonal = self._C[i, i] - V[i, i].astype(np.float64)
+        ties: FloatArray = (2.0 * border + diagonal) / (3.0 * self._beta)
         return ties
 
-    def _maximiser(self, M: FloatArray) -> FloatArray:
+    def _maximiser(self, V: FloatArray) -> FloatArray:
         """X at the multipliers as they stand."""
-        Z = self._C - self._T
-        Z /= self._beta
-        Z += M
-        X = np.maximum(Z, 0.0)
-        self._set_selection(X, _capped_simplex(self._ties(M), float(self.m)))
+        X = np.subtract(self._C, V, dtype=self._dtype)
+        np.maximum(X, 0.0, out=X)
+        X /= self._dtype(self._beta)
+        self._set_selection(X, _capped_simplex(self._ties(V), float(self.m)))
         return X
 
     def _set_selection(self, X: FloatArray, s: FloatArray) -> None:
@@ -328,7 +340,10 @@ class Iteration:
 
     def value(self) -> float:
         """Bound from the last iterate."""
-        return self._bound_of(self._C, self._c, self._T)[0]
+        T = np.maximum(self._T, self._C)
+        T[0] = T[:, 0] = self._T[0]
+        T[self._diagonal, self._diagonal] = self._T[self._diagonal, self._diagonal]
+        return self._bound_of(self._C, self._c, T)[0]
 
     def snapshot(self) -> _Snapshot:
         """Copy of the multipliers of the last iterate."""
@@ -343,10 +358,10 @@ class Iteration:
         upper = np.triu_indices(self.n, 1)
         core = self._C[1:, 1:]
         N = np.maximum((held.T[1:, 1:] - core)[upper], 0.0).astype(np.float32)
-        T = held.T.copy()
+        T = held.T.astype(np.float64)
         T[1:, 1:][upper] = core[upper] + N
         T[1:, 1:].T[upper] = T[1:, 1:][upper]
-        diagonal = held.T[self._diagonal, self._diagonal]
+        diagonal = held.T[self._diagonal, self._diagonal].astype(np.float64)
         T[self._diagonal, self._diagonal] = diagonal
         value, r = self._bound_of(self._C, self._c, T)
         self.terms, self.rows, self._C, self._c = iterate
@@ -414,10 +429,10 @@ class Iteration:
             T[0, 1:] += state.T[d, kept + 1]
             T[1:, 0] += state.T[d, kept + 1]
         X = state.X[np.ix_(old, old)]
-        self._X = np.zeros((n + 1, n + 1))
+        self._X = np.zeros((n + 1, n + 1), self._dtype)
         self._X[np.ix_(new, new)] = X
         self._X[0, 0] = 1.0
-        self._T = self._C.copy()
+        self._T = self._C.astype(self._dtype)
         self._T[0, 1:] = self._T[1:, 0] = 0.0
         self._T[np.ix_(new, new)] = T
         # What the two blocks of cost matrices differ by goes where it is allowed to.
@@ -442,22 +457,19 @@ class _Face:
         self._trace = m + 1.0
 
     def _reflect(self, X: FloatArray) -> FloatArray:
-        h = self._mirror
+        h = self._mirror.astype(X.dtype)
         image = X @ h
         image -= (h @ image) * h
-        rank_two = np.outer(2.0 * h, image)
-        reflected: FloatArray = X - rank_two
-        reflected -= rank_two.T
+        reflected: FloatArray = np.column_stack([h, image]) @ np.vstack([-2.0 * image, -2.0 * h])
+        reflected += X
         return reflected
 
     def project(self, X: FloatArray) -> FloatArray:
         """The nearest positive semidefinite matrix on the face with trace m + 1."""
-        values, vectors = np.linalg.eigh(self._reflect(X)[1:, 1:])
-        values = _simplex(values, self._trace)
-        on = values > 0.0
-        vectors = vectors[:, on]
         inside = np.zeros_like(X)
-        inside[1:, 1:] = (vectors * values[on]) @ vectors.T
+        inside[1:, 1:] = spectral_map(
+            self._reflect(X)[1:, 1:], lambda values: _simplex(values, self._trace)
+        )
         return self._reflect(inside)
 
     def largest_eigenvalue(self, T: FloatArray) -> float:
@@ -466,7 +478,8 @@ class _Face:
 
 
 def _simplex(values: FloatArray, total: float) -> FloatArray:
-    """Projection onto the nonnegative vectors with a given sum."""
+    """Projection onto the nonnegative vectors with a given sum, in double precision."""
+    values = values.astype(np.float64)
     ordered = -np.sort(-values)
     excess = (np.cumsum(ordered) - total) / np.arange(1, len(values) + 1)
     n_on = int(np.flatnonzero(ordered > excess)[-1])

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qpm_bench.instances import paper_like
 from qpm_opt.assign import assign
 from qpm_opt.bounds.proof import Proof, RowKind
 from qpm_opt.bounds.region import Region
@@ -19,7 +20,11 @@ from qpm_opt.bounds.semidefinite import Effort, Iteration, semidefinite_bound
 from qpm_opt.bounds.semidefinite_tree import branch_semidefinite
 from qpm_opt.bounds.shrinking import shrink
 from qpm_opt.bounds.terms import ClassTerms, best_threshold, proximal_threshold
-from tests.conftest import random_problem
+from qpm_opt.certificate_check import evaluate
+from qpm_opt.errors import InvalidSolutionError
+from qpm_opt.proof_check import check_proof
+from tests.certificates import arrays
+from tests.conftest import DEGENERATE, degenerate, random_problem, scaled
 from tests.oracle import optimum
 
 BRIEF = Effort(window=40, share=0.05)
@@ -111,47 +116,14 @@ def test_bound_holds_from_the_state_of_another_region(seed):
 
 @pytest.mark.parametrize("factor", [2.0**-30, 2.0**-10, 2.0**20])
 def test_bound_scales(factor):
-    problem = random_problem(6, n_selected=2, n_per_class=1)
-    scaled = replace(
-        problem,
-        class_similarity=problem.class_similarity * factor,
-        feature_similarity=problem.feature_similarity * factor,
-        feature_bias=problem.bias * factor,
-    )
-    region = Region.whole(scaled)
-    assert semidefinite_bound(region, max_steps=80).value >= best_in(region) - tolerance(scaled)
+    problem = scaled(random_problem(6, n_selected=2, n_per_class=1), factor)
+    region = Region.whole(problem)
+    assert semidefinite_bound(region, max_steps=80).value >= best_in(region) - tolerance(problem)
 
 
-def adversarial(name: str):
-    problem = random_problem(11)
-    A, R = problem.class_similarity.copy(), problem.feature_similarity.copy()
-    if name == "zero A":
-        A[:] = 0.0
-    elif name == "zero R":
-        R[:] = 0.0
-    elif name == "identical classes":
-        A[:] = A[0]
-    elif name == "duplicated features":
-        A[:, 1], R[:, 1], R[1, :] = A[:, 0], R[:, 0], R[0, :]
-        R[0, 1] = R[1, 0] = R[1, 1] = 0.0
-    elif name == "all equal":
-        A[:], R[:] = 1.0, 1.0 - np.eye(len(R))
-    elif name == "large R":
-        R *= 1e6
-    elif name == "negative R":
-        R = -R
-    return replace(problem, class_similarity=A, feature_similarity=R)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "zero A", "zero R", "identical classes", "duplicated features", "all equal", "large R",
-        "negative R",
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("name", DEGENERATE)
 def test_bound_holds_on_degenerate_data(name):
-    problem = adversarial(name)
+    problem = degenerate(name)
     for region in regions(problem, 3):
         bound = semidefinite_bound(region, effort=BRIEF, max_steps=200)
         assert bound.value >= best_in(region) - tolerance(problem)
@@ -288,6 +260,62 @@ def test_shrinking_keeps_every_better_selection(seed):
             part = region.with_feature(feature, True)
             if not part.is_empty:
                 assert best_in(part) <= target + tolerance(problem)
+
+
+@pytest.fixture(scope="module", params=[1, 4])
+def shrinkable(request):
+    """A problem of which features can be spared, its bound, and all its values, best first."""
+    problem = paper_like(
+        n_classes=5, n_features=13, n_selected=4, n_per_class=2, seed=request.param
+    )
+    bound = semidefinite_bound(Region.whole(problem), effort=BRIEF, max_steps=200)
+    found = (assign(problem, np.array(chosen)) for chosen in combinations(range(13), 4))
+    exact = [assignment for assignment in found if assignment is not None]
+    values = sorted(((problem.objective(a), a.selected) for a in exact), key=lambda v: -v[0])
+    return problem, bound, values
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_shrinking_takes_out_what_no_better_selection_uses(shrinkable, rank):
+    problem, bound, values = shrinkable
+    region = Region.whole(problem)
+    target = values[rank][0]
+    used = np.unique([selected for value, selected in values if value > target])
+    shrunk = shrink(
+        region, bound.state, bound.s < 0.05, target=target, reward=1.3 * (bound.value - target)
+    )
+    out = shrunk.certificate.out
+    assert len(out) >= 2
+    assert not np.isin(used, out).any()
+    found = evaluate(problem, region, arrays(shrunk.certificate))
+    assert (found.value - found.loss_in[np.isin(region.free, out)] <= target).all()
+
+
+def test_the_checker_accepts_a_proof_that_shrinks(shrinkable, tmp_path):
+    problem, bound, values = shrinkable
+    target = values[0][0] + 1e-6 * problem.scale
+    assert bound.value > target, "nothing would be left to prove"
+    region = Region.whole(problem)
+    shrunk = shrink(
+        region, bound.state, bound.s < 0.05, target=target, reward=1.3 * (bound.value - target)
+    )
+    proof = Proof()
+    proof.nodes[0].certificates += [bound.certificate, shrunk.certificate]
+    rest = region.fixed(shrunk.certificate.out, shrunk.certificate.into)
+    assert len(rest.free) < len(region.free)
+    branch_semidefinite(
+        proof, 0, rest, target=target, closes=lambda value: value <= target,
+        offer=lambda assignment: None, on_bound=lambda bound: None, state=shrunk.state,
+    )  # fmt: skip
+    path = tmp_path / "proof.npz"
+    proof.save(path, problem, target)
+    assert check_proof(problem, path).bound == target
+    # The best selection's features cannot be taken out as well.
+    too_many = np.union1d(shrunk.certificate.out, values[0][1])
+    proof.nodes[0].certificates[1] = replace(shrunk.certificate, out=too_many)
+    proof.save(path, problem, target)
+    with pytest.raises(InvalidSolutionError, match="does not justify feature"):
+        check_proof(problem, path)
 
 
 @pytest.mark.parametrize("seed", range(80))
