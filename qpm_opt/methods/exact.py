@@ -16,10 +16,13 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from qpm_opt.bounds.base import Bound
 from qpm_opt.bounds.incumbents import offer_selection
@@ -36,17 +39,18 @@ from qpm_opt.methods.base import MethodOptions, MethodOutcome
 from qpm_opt.problem import Assignment, Problem
 from qpm_opt.result import OPTIMALITY_TOLERANCE, ROUNDING_TOLERANCE, TerminationCondition
 from qpm_opt.tracking import Tracker
-from qpm_opt.validation import IntArray
 
 logger = logging.getLogger(__name__)
 
 #: Regions with more free features are bounded from a core: iterations before it is chosen, its
-#: size as a multiple of the selection and at least, iterations on the whole region after it.
-CORE_FROM, CORE_STEPS, CORE_SIZE, CORE_LEAST, WHOLE_STEPS = 400, 100, 6, 200, 60
+#: size as a multiple of the selection and at least.
+CORE_FROM, CORE_STEPS, CORE_SIZE, CORE_LEAST = 400, 100, 6, 200
+#: When the bounds of core and root end.
+ROOT_EFFORT = Effort(share=0.02)
 #: Share of the time for searching, and its most seconds.
 SEARCH_SHARE, SEARCH_MOST = 0.05, 10.0
 #: Share of the time left, or seconds if that is unlimited, for linear bound, core and root.
-LINEAR_TIME, CORE_TIME, ROOT_TIME = (0.02, 10.0), (0.1, 60.0), (0.3, 300.0)
+LINEAR_TIME, CORE_TIME, ROOT_TIME = (0.02, 10.0), (0.1, 60.0), (0.5, 600.0)
 #: A target is this share of the gap above the incumbent, and the next bolder if it took less than
 #: QUICK of the time so far.
 TIMID, BOLD, QUICK = 0.8, 0.4, 0.2
@@ -58,14 +62,26 @@ SLACK = 1e-9
 LAST = 0.1
 #: Few features, or a bound this near to the incumbent, and the first target is the incumbent.
 SMALL, NEAR = 150, 2e-3
-#: What a whole region's bound is above that of its core, as a share of the gap, and the reward of
-#: unwanted features beyond the gap to the target.
-BEYOND_CORE, SPARE = 0.1, 0.3
+#: Reward of unwanted features beyond the gap to the target, as a share of that gap.
+SPARE = 0.3
+#: Matrices of order n + 1 in double precision that the semidefinite bound holds at a time, and the
+#: share of the memory that they may take.
+N_MATRICES, MEMORY_SHARE = 15, 0.6
+
+
+def physical_memory() -> float | None:
+    """Memory of the machine in bytes, if the system tells."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return None
 
 
 def run(problem: Problem, tracker: Tracker, options: MethodOptions) -> MethodOutcome:
     """Prove as much as the time allows, from the tracker's incumbent."""
-    return _Exact(problem, tracker, options).run()
+    # Two threads of BLAS are hardly faster than one at order 2000, and slower below.
+    with threadpool_limits(limits=1):
+        return _Exact(problem, tracker, options).run()
 
 
 class _Exact:
@@ -79,7 +95,6 @@ class _Exact:
         self._began = time.perf_counter()
         self._deadline = math.inf if left is None else self._began + left
         self._side_constraints = bool(len(problem.pairs) or problem.min_classes_per_feature)
-        self._core_value = math.inf
         self._linear: Bound | None = None
         self._integral = not problem.n_classes and all(
             np.array_equal(x, np.rint(x)) for x in (problem.feature_similarity, problem.bias)
@@ -108,8 +123,12 @@ class _Exact:
             )
         except KeyboardInterrupt:
             outcome.termination_condition = TerminationCondition.INTERRUPTED
-        except MemoryError:
+        except MemoryError as error:
+            logger.warning("Out of memory: %s The bound stays as it is.", error)
             outcome.termination_condition = TerminationCondition.MEMORY_LIMIT
+        except np.linalg.LinAlgError as error:
+            logger.warning("An eigenvalue computation failed: %s The bound stays as it is.", error)
+            outcome.termination_condition = TerminationCondition.ERROR
         outcome.solve_time = time.perf_counter() - self._began
         return outcome
 
@@ -145,8 +164,6 @@ class _Exact:
         ):
             self._linear = None
         value = root.value if self._linear is None else min(root.value, self._linear.value)
-        if root.state.refined and len(self.whole.free) > CORE_FROM:
-            value = min(value, self._core_value + BEYOND_CORE * (self._core_value - held))
         near = value - held < NEAR * abs(held)
         share = 0.0 if near or len(self.whole.free) <= SMALL else TIMID
         state = root.state
@@ -186,7 +203,8 @@ class _Exact:
 
     def _tighten(self, bound: float, kind: str, proof: Proof) -> None:
         before = self.tracker.bound
-        self.tracker.tighten(bound + SLACK * max(abs(bound), self.problem.scale), kind)
+        bound += SLACK * max(abs(bound), self.problem.scale)
+        self.tracker.tighten(math.floor(bound) if self._integral else bound, kind)
         if self.tracker.bound is not None and (before is None or self.tracker.bound < before):
             self.outcome.proof = proof
 
@@ -197,7 +215,6 @@ class _Exact:
 
     def _root(self) -> Bound:
         """The semidefinite bound on the whole problem."""
-        kind = f"semidefinite bound{self._ignored()}"
         target = self._target(0.0)
         quick = linear_bound(self.whole, target=target, deadline=self._share_of(*LINEAR_TIME))
         if quick is not None:
@@ -205,55 +222,56 @@ class _Exact:
             self._root_proof(quick, f"projected linear bound{self._ignored()}")
             if self._done:
                 return quick
+        self._check_memory()
         if len(self.whole.free) <= CORE_FROM:
-            bound = semidefinite_bound(
-                self.whole,
-                cutoff=target,
-                closes=self._closes(target),
-                start=None if quick is None else quick.certificate,
-                effort=Effort(share=0.02),
-                deadline=self._share_of(*ROOT_TIME),
-                on_bound=lambda bound: self._root_proof(bound, kind),
-            )
-            self._root_proof(bound, kind)
-            return bound
-        bound = semidefinite_bound(
+            state, start = None, None if quick is None else quick.certificate
+        else:
+            plain = self._semidefinite(self.whole, max_steps=CORE_STEPS, deadline=self._deadline)
+            if time.perf_counter() > self._deadline:
+                return plain
+            state, start = self._core(plain), None
+        return self._semidefinite(
             self.whole,
-            cutoff=target,
-            max_steps=CORE_STEPS,
-            deadline=self._deadline,
-            on_bound=lambda bound: self._root_proof(bound, kind),
+            state=state,
+            start=start,
+            effort=ROOT_EFFORT,
+            deadline=self._share_of(*ROOT_TIME),
         )
-        self._root_proof(bound, kind)
-        if time.perf_counter() > self._deadline:
-            return bound
-        core, places = self._core(bound, target)
-        self._core_value = core.value
+
+    def _semidefinite(self, region: Region, **limits: Any) -> Bound:
+        """The semidefinite bound; what it gets to for the whole region is offered as it falls."""
+        kind = f"semidefinite bound{self._ignored()}"
+        target = self._target(0.0)
+        offer = (lambda bound: self._root_proof(bound, kind)) if region is self.whole else None
         bound = semidefinite_bound(
-            self.whole,
-            cutoff=target,
-            closes=self._closes(target),
-            state=core.state.spread(self.whole, bound.state, places),
-            max_steps=WHOLE_STEPS,
-            deadline=self._deadline,
-            on_bound=lambda bound: self._root_proof(bound, kind),
+            region, cutoff=target, closes=self._closes(target), on_bound=offer, **limits
         )
-        self._root_proof(bound, kind)
+        if offer is not None:
+            offer(bound)
         return bound
 
-    def _core(self, plain: Bound, target: float) -> tuple[Bound, IntArray]:
-        """The refined bound on the most promising features, and their places."""
+    def _core(self, plain: Bound) -> State:
+        """State of the whole region that comes of the bound on its most promising features."""
         size = min(len(plain.s), max(CORE_LEAST, CORE_SIZE * self.problem.n_selected))
         places = np.sort(np.argsort(-plain.s, kind="stable")[:size])
-        core = semidefinite_bound(
+        core = self._semidefinite(
             Region(self.problem, self.whole.ones, self.whole.free[places]),
-            cutoff=target,
             state=plain.state,
-            effort=Effort(share=0.02),
+            effort=ROOT_EFFORT,
             deadline=self._share_of(*CORE_TIME),
         )
         logger.info("core of %d features: %.9g", size, core.value)
-        return core, places
+        state: State = core.state.spread(self.whole, plain.state, places)
+        return state
+
+    def _check_memory(self) -> None:
+        """Raise MemoryError if the semidefinite bound would not fit."""
+        need, there = N_MATRICES * 8.0 * (len(self.whole.free) + 1.0) ** 2, physical_memory()
+        if there is not None and need > MEMORY_SHARE * there:
+            raise MemoryError(
+                f"the semidefinite bound of {len(self.whole.free)} features would take "
+                f"{need / 2**30:.1f} of the {there / 2**30:.1f} GiB there are."
+            )
 
     def _stage(self, root: Bound, state: State, value: float, target: float) -> tuple[bool, State]:
         """Try to prove a target; whether that succeeded, and the state for the next one."""
@@ -267,7 +285,7 @@ class _Exact:
             known = min(known, self._linear.value)
         if len(region.free) > max(SMALL, 2 * self.problem.n_selected):
             group = root.s < UNWANTED
-            reward = (1.0 + SPARE) * (root.value - target)
+            reward = (1.0 + SPARE) * (value - target)
             if state.reward is not None and state.reward.any():
                 group = state.reward > 0.0
                 reward = float(state.reward.max()) + (1.0 + SPARE) * (value - target)
@@ -279,6 +297,7 @@ class _Exact:
                 proof.nodes[0].certificates.append(shrunk.certificate)
                 region = region.fixed(shrunk.certificate.out, shrunk.certificate.into)
                 logger.info("target %.9g: %d features left", target, len(region.free))
+        self.tracker.report_free(len(region.free))
         reached = branch_semidefinite(
             proof,
             0,

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from qpm_bench.instances import paper_like
 from qpm_opt import Problem, TerminationCondition, solve, verify
 from qpm_opt.methods import exact
 from tests import oracle
-from tests.conftest import random_problem
+from tests.conftest import DEGENERATE, degenerate
 
 
 def check(problem: Problem, path, **options):
@@ -88,41 +86,7 @@ def test_one_seed_and_thread_give_one_result():
     assert (first.assignment.matrix == second.assignment.matrix).all()
 
 
-def degenerate(name: str) -> Problem:
-    problem = random_problem(11, n_selected=3, n_per_class=2)
-    A, R = problem.class_similarity.copy(), problem.feature_similarity.copy()
-    if name == "zero A and R":
-        A[:] = R[:] = 0.0
-    elif name == "zero A":
-        A[:] = 0.0
-    elif name == "identical classes":
-        A[:] = A[0]
-    elif name == "duplicated features":
-        A[:, 1], R[:, 1], R[1, :] = A[:, 0], R[:, 0], R[0, :]
-        R[0, 1] = R[1, 0] = R[1, 1] = 0.0
-    elif name == "ties":
-        A[:], R[:] = 1.0, 1.0 - np.eye(len(R))
-    elif name == "negative R":
-        R = -R
-    elif name == "huge":
-        A, R = A * 1e12, R * 1e12
-    elif name == "tiny":
-        A, R = A * 1e-12, R * 1e-12
-    elif name == "huge R":
-        R = R * 1e8
-    return replace(
-        problem, class_similarity=A, feature_similarity=R,
-        feature_bias=np.zeros(problem.n_features),
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "zero A and R", "zero A", "identical classes", "duplicated features", "ties", "negative R",
-        "huge", "tiny", "huge R",
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("name", DEGENERATE)
 def test_degenerate_data(tmp_path, name):
     problem = degenerate(name)
     result = check(problem, tmp_path / "degenerate.json")
