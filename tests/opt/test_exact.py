@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from qpm_bench.instances import paper_like
 from qpm_opt import Problem, TerminationCondition, solve, verify
+from qpm_opt.bounds import semidefinite
 from qpm_opt.methods import exact
 from tests import oracle
 from tests.conftest import DEGENERATE, degenerate
@@ -84,6 +87,64 @@ def test_one_seed_and_thread_give_one_result():
     assert first.bound == second.bound
     assert first.node_count == second.node_count
     assert (first.assignment.matrix == second.assignment.matrix).all()
+
+
+@pytest.mark.parametrize("n_good", [0, 30, 200])
+def test_a_failing_eigen_solver_weakens_the_bound_and_nothing_else(
+    monkeypatch, small_stages, tmp_path, caplog, n_good
+):
+    calls = []
+    true_map = semidefinite.spectral_map
+
+    def failing(*arguments):
+        calls.append(1)
+        if len(calls) > n_good:
+            raise np.linalg.LinAlgError("no convergence")
+        return true_map(*arguments)
+
+    monkeypatch.setattr(semidefinite, "spectral_map", failing)
+    problem = paper_like(n_classes=8, n_features=40, n_selected=6, n_per_class=2, seed=0)
+    result = check(problem, tmp_path / "failing.json")
+    assert len(calls) > n_good
+    assert result.bound is not None
+    assert result.termination_condition is TerminationCondition.ERROR
+    assert "eigenvalue" in caplog.text
+
+
+def test_a_relaxation_that_does_not_fit_in_memory_is_left_out(monkeypatch, tmp_path, caplog):
+    monkeypatch.setattr(exact, "physical_memory", lambda: 1e5)
+    problem = paper_like(n_classes=8, n_features=40, n_selected=6, n_per_class=2, seed=0)
+    result = check(problem, tmp_path / "large.json")
+    assert result.termination_condition is TerminationCondition.MEMORY_LIMIT
+    assert "linear" in result.bound_kind
+    assert "40 features would take" in caplog.text
+
+
+@pytest.mark.parametrize("side", ["pairs", "uses"])
+def test_side_constraints_are_met_and_bounds_that_ignore_them_say_so(tmp_path, side):
+    problem = paper_like(n_classes=5, n_features=14, n_selected=5, n_per_class=2, seed=4)
+    constraints = {
+        "pairs": {"contrastive_pairs": np.array([[0, 1], [2, 3]])},
+        "uses": {"min_classes_per_feature": 2},
+    }[side]
+    problem = replace(problem, **constraints)
+    result = solve(problem, threads=1)
+    assert result.objective == pytest.approx(oracle.optimum(problem), rel=1e-6)
+    result.save(tmp_path / "side.json", problem)
+    assert verify(problem, tmp_path / "side.json").accepted
+    short = solve(problem, threads=1, gap=10.0)
+    word = "contrastive pairs" if side == "pairs" else "least uses"
+    assert short.bound_kind.endswith(word) or word in short.bound_kind
+
+
+def test_bounds_on_integral_data_are_integral(tmp_path):
+    rng = np.random.default_rng(5)
+    weight = np.triu(-rng.integers(0, 2, (14, 14)).astype(float), 1)
+    problem = Problem(
+        np.zeros((0, 14)), weight + weight.T, n_selected=6, n_per_class=0, distinct=False
+    )
+    result = check(problem, tmp_path / "integral.json")
+    assert result.objective == result.bound == oracle.optimum(problem)
 
 
 @pytest.mark.parametrize("name", DEGENERATE)
