@@ -35,7 +35,7 @@ from qpm_opt.validation import FloatArray, IntArray
 #: Iterations between two evaluations of the bound, and between two separations of rows.
 PERIOD, REFRESH = 20, 60
 #: Multiplier steps in an iteration, with and without splits and rows, plus one.
-N_INNER, N_THRESHOLD = 4, 8
+N_INNER, N_THRESHOLD = 2, 8
 #: Over-relaxation.
 RELAXATION = 1.8
 #: From this order on iterations are in single precision; bounds never are.
@@ -361,6 +361,7 @@ class Iteration:
         T = held.T.astype(np.float64)
         T[1:, 1:][upper] = core[upper] + N
         T[1:, 1:].T[upper] = T[1:, 1:][upper]
+        T[1:, 0] = T[0, 1:]  # single precision is not exactly symmetric
         diagonal = held.T[self._diagonal, self._diagonal].astype(np.float64)
         T[self._diagonal, self._diagonal] = diagonal
         value, r = self._bound_of(self._C, self._c, T)

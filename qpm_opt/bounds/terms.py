@@ -210,13 +210,7 @@ class ClassTerms:
 
     def copy(self) -> ClassTerms:
         """The same terms with multipliers of their own."""
-        terms = copy.copy(self)
-        # The only arrays that change in place.
-        terms.pair_thresholds, terms.pair_price = (
-            self.pair_thresholds.copy(),
-            self.pair_price.copy(),
-        )
-        return terms
+        return copy.copy(self)  # no array changes in place
 
     def multipliers(self, free: IntArray) -> dict[str, Any]:
         """Terms of positive weight, by the field names of a certificate."""
@@ -393,10 +387,10 @@ class ClassTerms:
         k, everything = self._k, np.hstack([self._values, self._fixed])
         mass = np.concatenate([s, np.ones(self._fixed.shape[1])])
         step = CAUTION * 3.0 * beta / self._curvature
-        for i, (c, e) in enumerate(self.pairs):
-            term = (*self.pair_thresholds[i], self.pair_price[i])
-            t, v, u = _pair_step(everything[c], everything[e], mass, k, term, step)
-            self.pair_thresholds[i], self.pair_price[i] = (t, v), u
+        first, second = everything[self.pairs[:, 0]], everything[self.pairs[:, 1]]
+        terms = *self.pair_thresholds.T[:, :, None], self.pair_price[:, None]
+        t, v, u = _pair_step(first, second, mass, k, terms, step)
+        self.pair_thresholds, self.pair_price = np.hstack([t, v]), u[:, 0]
         gain = pair_gain(everything, self.pairs, self.pair_thresholds, self.pair_price)
         worth = k * self.pair_thresholds.sum(axis=1) + (k - 1.0) * self.pair_price + gain @ mass
         pace = CAUTION * beta / (2.0 * (gain**2).sum(axis=1) + 1e-3)
@@ -425,29 +419,27 @@ def _pair_step(
     second: FloatArray,
     mass: FloatArray,
     k: float,
-    term: tuple[float, ...],
+    terms: tuple[FloatArray, FloatArray, FloatArray],
     step: float,
-) -> tuple[float, float, float]:
-    """One step of u, t and v in turn; in each alone the pair term is a threshold term."""
-    t, v, u = term
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """One step of u, t and v in turn, (n_pairs, 1); in each alone a pair is a threshold term."""
+    t, v, u = terms
     alone = np.maximum(0.0, np.maximum(first - t, second - v))
-    u = max(0.0, _step_of_one(first + second - t - v - alone, mass, k - 1.0, u, step))
+    u = np.maximum(0.0, _step_of_each(first + second - t - v - alone, mass, k - 1.0, u, step))
     with_t = np.maximum(first, first + second - v - u)
-    t = _step_of_one(with_t - np.maximum(0.0, second - v), mass, k, t, step)
+    t = _step_of_each(with_t - np.maximum(0.0, second - v), mass, k, t, step)
     with_v = np.maximum(second, first + second - t - u)
-    v = _step_of_one(with_v - np.maximum(0.0, first - t), mass, k, v, step)
+    v = _step_of_each(with_v - np.maximum(0.0, first - t), mass, k, v, step)
     return t, v, u
 
 
-def _step_of_one(
-    values: FloatArray, mass: FloatArray, demand: float, center: float, step: float
-) -> float:
-    order = np.argsort(-values, kind="stable")
-    moved = proximal_threshold(
-        values[None, order], mass[None, order], np.array([demand]), np.array([center]),
-        np.array([step]),
-    )  # fmt: skip
-    return float(moved[0])
+def _step_of_each(
+    values: FloatArray, mass: FloatArray, demand: float, center: FloatArray, step: float
+) -> FloatArray:
+    order = np.argsort(-values, axis=1, kind="stable")
+    values, center = np.take_along_axis(values, order, axis=1), center[:, 0]
+    every = np.ones(len(values))
+    return proximal_threshold(values, mass[order], demand * every, center, step * every)[:, None]
 
 
 def _blocks(classes: IntArray, n_classes: int) -> tuple[int, IntArray]:

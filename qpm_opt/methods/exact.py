@@ -66,7 +66,7 @@ SMALL, NEAR = 150, 2e-3
 SPARE = 0.3
 #: Matrices of order n + 1 in double precision that the semidefinite bound holds at a time, and the
 #: share of the memory that they may take.
-N_MATRICES, MEMORY_SHARE = 15, 0.6
+N_MATRICES, MEMORY_SHARE = 17, 0.6
 
 
 def physical_memory() -> float | None:

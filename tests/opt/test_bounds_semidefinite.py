@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from qpm_bench.instances import paper_like
 from qpm_opt.assign import assign
+from qpm_opt.bounds import semidefinite
 from qpm_opt.bounds.proof import Proof, RowKind
 from qpm_opt.bounds.region import Region
 from qpm_opt.bounds.rows import LEAST_VIOLATION, RowPool, broken_rows
@@ -351,3 +352,18 @@ def test_tree_reports_what_it_could_not_close():
         offer=lambda assignment: None, on_bound=bounds.append,
     )  # fmt: skip
     assert reached >= best - 1e-9
+
+
+def test_the_checker_finds_no_higher_bound_in_single_precision(monkeypatch):
+    # Iterates of large regions are in single precision, and not exactly symmetric.
+    monkeypatch.setattr(semidefinite, "LARGE", 30)
+    monkeypatch.setattr(semidefinite, "REPORT_EVERY", 0.0)
+    problem = paper_like(20, 90, n_selected=12, n_per_class=4, seed=1)
+    whole = Region.whole(problem)
+    bounds = []
+    bounds.append(semidefinite.semidefinite_bound(whole, max_steps=300, on_bound=bounds.append))
+    assert len(bounds) > 3
+    assert bounds[-1].state.T.dtype == np.float32
+    for bound in bounds:
+        found = evaluate(problem, whole, arrays(bound.certificate))
+        assert found.value <= bound.value + 1e-9 * abs(bound.value)
