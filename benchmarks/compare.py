@@ -48,7 +48,7 @@ def main(
             problem = _load(source)
             for run in runs:
                 row = _row(problem, run, time_limit, threads, folder)
-                click.echo(f"| {problem.name or source} | {row} |", flush=True)
+                click.echo(f"| {problem.name or source} | {row} |")
 
 
 def _load(source: str) -> Problem:
