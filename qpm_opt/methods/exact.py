@@ -195,7 +195,7 @@ class _Exact:
 
     def _closes(self, target: float) -> Callable[[float], bool]:
         if self._integral:
-            return lambda value: math.floor(value) <= target
+            return lambda value: self._claimed(value) <= target
         return lambda value: value <= target
 
     def _offer(self, assignment: Assignment) -> None:
@@ -203,10 +203,14 @@ class _Exact:
 
     def _tighten(self, bound: float, kind: str, proof: Proof) -> None:
         before = self.tracker.bound
-        bound += SLACK * max(abs(bound), self.problem.scale)
-        self.tracker.tighten(math.floor(bound) if self._integral else bound, kind)
+        self.tracker.tighten(self._claimed(bound), kind)
         if self.tracker.bound is not None and (before is None or self.tracker.bound < before):
             self.outcome.proof = proof
+
+    def _claimed(self, bound: float) -> float:
+        """The bound with room for the rounding of a check."""
+        claimed = bound + SLACK * max(abs(bound), self.problem.scale)
+        return math.floor(claimed) if self._integral else claimed
 
     def _root_proof(self, bound: Bound, kind: str) -> None:
         proof = Proof()
