@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qpm_opt.bounds.base import Bound
-from qpm_opt.bounds.eigen import spectral_map
+from qpm_opt.bounds.projections import Face, capped_simplex
 from qpm_opt.bounds.proof import Certificate
 from qpm_opt.bounds.region import Region
 from qpm_opt.bounds.rows import RowPool
@@ -196,7 +196,7 @@ class Iteration:
         self.settled = False
         n, m = self.n, self.m
         self._dtype = np.float32 if n >= LARGE else np.float64
-        self._face = _Face(n, m)
+        self._face = Face(n, m)
         self._diagonal = np.arange(1, n + 1)
         self._base = np.zeros((n + 1, n + 1))
         self._base[1:, 1:] = region.similarity / -2.0
@@ -287,7 +287,7 @@ class Iteration:
         ties = self._ties(V) - linear / (3.0 * self._beta)
         for _ in range(N_THRESHOLD):
             _, linear, _ = self.terms.cost()
-            s = _capped_simplex(ties + linear / (3.0 * self._beta), float(self.m))
+            s = capped_simplex(ties + linear / (3.0 * self._beta), float(self.m))
             self.terms.improve(s, None, self._beta)
         self._build()
 
@@ -304,7 +304,7 @@ class Iteration:
         X = np.subtract(self._C, V, dtype=self._dtype)
         np.maximum(X, 0.0, out=X)
         X /= self._dtype(self._beta)
-        self._set_selection(X, _capped_simplex(self._ties(V), float(self.m)))
+        self._set_selection(X, capped_simplex(self._ties(V), float(self.m)))
         return X
 
     def _set_selection(self, X: FloatArray, s: FloatArray) -> None:
@@ -346,8 +346,8 @@ class Iteration:
         return self._bound_of(self._C, self._c, T)[0]
 
     def snapshot(self) -> _Snapshot:
-        """Copy of the multipliers of the last iterate."""
-        return _Snapshot(self._T.copy(), self.terms.copy(), self.rows.rows, self.rows.price)
+        """The multipliers of the last iterate, whose arrays no step changes."""
+        return _Snapshot(self._T, self.terms.copy(), self.rows.rows, self.rows.price)
 
     def bound(self, held: _Snapshot) -> Bound:
         """The bound of multipliers, with its certificate."""
@@ -445,63 +445,3 @@ class Iteration:
             rest = np.diagonal(self._C - self._T)[1:] + 2.0 * (self._C - self._T)[0, 1:]
             level = np.sort(rest[here])[-min(m, len(here))]
             self._T[fresh, fresh] = self._C[fresh, fresh] + 2.0 * self._C[0, fresh] - level
-
-
-class _Face:
-    """The vectors of order n + 1 orthogonal to (m, -1, ..., -1), by one reflection."""
-
-    def __init__(self, n: int, m: int) -> None:
-        normal = np.full(n + 1, -1.0)
-        normal[0] = m
-        normal[0] += np.linalg.norm(normal)
-        self._mirror = normal / np.linalg.norm(normal)
-        self._trace = m + 1.0
-
-    def _reflect(self, X: FloatArray) -> FloatArray:
-        h = self._mirror.astype(X.dtype)
-        image = X @ h
-        image -= (h @ image) * h
-        reflected: FloatArray = np.column_stack([h, image]) @ np.vstack([-2.0 * image, -2.0 * h])
-        reflected += X
-        return reflected
-
-    def project(self, X: FloatArray) -> FloatArray:
-        """The nearest positive semidefinite matrix on the face with trace m + 1."""
-        inside = np.zeros_like(X)
-        inside[1:, 1:] = spectral_map(
-            self._reflect(X)[1:, 1:], lambda values: _simplex(values, self._trace)
-        )
-        return self._reflect(inside)
-
-    def largest_eigenvalue(self, T: FloatArray) -> float:
-        """Largest eigenvalue of T on the face."""
-        return float(np.linalg.eigvalsh(self._reflect(T)[1:, 1:])[-1])
-
-
-def _simplex(values: FloatArray, total: float) -> FloatArray:
-    """Projection onto the nonnegative vectors with a given sum, in double precision."""
-    values = values.astype(np.float64)
-    ordered = -np.sort(-values)
-    excess = (np.cumsum(ordered) - total) / np.arange(1, len(values) + 1)
-    n_on = int(np.flatnonzero(ordered > excess)[-1])
-    projected: FloatArray = np.maximum(values - excess[n_on], 0.0)
-    return projected
-
-
-def _capped_simplex(values: FloatArray, total: float) -> FloatArray:
-    """Projection onto the vectors in [0, 1] with a given sum."""
-    # The sum of clip(values - level, 0, 1) is piecewise linear in the level.
-    ends = np.sort(np.concatenate([values, values - 1.0]))
-    low, high = 0, len(ends) - 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        if np.clip(values - ends[middle], 0.0, 1.0).sum() >= total:
-            low = middle
-        else:
-            high = middle
-    at_low = float(np.clip(values - ends[low], 0.0, 1.0).sum())
-    at_high = float(np.clip(values - ends[high], 0.0, 1.0).sum())
-    share = 0.0 if at_low == at_high else (at_low - total) / (at_low - at_high)
-    level = ends[low] + share * (ends[high] - ends[low])
-    projected: FloatArray = np.clip(values - level, 0.0, 1.0)
-    return projected

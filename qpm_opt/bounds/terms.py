@@ -20,6 +20,7 @@ import scipy.sparse as sp
 
 from qpm_opt.bounds.linear_cuts import colliding_pairs, pair_terms, thresholds_at
 from qpm_opt.bounds.linear_terms import pair_gain
+from qpm_opt.bounds.projections import simplex_rows
 from qpm_opt.bounds.proof import Certificate
 from qpm_opt.bounds.region import Region
 from qpm_opt.validation import FloatArray, IntArray
@@ -377,7 +378,7 @@ class ClassTerms:
         rest = 1.0 - np.bincount(c, self.share, self.n_classes)
         table[:, 0] = rest - pace * value
         table[c, 1 + members] = self.share - pace[c] * each
-        table = _simplex_rows(table)
+        table = simplex_rows(table)
         self.share = table[c, 1 + members]
         mean = table[:, 0] * value
         mean += np.bincount(c, self.share * each, self.n_classes)
@@ -450,14 +451,3 @@ def _blocks(classes: IntArray, n_classes: int) -> tuple[int, IntArray]:
     rank = np.empty(len(classes), dtype=np.intp)
     rank[order] = np.arange(len(classes)) - first[classes[order]]
     return int(counts.max(initial=0)), rank
-
-
-def _simplex_rows(points: FloatArray) -> FloatArray:
-    """Projection of every row onto the probability simplex; -inf stays 0."""
-    ordered = -np.sort(-points, axis=1)
-    total = np.cumsum(np.where(np.isfinite(ordered), ordered, 0.0), axis=1) - 1.0
-    count = np.arange(1, points.shape[1] + 1)
-    n_on = (np.isfinite(ordered) & (ordered * count > total)).sum(axis=1)
-    level = total[np.arange(len(points)), n_on - 1] / n_on
-    projected: FloatArray = np.maximum(points - level[:, None], 0.0)
-    return projected

@@ -142,22 +142,25 @@ def check_one(problem, region, certificate):
     return found
 
 
+def drawn(seed):
+    """A random generator, a problem and a part of it."""
+    rng = np.random.default_rng(seed)
+    problem = make_problem(rng)
+    return rng, problem, make_region(problem, rng)
+
+
 @pytest.mark.parametrize("kinds", [*((kind,) for kind in KINDS), KINDS[:-1], KINDS], ids=len)
 @settings(max_examples=300, deadline=None)
 @given(seed=SEEDS)
 def test_any_multipliers_give_a_bound_on_every_selection(kinds, seed):
-    rng = np.random.default_rng(seed)
-    problem = make_problem(rng)
-    region = make_region(problem, rng)
+    rng, problem, region = drawn(seed)
     check_one(problem, region, make_certificate(problem, region, kinds, rng))
 
 
 @settings(max_examples=300, deadline=None)
 @given(seed=SEEDS)
 def test_multipliers_that_overflow_give_no_false_bound(seed):
-    rng = np.random.default_rng(seed)
-    problem = make_problem(rng)
-    region = make_region(problem, rng)
+    rng, problem, region = drawn(seed)
     terms = arrays(make_certificate(problem, region, KINDS, rng))
     for name in rng.choice(list(terms), 3, replace=False):
         if terms[name].dtype == float and terms[name].size:
@@ -169,9 +172,7 @@ def test_multipliers_that_overflow_give_no_false_bound(seed):
 @settings(max_examples=1000, deadline=None)
 @given(seed=SEEDS)
 def test_any_mixture_of_multipliers_gives_the_value_of_the_definition(seed):
-    rng = np.random.default_rng(seed)
-    problem = make_problem(rng)
-    region = make_region(problem, rng)
+    rng, problem, region = drawn(seed)
     kinds = [kind for kind in KINDS if rng.integers(2)]
     certificate = make_certificate(problem, region, kinds, rng)
     value = check_one(problem, region, certificate).value

@@ -11,7 +11,7 @@ import pytest
 
 from qpm_bench.instances import paper_like
 from qpm_opt import Problem, TerminationCondition, solve, verify
-from qpm_opt.bounds import semidefinite
+from qpm_opt.bounds import projections
 from qpm_opt.methods import exact
 from tests import oracle
 from tests.conftest import DEGENERATE, degenerate
@@ -94,7 +94,7 @@ def test_a_failing_eigen_solver_weakens_the_bound_and_nothing_else(
     monkeypatch, small_stages, tmp_path, caplog, n_good
 ):
     calls = []
-    true_map = semidefinite.spectral_map
+    true_map = projections.spectral_map
 
     def failing(*arguments):
         calls.append(1)
@@ -102,7 +102,7 @@ def test_a_failing_eigen_solver_weakens_the_bound_and_nothing_else(
             raise np.linalg.LinAlgError("no convergence")
         return true_map(*arguments)
 
-    monkeypatch.setattr(semidefinite, "spectral_map", failing)
+    monkeypatch.setattr(projections, "spectral_map", failing)
     problem = paper_like(n_classes=8, n_features=40, n_selected=6, n_per_class=2, seed=0)
     result = check(problem, tmp_path / "failing.json")
     assert len(calls) > n_good
