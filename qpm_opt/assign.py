@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 #: Factor by which a list of sets that proved too short is lengthened.
 _GROWTH = 8
 _INFEASIBLE = 2  # status of scipy's milp; every other one without an optimum decides nothing
+_LARGEST_COST = 2.0**20
 
 
 class UndecidedAssignmentError(QPMError, RuntimeError):
@@ -361,7 +362,8 @@ def _assign_by_program(problem: Problem, chosen: IntArray, deadline: float) -> A
             _rows(product, 1, k - 1, k - 1, n_columns),
         ]
     cost = np.zeros(n_columns)
-    cost[W] = -values / (np.abs(values).max() or 1.0)
+    # HiGHS stops at an absolute gap of 1e-6 and has no smaller one here.
+    cost[W] = values * (-_LARGEST_COST / (np.abs(values).max() or 1.0))
     integrality = (np.arange(n_columns) < values.size).astype(int)
     while (left := deadline - time.perf_counter()) > 0:
         outcome = milp(

@@ -79,6 +79,11 @@ def test_equals_enumeration_under_side_constraints(case, data):
     assert_optimal(problem)
 
 
+def test_small_differences_count_under_side_constraints():
+    A = [[0.0, 0.0, 1.0, 1e-7]] * 2
+    assert_optimal(given_selection(A, k=1, distinct=False, contrastive_pairs=[(0, 1)]))
+
+
 @pytest.mark.parametrize("kind", ["equal", "zero", "random"])
 def test_every_set_is_needed(kind):
     p, k = 5, 2
