@@ -35,7 +35,7 @@ UNDERFLOW = 1e-300
 #: A certificate with numbers from here on, or without a number, proves nothing.
 OVERFLOW = 1e300
 
-TRIANGLE, COVER, PRODUCT = range(3)
+TRIANGLE, COVER, PRODUCT, PAIR_COVER = range(4)
 
 #: Arrays that hold one row for every term of a kind.
 _TERMS = (
@@ -242,11 +242,11 @@ class _Form:
         rows, price = given["rows"], given["row_price"]
         kinds, s = rows[:, 0], self.linear
         n_rows = np.zeros(len(s))
-        if not np.isin(kinds, (TRIANGLE, COVER, PRODUCT)).all():
+        if not np.isin(kinds, (TRIANGLE, COVER, PRODUCT, PAIR_COVER)).all():
             raise InvalidSolutionError("a row is of a kind that is not known.")
-        for kind in (TRIANGLE, COVER, PRODUCT):
+        for kind in (TRIANGLE, COVER, PRODUCT, PAIR_COVER):
             here = kinds == kind
-            n_indices = 2 if kind == PRODUCT else 3
+            n_indices = 3 if kind in (TRIANGLE, COVER) else 2
             indices = [self._places(rows[here, i], "row") for i in range(1, 1 + n_indices)]
             w = price[here]
             i, j = indices[:2]
@@ -258,9 +258,14 @@ class _Form:
                 for feature in indices:
                     np.subtract.at(s, feature, w)
                 self._add_products([(i, j, w), (i, indices[2], w), (j, indices[2], w)])
-            else:  # s_i - Y_ij
+            elif kind == PRODUCT:  # s_i - Y_ij
                 np.add.at(s, i, w)
                 self._add_products([(i, j, -w)])
+            else:  # 1 - s_i - s_j + Y_ij
+                self.constant += math.fsum(w)
+                for feature in indices:
+                    np.subtract.at(s, feature, w)
+                self._add_products([(i, j, w)])
             for feature in indices:
                 np.add.at(self.linear_size, feature, w)
                 np.add.at(n_rows, feature, 1)

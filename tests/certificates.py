@@ -87,7 +87,7 @@ def make_certificate(problem, region, kinds, rng) -> Certificate:
             weights["threshold"] = np.concatenate([1 - factor * total, weights["threshold"]])
     n_sets = n_terms["conflicts"]
     members = [(i, d) for i in range(n_sets) for d in rng.choice(free, int(rng.integers(n + 1)))]
-    rows = [(int(rng.integers(3)), *rng.choice(free, 3)) for _ in range(n_terms["rows"])]
+    rows = [(int(rng.integers(4)), *rng.choice(free, 3)) for _ in range(n_terms["rows"])]
     semidefinite = "semidefinite" in kinds and n > 0
     return Certificate(
         threshold_class=classes["threshold"],

@@ -68,6 +68,8 @@ class RowKind(enum.IntEnum):
     """s_i + s_j + s_l - Y_ij - Y_il - Y_jl <= 1."""
     PRODUCT = 2
     """Y_ij - s_i <= 0."""
+    PAIR_COVER = 3
+    """s_i + s_j - Y_ij <= 1."""
 
 
 def _none(*shape: int) -> FloatArray:

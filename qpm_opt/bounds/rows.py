@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from qpm_opt.bounds.proof import RowKind
-from qpm_opt.validation import FloatArray, IntArray
+from qpm_opt.validation import BoolArray, FloatArray, IntArray
 
 #: A row enters the pool if it is broken by more, and leaves if its price is lower and it is not.
 LEAST_VIOLATION, LEAST_PRICE = 4e-3, 1e-6
@@ -28,7 +28,10 @@ _ENTRIES = {
         (0, 1, 1.0), (0, 2, 1.0), (0, 3, 1.0), (1, 2, -1.0), (1, 3, -1.0), (2, 3, -1.0),
     ),
     RowKind.PRODUCT: ((1, 2, 1.0), (0, 1, -1.0)),
+    RowKind.PAIR_COVER: ((0, 1, 1.0), (0, 2, 1.0), (1, 2, -1.0)),
 }  # fmt: skip
+#: Features in a row of each kind.
+_N_FEATURES = np.array([3, 3, 2, 2])
 
 
 class RowPool:
@@ -67,7 +70,8 @@ class RowPool:
             shape=(len(self.rows), order * order),
         )
         self._transposed = self._matrix.T.tocsr()
-        self._limit = (self.rows[:, 0] == RowKind.COVER).astype(np.float64)
+        covers = (RowKind.COVER, RowKind.PAIR_COVER)
+        self._limit = np.isin(self.rows[:, 0], covers).astype(np.float64)
         # s_j stands at three places of X that move together.
         weight = np.ones((order, order))
         weight[0] = weight[:, 0] = 3.0
@@ -103,15 +107,63 @@ class RowPool:
         self._compile()
         return float(broken.max(initial=0.0))
 
-    def restricted(self, places: IntArray, n: int) -> RowPool:
-        """The rows of which all features remain; ``places`` are their new ones, -1 if gone."""
-        used = np.array([3, 3, 2])[self.rows[:, 0]]
-        moved = self.rows.copy()
-        moved[:, 1:] = places[self.rows[:, 1:]]
-        gone = (moved[:, 1:] < 0) & (np.arange(3) < used[:, None])
-        keep = ~gone.any(axis=1) & (self.price > LEAST_PRICE)
-        moved[:, 1:] = np.where(np.arange(3) < used[:, None], moved[:, 1:], 0)
-        return RowPool(n, moved[keep], self.price[keep])
+    def restricted(self, places: IntArray, into: BoolArray, n: int) -> RowPool:
+        """What the rows say when features are decided.
+
+        Parameters
+        ----------
+        places : ndarray, (n_features,)
+            The new place of each feature, -1 if it is decided.
+        into : ndarray of bool, (n_features,)
+            Decided in; the other ones without a place are decided out.
+        n : int
+            Number of new places.
+        """
+        on = self.price > LEAST_PRICE
+        rows, price = self.rows[on], self.price[on]
+        for slot in (3, 2, 1):
+            of = rows[:, slot]
+            decided = (slot <= _N_FEATURES[rows[:, 0]]) & (places[of] < 0)
+            rows, kept = _decided(rows, slot, decided, decided & into[of])
+            rows, price = rows[kept], price[kept]
+        used = np.arange(3) < _N_FEATURES[rows[:, 0]][:, None]
+        rows[:, 1:] = np.where(used, places[rows[:, 1:]], 0)
+        if not len(rows):
+            return RowPool(n)
+        rows, same = np.unique(rows, axis=0, return_inverse=True)
+        total: FloatArray = np.bincount(same.ravel(), price).astype(np.float64)
+        return RowPool(n, rows, total)
+
+
+def _decided(
+    rows: IntArray, slot: int, decided: BoolArray, into: BoolArray
+) -> tuple[IntArray, BoolArray]:
+    """The rows with the feature at a slot decided; those that are not kept say nothing more.
+
+    What is left of those is nonnegativity of a product or a bound of one s, which any certificate
+    knows without a price.
+    """
+    kind, i, j, last = rows.T
+    rows = rows.copy()
+    kept = ~decided | (kind == RowKind.TRIANGLE) | (kind == RowKind.COVER)
+
+    def put(where: BoolArray, to: RowKind, first: IntArray, second: IntArray) -> None:
+        rows[where] = np.stack(
+            [np.full(where.sum(), to), first[where], second[where], 0 * first[where]], axis=1
+        )
+
+    triangle, cover = decided & (kind == RowKind.TRIANGLE), decided & (kind == RowKind.COVER)
+    if slot == 1:
+        put(triangle & into, RowKind.PAIR_COVER, j, last)
+        kept &= ~(triangle & ~into)
+    else:
+        other = last if slot == 2 else j
+        put(triangle & into, RowKind.PRODUCT, other, i)
+        put(triangle & ~into, RowKind.PRODUCT, i, other)
+    first, second = {1: (j, last), 2: (i, last), 3: (i, j)}[slot]
+    put(cover & ~into, RowKind.PAIR_COVER, first, second)
+    kept &= ~(cover & into)
+    return rows, kept
 
 
 def broken_rows(X: FloatArray) -> tuple[IntArray, FloatArray]:

@@ -46,6 +46,8 @@ LONGEST = 1.5
 REPORT_EVERY = 5.0
 #: Splits of a class.
 N_SPLITS = 6
+#: Share of the penalty that is left when features are decided: a low one spares the multipliers.
+PENALTY_KEPT = 0.2
 #: Terms and rows are added when both residuals, relative to |M|, are lower.
 SETTLED = 2e-3
 
@@ -82,6 +84,7 @@ class State:
         those of ``around``.
         """
         n = len(region.free)
+        into = np.zeros(len(places), dtype=bool)
         inside = np.concatenate([[0], places + 1])
         X, T = np.zeros((n + 1, n + 1)), around.T.copy()
         X[np.ix_(inside, inside)] = self.X
@@ -91,8 +94,8 @@ class State:
             X,
             T,
             self.beta,
-            self.terms.restricted(region, places),
-            self.rows.restricted(places, n),
+            self.terms.restricted(region, places, into),
+            self.rows.restricted(places, into, n),
             self.refined,
         )
 
@@ -137,7 +140,7 @@ def semidefinite_bound(
     iteration = Iteration(region, np.zeros(len(region.free)), state, start)
     best = iteration.value()
     held = iteration.snapshot()
-    history = [best]
+    history: list[float] = []  # without the first value, which the iteration leaves behind at first
     reported = time.perf_counter()
     since_refresh = 0
     while (
@@ -154,13 +157,16 @@ def semidefinite_bound(
             if on_bound is not None and time.perf_counter() - reported > REPORT_EVERY:
                 on_bound(iteration.bound(held))
                 reported = time.perf_counter()
-        history.append(best)
+        history.append(value)
         gap = min(best - cutoff, abs(best) / 100.0)
-        stalled = len(history) > window and history[-1 - window] - best < effort.share * gap
+        stalled = (
+            len(history) > window
+            and history[-1 - window] - min(history[-window:]) < effort.share * gap
+        )
         if not iteration.refined:
             if stalled or iteration.settled:
                 iteration.refine()
-                history, since_refresh = [best], 0
+                history, since_refresh = [], 0
         elif stalled:
             break
         elif since_refresh >= REFRESH:
@@ -194,6 +200,7 @@ class Iteration:
         self.n, self.m = len(region.free), region.n_left
         self.n_steps = 0
         self.settled = False
+        self._beta_to_leave = 0.0
         n, m = self.n, self.m
         self._dtype = np.float32 if n >= LARGE else np.float64
         self._face = Face(n, m)
@@ -365,6 +372,7 @@ class Iteration:
         diagonal = held.T[self._diagonal, self._diagonal].astype(np.float64)
         T[self._diagonal, self._diagonal] = diagonal
         value, r = self._bound_of(self._C, self._c, T)
+        rows_held = self.rows
         self.terms, self.rows, self._C, self._c = iterate
         ordered = -np.sort(-r)
         free = self.region.free
@@ -385,9 +393,9 @@ class Iteration:
             free,
             self._X,
             held.T,
-            self._beta,
-            self.terms,
-            self.rows,
+            max(self._beta, self._beta_to_leave),
+            held.terms,
+            rows_held,
             refined=self.refined,
             reward=self.reward,
         )
@@ -411,24 +419,31 @@ class Iteration:
         return float(value) + margin, r
 
     def _resume(self, state: State) -> None:
-        """Take over what the regions have in common."""
-        n, m, free = self.n, self.m, self.region.free
-        place = np.full(self.region.problem.n_features, -1, dtype=np.intp)
-        place[free] = np.arange(n)
-        kept = np.flatnonzero(place[state.free] >= 0)
-        here = place[state.free[kept]]
-        self.terms = state.terms.restricted(self.region, place[state.free])
-        self.rows = state.rows.restricted(place[state.free], n)
+        """Take over what the regions have in common; the bound can but fall by a decision."""
+        n, free = self.n, self.region.free
+        places = np.full(self.region.problem.n_features, -1, dtype=np.intp)
+        places[free] = np.arange(n)
+        places = places[state.free]
+        into = np.isin(state.free, self.region.ones)
+        kept, added = np.flatnonzero(places >= 0), np.flatnonzero(into)
+        here = places[kept]
+        self.terms = state.terms.restricted(self.region, places, into)
+        self.rows = state.rows.restricted(places, into, n)
         self.refined, self._beta = state.refined, state.beta
+        if len(kept) < len(places):
+            self._beta, self._beta_to_leave = state.beta * PENALTY_KEPT, state.beta
         self._build()
-        added = np.flatnonzero(np.isin(state.free, self.region.ones))
         old, new = np.concatenate([[0], kept + 1]), np.concatenate([[0], here + 1])
-        T = state.T[np.ix_(old, old)].copy()
-        for d in added + 1:
-            # Of x' T x with x_d = 1, on the rest.
-            T[0, 0] += state.T[d, d] + 2.0 * state.T[0, d]
-            T[0, 1:] += state.T[d, kept + 1]
-            T[1:, 0] += state.T[d, kept + 1]
+        # Of x' T x with x_d = x_0 for the features decided in, on the rest.
+        T = state.T[old].astype(np.float64)
+        T[0] += state.T[added + 1].sum(axis=0)
+        merged = T[:, added + 1].sum(axis=1)
+        T = T[:, old]
+        T[:, 0] += merged
+        if len(added):
+            # |x|^2 has lost a square of x_0 for each.
+            face = Face(len(state.free), self.m + len(added))
+            T[0, 0] -= len(added) * face.largest_eigenvalue(state.T.astype(np.float64))
         X = state.X[np.ix_(old, old)]
         self._X = np.zeros((n + 1, n + 1), self._dtype)
         self._X[np.ix_(new, new)] = X
@@ -443,5 +458,5 @@ class Iteration:
         fresh = np.setdiff1d(np.arange(n), here) + 1
         if len(fresh) and len(here):
             rest = np.diagonal(self._C - self._T)[1:] + 2.0 * (self._C - self._T)[0, 1:]
-            level = np.sort(rest[here])[-min(m, len(here))]
+            level = np.sort(rest[here])[-min(self.m, len(here))]
             self._T[fresh, fresh] = self._C[fresh, fresh] + 2.0 * self._C[0, fresh] - level

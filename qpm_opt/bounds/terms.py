@@ -23,7 +23,7 @@ from qpm_opt.bounds.linear_terms import pair_gain
 from qpm_opt.bounds.projections import simplex_rows
 from qpm_opt.bounds.proof import Certificate
 from qpm_opt.bounds.region import Region
-from qpm_opt.validation import FloatArray, IntArray
+from qpm_opt.validation import BoolArray, FloatArray, IntArray
 
 
 def proximal_threshold(
@@ -195,13 +195,30 @@ class ClassTerms:
         self.pair_price = np.concatenate([self.pair_price[kept], terms[:, 2]])
         self.pair_weight = np.concatenate([self.pair_weight[kept], np.zeros(len(pairs))])
 
-    def restricted(self, region: Region, places: IntArray) -> ClassTerms:
-        """The same terms on a part of the region (or on more); ``places`` maps its features."""
+    def restricted(self, region: Region, places: IntArray, into: BoolArray) -> ClassTerms:
+        """The same terms where features are decided, or on more of them.
+
+        A split by a decided feature becomes the threshold inequality of that side.
+
+        Parameters
+        ----------
+        region : Region
+        places : ndarray, (n_free,)
+            The place in it of each free feature of these terms, -1 if it is decided.
+        into : ndarray of bool, (n_free,)
+            Decided in; the other ones without a place are decided out.
+        """
         terms = ClassTerms(region)
-        terms.threshold = self.threshold.copy()
         moved = places[self.features]
-        keep = (moved >= 0) & (self.share > 0.0)
-        terms.classes, terms.features = self.classes[keep], moved[keep]
+        gone, c = moved < 0, self.classes
+        one_sided = np.where(into[self.features], self.inside, self.outside)
+        rest = 1.0 - np.bincount(c, self.share, self.n_classes)
+        lost = np.bincount(c[gone], self.share[gone], self.n_classes)
+        moment = np.bincount(c[gone], (self.share * one_sided)[gone], self.n_classes)
+        mixed = (rest * self.threshold + moment) / np.maximum(rest + lost, ROUNDING)
+        terms.threshold = np.where(lost > ROUNDING, mixed, self.threshold)
+        keep = ~gone & (self.share > 0.0)
+        terms.classes, terms.features = c[keep], moved[keep]
         terms.inside, terms.outside = self.inside[keep], self.outside[keep]
         terms.share = self.share[keep]
         terms.pairs = self.pairs.copy()

@@ -90,6 +90,7 @@ def upper_function(problem, region, certificate, selected) -> float:
                 RowKind.TRIANGLE: si + sj * sx - si * sj - si * sx,
                 RowKind.COVER: 1 - si - sj - sx + si * sj + si * sx + sj * sx,
                 RowKind.PRODUCT: si - si * sj,
+                RowKind.PAIR_COVER: 1 - si - sj + si * sj,
             }[kind]
         )
     largest = np.abs(A[:, [*region.ones, *region.free]]).max(axis=1, initial=0.0)
@@ -402,7 +403,7 @@ def test_what_overflows_proves_nothing():
         ({"conflict_members": np.array([[0, -1]])}, "a conflict names feature -1"),
         ({"conflict_members": np.array([[1, 1]])}, "a set without a price"),
         ({"rows": np.array([[0, 1, 2, 3]])}, "a row names feature 3"),
-        ({"rows": np.array([[3, 1, 2, 4]])}, "not known"),
+        ({"rows": np.array([[4, 1, 2, 4]])}, "not known"),
         ({"reward": np.zeros(3)}, "reward is for 3 free features, the region has 4"),
         ({"corner": np.zeros(0)}, "corner"),
         ({"diagonal": np.zeros(3)}, "does not fit 4 free"),
