@@ -3,29 +3,26 @@
 The projected linear bound is then nearly tight, and a tree of features decided in and out proves
 what is left. Every node first tries its parent's multipliers, which costs one evaluation, and only
 then linear programs, which start from its parent's inequalities.
-
-References
-----------
-Achterberg, Koch, Martin, Branching rules revisited, Operations Research Letters 33 (2005): the
-choice of the feature by pseudo-costs that are first measured.
 """
 
 from __future__ import annotations
 
-import heapq
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from queue import Empty, SimpleQueue
 
 import numpy as np
 
 from qpm_opt.assign import assign_within
 from qpm_opt.bounds.base import Bound
+from qpm_opt.bounds.best_first import BestFirst
 from qpm_opt.bounds.incumbents import offer_selection, rounded
 from qpm_opt.bounds.linear import LinearState, has_similarities, linear_bound
 from qpm_opt.bounds.linear_warm import WarmBounds
-from qpm_opt.bounds.proof import Proof
+from qpm_opt.bounds.proof import Certificate, Proof
+from qpm_opt.bounds.pseudocosts import Fall, PseudoCosts
 from qpm_opt.bounds.region import Region
 from qpm_opt.problem import Assignment
 from qpm_opt.validation import FloatArray, IntArray
@@ -54,6 +51,28 @@ class _Leaf:
     bound: Bound = field(compare=False)
 
 
+@dataclass
+class _Entered:
+    """A new leaf: what bounds it, and what is left of it."""
+
+    value: float = math.inf
+    certificates: list[Certificate] = field(default_factory=list)
+    assignments: list[Assignment] = field(default_factory=list)
+    left: tuple[Region, Bound] | None = None
+    """Region and bound if it stays open."""
+    is_stuck: bool = False
+    """Whether it can neither be closed nor split."""
+
+
+@dataclass
+class _Split:
+    """Both sides of a leaf by a feature, out and in, and what was learned on the way."""
+
+    feature: int
+    sides: tuple[_Entered, _Entered]
+    falls: list[Fall]
+
+
 def branch_linear(
     proof: Proof,
     index: int,
@@ -64,11 +83,11 @@ def branch_linear(
     on_bound: Callable[[float], object] | None = None,
     state: LinearState | None = None,
     deadline: float = math.inf,
+    threads: int = 1,
 ) -> float:
     """Grow a proof below a leaf until no selection of its region is better than the cutoff.
 
-    Deterministic but for the deadline. An interrupt leaves the proof sound: every certificate is in
-    it as soon as it is found.
+    Deterministic for one thread, but for the deadline. An interrupt leaves the proof sound.
 
     Parameters
     ----------
@@ -90,6 +109,8 @@ def branch_linear(
         ``Bound.state`` of a region that contains this one.
     deadline : float, optional
         Value of ``time.perf_counter()`` at which to stop.
+    threads : int
+        Leaves split at a time.
 
     Returns
     -------
@@ -103,7 +124,7 @@ def branch_linear(
     """
     if has_similarities(region):
         raise ValueError("Free features have similarities; this tree is for regions without any.")
-    tree = _Tree(proof, region, cutoff, offer, deadline)
+    tree = _Tree(proof, region, cutoff, offer, deadline, threads)
     try:
         return tree.grow(index, region, state, on_bound)
     finally:
@@ -111,6 +132,8 @@ def branch_linear(
 
 
 class _Tree:
+    """The open leaves; :meth:`_split` may run on several threads and changes nothing here."""
+
     def __init__(
         self,
         proof: Proof,
@@ -118,22 +141,22 @@ class _Tree:
         cutoff: Callable[[], float],
         offer: Callable[[Assignment], object],
         deadline: float,
+        threads: int,
     ) -> None:
         self._proof, self._problem = proof, region.problem
         self._goal, self._offer, self._deadline = cutoff, offer, deadline
-        self._leaves: list[_Leaf] = []
+        self._open: BestFirst[_Leaf, _Split] = BestFirst(self._split, self._take, threads)
         self._stuck = -math.inf  # highest bound of a leaf that can neither be closed nor split
         self._assigned: set[bytes] = set()
-        # Fall of the bound per unit of s, where a feature is decided out (row 0) or in (row 1).
-        self._fall = np.zeros((2, self._problem.n_features))
-        self._n_falls = np.zeros((2, self._problem.n_features))
+        self._costs = PseudoCosts(self._problem.n_features)
         self._n_splits = 0
-        self._warm: WarmBounds | None = None
+        self._programs: list[WarmBounds] = []
+        self._idle: SimpleQueue[WarmBounds] = SimpleQueue()
 
     def close(self) -> None:
         """End what runs beside."""
-        if self._warm is not None:
-            self._warm.close()
+        for program in self._programs:
+            program.close()
 
     def grow(
         self,
@@ -143,28 +166,29 @@ class _Tree:
         on_bound: Callable[[float], object] | None,
     ) -> float:
         """Split the leaf with the highest bound until all are closed or the time is up."""
-        self._enter(index, region, state)
+        self._put(index, self._enter(region, state, None))
+        self._root = self._open.first
         best = math.inf
-        while self._leaves and self._highest() > self._cutoff():
+
+        def goes_on() -> bool:
+            nonlocal best
             if self._highest() < best:
                 best = self._highest()
                 if on_bound is not None:
                     on_bound(best)
-            if self._late():
-                break
-            leaf = heapq.heappop(self._leaves)
-            if self._n_splits == 0:
-                root = leaf
-            if self._n_splits == WARM_FROM:
-                self._warm = WarmBounds(root.region, root.bound.state)
-            self._n_splits += 1
-            self._split(leaf)
+            return best > self._cutoff() and not self._late()
+
+        self._open.run(goes_on, self._stop)
         return max(min(best, self._highest()), self._goal())
+
+    def _stop(self) -> None:
+        self._deadline = -math.inf
+        self.close()
 
     def _highest(self) -> float:
         """Highest bound of an open leaf."""
-        first = -self._leaves[0].negative_bound if self._leaves else -math.inf
-        return max(first, self._stuck)
+        first = self._open.first
+        return max(self._stuck, -math.inf if first is None else -first.negative_bound)
 
     def _cutoff(self) -> float:
         """The caller's cutoff less what a check of the proof may round up."""
@@ -174,93 +198,142 @@ class _Tree:
     def _late(self) -> bool:
         return time.perf_counter() >= self._deadline
 
-    def _enter(self, index: int, region: Region, state: LinearState | None) -> float:
-        """Bound a new leaf, fix what the bound decides, keep it if it stays open; its bound."""
-        lowest = math.inf
+    def _take(self, leaf: _Leaf, split: _Split) -> None:
+        """Take over both sides of a leaf."""
+        self._n_splits += 1
+        for fall in split.falls:
+            self._costs.learn(fall)
+        # Both at once: an interrupt in between would leave a tree with half a branch.
+        children = [self._proof.add(leaf.index, split.feature, side) for side in (False, True)]
+        for child, side in zip(children, split.sides, strict=True):
+            self._put(child, side)
+
+    def _put(self, index: int, entered: _Entered) -> None:
+        self._proof.nodes[index].certificates += entered.certificates
+        for assignment in entered.assignments:
+            self._offer(assignment)
+        if entered.left is not None:
+            self._open.push(_Leaf(-entered.value, index, *entered.left))
+        if entered.is_stuck:
+            self._stuck = max(self._stuck, entered.value)
+
+    def _enter(
+        self, region: Region, state: LinearState | None, program: WarmBounds | None
+    ) -> _Entered:
+        """Bound a new leaf and fix what the bound decides."""
+        entered = _Entered()
         while not region.is_empty:
-            bound = self._bound(region, state)
+            bound = self._bound(region, state, program)
             if region.single is None:
-                self._round(region, bound.s)
-            lowest, cutoff = min(lowest, bound.value), self._cutoff()
+                self._round(region, bound.s, entered)
+            entered.value, cutoff = min(entered.value, bound.value), self._cutoff()
             if region.single is not None or bound.value <= cutoff:
-                self._proof.nodes[index].certificates.append(bound.certificate)
-                return lowest if region.single is None else self._settle(region.single, lowest)
+                entered.certificates.append(bound.certificate)
+                if region.single is not None:
+                    self._settle(region.single, entered)
+                return entered
             rest, bound = _fixed(region, bound, cutoff)
-            self._proof.nodes[index].certificates.append(bound.certificate)
+            entered.certificates.append(bound.certificate)
             if not rest.is_empty and rest.single is None:
                 if len(rest.free) > SHRUNK * len(region.free):
                     # A new region holds no arrays; thousands of leaves may be open.
-                    heapq.heappush(self._leaves, _Leaf(-lowest, index, rest, bound))
-                    return lowest
+                    entered.left = rest, bound
+                    return entered
             region, state = rest, bound.state
-        return self._cutoff()
+        entered.value = self._cutoff()
+        return entered
 
-    def _bound(self, region: Region, state: LinearState | None) -> Bound:
+    def _bound(
+        self, region: Region, state: LinearState | None, program: WarmBounds | None
+    ) -> Bound:
         """By the program that is kept alive, or else anew."""
         cutoff = self._cutoff()
         bound = None
-        if self._warm is not None and state is not None:
-            bound = self._warm.bound(region, state, target=cutoff, deadline=self._deadline)
+        if program is not None and state is not None:
+            bound = program.bound(region, state, target=cutoff, deadline=self._deadline)
         if bound is None:
             bound = linear_bound(region, state=state, target=cutoff, deadline=self._deadline)
         assert bound is not None  # there are no similarities
         return bound
 
-    def _settle(self, selected: IntArray, bound: float) -> float:
+    def _settle(self, selected: IntArray, entered: _Entered) -> None:
         """Close a leaf with a single selection by its optimal assignment."""
-        value = offer_selection(self._problem, selected, self._offer, self._deadline)
-        if value <= self._goal():
-            return self._cutoff()
-        bound = min(bound, value)
-        self._stuck = max(self._stuck, bound)
-        return bound
+        value = offer_selection(self._problem, selected, entered.assignments.append, self._deadline)
+        goal = max([self._goal(), *(self._problem.objective(a) for a in entered.assignments)])
+        if value <= goal:
+            entered.value = self._cutoff()
+        else:
+            entered.value, entered.is_stuck = min(entered.value, value), True
 
-    def _round(self, region: Region, s: FloatArray) -> None:
-        """Offer the assignment of the largest entries of s."""
+    def _round(self, region: Region, s: FloatArray, entered: _Entered) -> None:
+        """Find the assignment of the largest entries of s."""
         selected = rounded(region, s)
         if selected.tobytes() in self._assigned:
             return
         self._assigned.add(selected.tobytes())
         assignment = assign_within(self._problem, selected, ROUNDING_TIME)
         if assignment is not None:
-            self._offer(assignment)
+            entered.assignments.append(assignment)
 
-    def _split(self, leaf: _Leaf) -> None:
-        place = self._choose(leaf)
-        feature, s = int(leaf.region.free[place]), float(leaf.bound.s[place])
-        # Both at once: an interrupt in between would leave a tree with half a branch.
-        children = [self._proof.add(leaf.index, feature, side) for side in (False, True)]
-        for child, selected in zip(children, (False, True), strict=True):
-            part = leaf.region.with_feature(feature, selected)
-            value = self._enter(child, part, leaf.bound.state)
-            self._learn(feature, selected, s, -leaf.negative_bound - value)
+    def _split(self, leaf: _Leaf) -> _Split:
+        program = self._program()
+        try:
+            place, falls = self._choose(leaf, program)
+            feature, s = int(leaf.region.free[place]), float(leaf.bound.s[place])
+            sides = []
+            for selected in (False, True):
+                part = leaf.region.with_feature(feature, selected)
+                entered = self._enter(part, leaf.bound.state, program)
+                fall = -leaf.negative_bound - entered.value
+                falls.append(Fall(feature, selected, 1.0 - s if selected else s, fall))
+                sides.append(entered)
+        finally:
+            if program is not None:
+                self._idle.put(program)
+        return _Split(feature, (sides[0], sides[1]), falls)
 
-    def _choose(self, leaf: _Leaf) -> int:
-        """Place of the free feature whose two sides promise to lower the bound most."""
+    def _program(self) -> WarmBounds | None:
+        """A linear program that no other thread has, once the tree is large enough."""
+        if self._n_splits < WARM_FROM or self._root is None:
+            return None
+        try:
+            return self._idle.get_nowait()
+        except Empty:
+            program = WarmBounds(self._root.region, self._root.bound.state)
+            self._programs.append(program)
+            return program
+
+    def _choose(self, leaf: _Leaf, program: WarmBounds | None) -> tuple[int, list[Fall]]:
+        """Place of the free feature whose sides promise to lower the bound most, and trials."""
         region, s = leaf.region, leaf.bound.s
         places = np.flatnonzero(np.minimum(s, 1.0 - s) > FRACTIONAL)
         if not len(places):
-            return int(np.argmax(s))
-        promising = np.argsort(-self._scores(leaf, places), kind="stable")[:N_PROBED]
-        promising = places[promising]
-        unknown = self._n_falls[:, region.free[promising]].min(axis=0) < RELIABLE
-        self._probe(leaf, promising[unknown])
-        return int(places[np.argmax(self._scores(leaf, places))])
+            return int(np.argmax(s)), []
+        features, distance = region.free[places], np.stack([s[places], 1.0 - s[places]])
+        room = -leaf.negative_bound - self._cutoff()
+        costs = self._costs
+        promising = np.argsort(-costs.scores(features, distance, room), kind="stable")[:N_PROBED]
+        unknown = promising[costs.is_unknown(features[promising], RELIABLE)]
+        falls = self._trials(leaf, features[unknown], distance[:, unknown], program)
+        if falls:
+            costs = costs.after(falls)
+        return int(places[np.argmax(costs.scores(features, distance, room))]), falls
 
-    def _probe(self, leaf: _Leaf, places: IntArray) -> None:
+    def _trials(
+        self, leaf: _Leaf, features: IntArray, distance: FloatArray, program: WarmBounds | None
+    ) -> list[Fall]:
         """Measure what deciding each of the free features does to the bound."""
-        region, value = leaf.region, -leaf.negative_bound
-        features = region.free[places]
-        if not len(places) or self._late():
-            return
-        values = None
-        if self._warm is not None:
-            values = self._warm.probe(region, features, self._deadline)
+        if not len(features) or self._late():
+            return []
+        values = None if program is None else program.probe(leaf.region, features, self._deadline)
         if values is None:
             values = np.array([self._one_round(leaf, feature) for feature in features.tolist()])
-        for feature, s, both in zip(features.tolist(), leaf.bound.s[places], values, strict=True):
-            for selected in (False, True):
-                self._learn(feature, selected, float(s), value - both[int(selected)])
+        falls = -leaf.negative_bound - values
+        return [
+            Fall(feature, selected, float(both[int(selected)]), float(fall[int(selected)]))
+            for feature, both, fall in zip(features.tolist(), distance.T, falls, strict=True)
+            for selected in (False, True)
+        ]
 
     def _one_round(self, leaf: _Leaf, feature: int) -> list[float]:
         """Bounds without and with a feature, by one linear program each."""
@@ -275,23 +348,6 @@ class _Tree:
             for selected in (False, True)
         ]
         return [bound.value for bound in bounds if bound is not None]
-
-    def _learn(self, feature: int, selected: bool, s: float, fall: float) -> None:
-        distance = 1.0 - s if selected else s
-        if distance > FRACTIONAL and math.isfinite(fall):
-            self._fall[int(selected), feature] += max(fall, 0.0) / distance
-            self._n_falls[int(selected), feature] += 1
-
-    def _scores(self, leaf: _Leaf, places: IntArray) -> FloatArray:
-        """Product of the falls to be expected on both sides, none more than closes the leaf."""
-        features, s = leaf.region.free[places], leaf.bound.s[places]
-        room = -leaf.negative_bound - self._cutoff()
-        mean = self._fall.sum(axis=1) / np.maximum(self._n_falls.sum(axis=1), 1)
-        n = self._n_falls[:, features]
-        rate = np.where(n > 0, self._fall[:, features] / np.maximum(n, 1), mean[:, None])
-        fall = np.minimum(rate * np.stack([s, 1.0 - s]), room)
-        scores: FloatArray = np.maximum(fall, 1e-6 * room).prod(axis=0)
-        return scores
 
 
 def _fixed(region: Region, bound: Bound, cutoff: float) -> tuple[Region, Bound]:

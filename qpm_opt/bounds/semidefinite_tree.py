@@ -1,23 +1,28 @@
 """Branch and bound on the selection with the semidefinite bound.
 
-Best-first: the node with the highest bound is next. A node starts from its parent's iterate, so its
-bound takes a fraction of the root's time.
+Best-first: the node with the highest bound is next, or the next few on several threads. A node
+starts from its parent's multipliers, so its bound is below its parent's at once and takes a
+fraction of the root's time. The feature to branch on is one whose decision changes what is expected
+of the other features most, on both sides; the promising ones are tried on a core of the region.
 """
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import math
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from qpm_opt.bounds.base import Bound
+from qpm_opt.bounds.best_first import BestFirst
 from qpm_opt.bounds.incumbents import offer_selection, rounded
 from qpm_opt.bounds.linear import LinearState, linear_bound
-from qpm_opt.bounds.proof import Proof
+from qpm_opt.bounds.proof import Certificate, Proof
+from qpm_opt.bounds.pseudocosts import Fall, PseudoCosts
 from qpm_opt.bounds.region import Region
 from qpm_opt.bounds.semidefinite import Effort, State, semidefinite_bound
 from qpm_opt.bounds.shrinking import UNWANTED, shrink
@@ -34,6 +39,13 @@ LINEAR_ROUNDS = 4
 WORTH_SHRINKING, SHRINKABLE, SPARE = 250, 0.4, 1.3
 #: Every so many nodes the rounded point is searched around.
 SEARCH_EVERY = 10
+#: Features whose decision is tried before one is branched on, iterations of a trial, and its
+#: penalty: with a low one the bound falls at once, if not far.
+N_PROBED, PROBE_STEPS, PROBE_PENALTY = 8, 40, 0.2
+#: A feature is branched on if s (1 - s) is larger, as long as there is one.
+LEAST_UNDECIDED = 0.02
+#: Share of the mean that the estimated fall of a side counts for at least.
+FLOOR = 0.3
 
 
 @dataclass(order=True)
@@ -45,6 +57,22 @@ class _Open:
     region: Region = field(compare=False)
     state: State | None = field(compare=False)
     linear: LinearState | None = field(compare=False)
+
+
+@dataclass
+class _Outcome:
+    """What became of a node: it is closed, or stuck at its value, or split by a feature."""
+
+    value: float
+    """Bound on what is left of it."""
+    region: Region
+    linear: LinearState | None
+    certificates: list[Certificate] = field(default_factory=list)
+    assignments: list[Assignment] = field(default_factory=list)
+    closed: bool = False
+    state: State | None = None
+    feature: int | None = None
+    trials: list[Fall] = field(default_factory=list)
 
 
 def branch_semidefinite(
@@ -60,6 +88,7 @@ def branch_semidefinite(
     linear: LinearState | None = None,
     value: float = math.inf,
     deadline: float = math.inf,
+    threads: int = 1,
 ) -> float:
     """Grow the proof below a leaf until no selection of its region can be better than ``target``.
 
@@ -83,88 +112,228 @@ def branch_semidefinite(
         Known bound on the region.
     deadline : float
         Value of ``time.perf_counter()`` at which to stop.
+    threads : int
+        Nodes bounded at a time. Deterministic for 1, but for the deadline.
 
     Returns
     -------
     float
         Bound on the region; the target if the proof is complete.
     """
-    age = itertools.count()
-    heap = [_Open((-value, next(age)), index, region, state, linear)]
-    stuck = -math.inf
-    while heap and time.perf_counter() < deadline:
-        node = heapq.heappop(heap)
-        inherited = -node.key[0]
-        on_bound(max(target, stuck, inherited))
-        region = node.region
-        if region.is_empty:
-            continue
-        single = region.single
-        if single is not None:
-            value = offer_selection(region.problem, single, offer, deadline)
-            if not closes(value):
-                stuck = max(stuck, min(value, inherited))
-            continue
-        certificates = proof.nodes[node.index].certificates
-        linear = node.linear
-        if linear is not None:
+    n_features = region.problem.n_features
+    tree = _Tree(proof, target, closes, offer, on_bound, deadline, n_features, threads)
+    tree.push(value, index, region, state, linear)
+    return tree.grow()
+
+
+class _Tree:
+    """The open nodes; all but :meth:`_bound` runs on the caller's thread."""
+
+    def __init__(
+        self,
+        proof: Proof,
+        target: float,
+        closes: Callable[[float], bool],
+        offer: Callable[[Assignment], object],
+        on_bound: Callable[[float], object],
+        deadline: float,
+        n_features: int,
+        threads: int,
+    ) -> None:
+        self._proof, self._target, self._deadline = proof, target, deadline
+        self._is_enough, self._offer, self._on_bound = closes, offer, on_bound
+        self._age = itertools.count()
+        self._open = BestFirst(self._bound, self._enter, threads)
+        self._stuck = -math.inf
+        self._costs = PseudoCosts(n_features)
+        self._interrupted = threading.Event()
+
+    def push(
+        self,
+        value: float,
+        index: int,
+        region: Region,
+        state: State | None,
+        linear: LinearState | None,
+    ) -> None:
+        """Open a node."""
+        key = (-value, next(self._age))
+        self._open.push(_Open(key, index, region, state, linear))
+
+    def grow(self) -> float:
+        """Bound and split nodes until none is open or the time is up; the bound on the root."""
+        self._open.run(self._goes_on, self._interrupted.set)
+        return self._report()
+
+    def _goes_on(self) -> bool:
+        self._report()
+        return time.perf_counter() < self._deadline
+
+    def _report(self) -> float:
+        """Bound on the root by what is open."""
+        first = self._open.first
+        reached = max(self._target, self._stuck, -math.inf if first is None else -first.key[0])
+        self._on_bound(reached)
+        return reached
+
+    def _closes(self, value: float) -> bool:
+        return self._interrupted.is_set() or self._is_enough(value)
+
+    def _enter(self, node: _Open, outcome: _Outcome) -> None:
+        """Take over what became of a node."""
+        self._proof.nodes[node.index].certificates += outcome.certificates
+        for assignment in outcome.assignments:
+            self._offer(assignment)
+        for trial in outcome.trials:
+            self._costs.learn(trial)
+        if outcome.closed:
+            return
+        if outcome.feature is None:
+            self._stuck = max(self._stuck, outcome.value)
+            return
+        value, region, state, linear = outcome.value, outcome.region, outcome.state, outcome.linear
+        sides = (True, False)
+        children = [self._proof.add(node.index, outcome.feature, selected) for selected in sides]
+        for child, selected in zip(children, sides, strict=True):
+            part = region.with_feature(outcome.feature, selected)
+            self.push(value, child, part, state, linear)
+
+    def _bound(self, node: _Open) -> _Outcome:
+        """Bound a node, fix what the bound decides, and find a feature to branch on."""
+        outcome = _Outcome(-node.key[0], node.region, node.linear)
+        if self._settled(outcome):
+            return outcome
+        if outcome.linear is not None:
             quick = linear_bound(
-                region, state=linear, target=target, max_rounds=LINEAR_ROUNDS, deadline=deadline
-            )
+                outcome.region, state=outcome.linear, target=self._target,
+                max_rounds=LINEAR_ROUNDS, deadline=self._deadline,
+            )  # fmt: skip
             if quick is not None:
-                certificates.append(quick.certificate)
-                if closes(quick.value):
-                    continue
-                linear, inherited = quick.state, min(inherited, quick.value)
+                outcome.certificates.append(quick.certificate)
+                outcome.value = min(outcome.value, quick.value)
+                outcome.linear = quick.state
+                if self._is_enough(quick.value):
+                    outcome.closed = True
+                    return outcome
         try:
             bound = semidefinite_bound(
-                region, cutoff=target, closes=closes, state=node.state, effort=NODE_EFFORT,
-                deadline=deadline,
+                outcome.region, cutoff=self._target, closes=self._closes, state=node.state,
+                effort=NODE_EFFORT, deadline=self._deadline,
             )  # fmt: skip
+            outcome.certificates.append(bound.certificate)
+            outcome.value = min(outcome.value, bound.value)
+            if self._is_enough(bound.value) or self._interrupted.is_set():
+                outcome.closed = self._is_enough(bound.value)
+                return outcome
+            if node.index % SEARCH_EVERY == 0:
+                self._search(outcome, bound.s)
+            self._fix(outcome, bound)
+            if not self._settled(outcome):
+                outcome.feature = self._branching_feature(outcome, bound)
         except np.linalg.LinAlgError:
-            stuck = max(stuck, inherited)
-            continue
-        certificates.append(bound.certificate)
-        value = min(bound.value, inherited)
-        if closes(bound.value):
-            continue
-        if node.index % SEARCH_EVERY == 0:
-            near = swap_search(
-                region.problem,
-                rounded(region, bound.s),
-                deadline=deadline if math.isfinite(deadline) else None,
-            )
-            offer_selection(region.problem, near, offer, deadline)
-        room = bound.value - target
+            pass  # stuck
+        return outcome
+
+    def _settled(self, outcome: _Outcome) -> bool:
+        """Whether at most one selection is left, and then how good it is."""
+        region = outcome.region
+        if region.is_empty:
+            outcome.closed = True
+            return True
+        if region.single is None:
+            return False
+        value = offer_selection(
+            region.problem, region.single, outcome.assignments.append, self._deadline
+        )
+        outcome.value = min(outcome.value, value)
+        outcome.closed = self._is_enough(value)
+        return True
+
+    def _search(self, outcome: _Outcome, s: FloatArray) -> None:
+        region = outcome.region
+        near = swap_search(
+            region.problem,
+            rounded(region, s),
+            deadline=self._deadline if math.isfinite(self._deadline) else None,
+        )
+        offer_selection(region.problem, near, outcome.assignments.append, self._deadline)
+
+    def _fix(self, outcome: _Outcome, bound: Bound) -> None:
+        """Decide features by the bound, and by another one with a reward."""
+        region, room = outcome.region, bound.value - self._target
         zeros = region.free[bound.price_in >= room]
         ones = np.setdiff1d(region.free[bound.price_out >= room], zeros)
-        certificates[-1] = replace(bound.certificate, out=zeros, into=ones)
-        region = region.fixed(zeros, ones)
-        state = bound.state
-        if len(region.free) > WORTH_SHRINKING and not region.is_empty:
-            group = bound.s[np.isin(state.free, region.free)] < UNWANTED
-            if group.mean() > SHRINKABLE:
-                shrunk = shrink(
-                    region, state, group, target=target, reward=SPARE * room, deadline=deadline
-                )
-                if shrunk is not None:
-                    certificates.append(shrunk.certificate)
-                    region = region.fixed(shrunk.certificate.out, shrunk.certificate.into)
-        if region.is_empty or region.single is not None:
-            heapq.heappush(heap, _Open((-value, next(age)), node.index, region, state, linear))
-            continue
-        feature = _branching_feature(region, state.free, bound.s)
-        for selected in (True, False):
-            child = proof.add(node.index, feature, selected)
-            part = region.with_feature(feature, selected)
-            heapq.heappush(heap, _Open((-value, next(age)), child, part, state, linear))
-    reached = max([target, stuck, *(-node.key[0] for node in heap)])
-    on_bound(reached)
-    return reached
+        outcome.certificates[-1] = replace(bound.certificate, out=zeros, into=ones)
+        state: State = bound.state
+        outcome.region, outcome.state = region.fixed(zeros, ones), state
+        if len(outcome.region.free) <= WORTH_SHRINKING or outcome.region.is_empty:
+            return
+        group = bound.s[np.isin(state.free, outcome.region.free)] < UNWANTED
+        if group.mean() > SHRINKABLE:
+            shrunk = shrink(
+                outcome.region, state, group, target=self._target, reward=SPARE * room,
+                deadline=self._deadline,
+            )  # fmt: skip
+            if shrunk is not None:
+                decided = shrunk.certificate
+                outcome.certificates.append(decided)
+                outcome.region = outcome.region.fixed(decided.out, decided.into)
+
+    def _branching_feature(self, outcome: _Outcome, bound: Bound) -> int:
+        """The free feature whose two sides promise to lower the bound most."""
+        state: State = bound.state
+        places = np.flatnonzero(np.isin(state.free, outcome.region.free))
+        s = bound.s[places]
+        products = state.X[1:, 1:][np.ix_(places, places)].astype(np.float64)
+        undecided = np.flatnonzero(s * (1.0 - s) > LEAST_UNDECIDED)
+        if not len(undecided):
+            return int(outcome.region.free[np.argmin(np.abs(s - 0.5))])
+        features = outcome.region.free[undecided]
+        distance = _expected_change(s, products)[:, undecided]
+        distance += FLOOR * distance.mean(axis=1)[:, None]
+        room = bound.value - self._target
+        costs = self._costs
+        best = np.argsort(-costs.scores(features, distance, room), kind="stable")[:N_PROBED]
+        features, distance = features[best], distance[:, best]
+        unknown = costs.is_unknown(features, 1)
+        if unknown.any():
+            core = Region(
+                outcome.region.problem, outcome.region.ones, outcome.region.free[s > UNWANTED]
+            )
+            outcome.trials = self._trials(core, state, features[unknown], distance[:, unknown])
+            costs = costs.after(outcome.trials)
+        return int(features[np.argmax(costs.scores(features, distance, room))])
+
+    def _trials(
+        self, core: Region, state: State, features: IntArray, distance: FloatArray
+    ) -> list[Fall]:
+        """A few iterations with each of the features out and in, against as many with neither."""
+
+        def tried(region: Region, state: State) -> Bound:
+            return semidefinite_bound(
+                region, closes=lambda value: self._interrupted.is_set(),
+                state=replace(state, beta=PROBE_PENALTY * state.beta), max_steps=PROBE_STEPS,
+                deadline=self._deadline,
+            )  # fmt: skip
+
+        if core.is_empty or core.single is not None:
+            return []
+        before = tried(core, state)
+        trials = []
+        for feature, both in zip(features.tolist(), distance.T.tolist(), strict=True):
+            for selected in (False, True):
+                part = core.with_feature(feature, selected)
+                if not part.is_empty and part.single is None:
+                    fall = before.value - tried(part, before.state).value
+                    trials.append(Fall(feature, selected, both[int(selected)], fall))
+        return trials
 
 
-def _branching_feature(region: Region, places: IntArray, s: FloatArray) -> int:
-    """The free feature that is decided least."""
-    undecided = np.abs(s - 0.5)
-    undecided[~np.isin(places, region.free)] = math.inf
-    return int(places[np.argmin(undecided)])
+def _expected_change(s: FloatArray, products: FloatArray) -> FloatArray:
+    """Squared change of the conditional mean of s by each feature out and in, (2, n_features)."""
+    covariance = products - np.outer(s, s)
+    np.fill_diagonal(covariance, s * (1.0 - s))
+    size = np.einsum("ij,ij->i", covariance, covariance)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        change: FloatArray = np.nan_to_num(size / np.stack([1.0 - s, s]) ** 2)
+    return change

@@ -314,6 +314,7 @@ class _Exact:
             linear=None if self._linear is None else self._linear.state,
             value=known,
             deadline=self._deadline,
+            threads=self.options.threads,
         )
         self.outcome.node_count = (self.outcome.node_count or 0) + len(proof.nodes)
         logger.info("target %.9g: reached %.9g, %d nodes", target, reached, len(proof.nodes))
@@ -331,6 +332,7 @@ class _Exact:
             offer=self._offer,
             on_bound=lambda bound: self._tighten(bound, kind, proof),
             deadline=self._deadline,
+            threads=self.options.threads,
         )
         self._tighten(reached, kind, proof)
         self.outcome.node_count = len(proof.nodes)

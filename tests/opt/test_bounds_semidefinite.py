@@ -240,6 +240,44 @@ def test_rows_hold_for_products(seed):
         assert (pool.violation(np.outer(x, x)) <= 1e-12).all()
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 10**6))
+def test_rows_when_features_are_decided(seed):
+    """Left with the other features, the rows lose what holds of itself and nothing else."""
+    rng = np.random.default_rng(seed)
+    n, n_rows = 6, 30
+    features = np.argsort(rng.random((n_rows, n)), axis=1)[:, :3]
+    rows = np.column_stack([rng.integers(0, len(RowKind), n_rows), features])
+    pool = RowPool(n, rows, rng.uniform(0.1, 1.0, n_rows))
+    decided = rng.random(n) < 0.4
+    into = decided & (rng.random(n) < 0.5)
+    places = np.where(decided, -1, np.cumsum(~decided) - 1)
+    left = pool.restricted(places, into, int((~decided).sum()))
+    weights = {RowKind.TRIANGLE: 3, RowKind.COVER: 3, RowKind.PRODUCT: 2, RowKind.PAIR_COVER: 2}
+    whole = [not decided[row[1 : 1 + weights[RowKind(row[0])]]].any() for row in rows]
+    assert left.price.sum() >= pool.price[whole].sum() - 1e-12
+    for s in rng.integers(0, 2, size=(20, n)):
+        s = np.where(decided, into, s)
+        x, rest = np.concatenate([[1.0], s]), np.concatenate([[1.0], s[~decided]])
+        before = pool.price * pool.violation(np.outer(x, x))
+        after = left.price @ left.violation(np.outer(rest, rest))
+        assert before.sum() - 1e-12 <= after <= before[whole].sum() + 1e-12
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_decision_never_raises_the_bound(seed):
+    problem = random_problem(seed)
+    for region in regions(problem, seed):
+        bound = semidefinite_bound(region, effort=BRIEF, max_steps=100 + 20 * (seed % 5))
+        for feature in region.free.tolist():
+            for selected in (False, True):
+                part = region.with_feature(feature, selected)
+                if part.is_empty or part.single is not None:
+                    continue
+                first = Iteration(part, np.zeros(len(part.free)), bound.state).value()
+                assert first <= bound.value + 1e-6 * problem.scale
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_shrinking_keeps_every_better_selection(seed):
     problem = random_problem(seed)
@@ -319,8 +357,9 @@ def test_the_checker_accepts_a_proof_that_shrinks(shrinkable, tmp_path):
         check_proof(problem, path)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("seed", range(80))
-def test_tree_proves_the_optimum(seed):
+def test_tree_proves_the_optimum(seed, threads):
     problem = random_problem(seed)
     if problem.min_classes_per_feature or len(problem.pairs):
         problem = replace(problem, min_classes_per_feature=0, contrastive_pairs=None)
@@ -334,12 +373,33 @@ def test_tree_proves_the_optimum(seed):
     reached = branch_semidefinite(
         proof, 0, region, target=best + room, closes=lambda value: value <= best + room,
         offer=lambda assignment: offered.append(problem.objective(assignment)),
-        on_bound=bounds.append,
+        on_bound=bounds.append, threads=threads,
     )  # fmt: skip
     assert reached == pytest.approx(best + room)
     assert all(bound >= best - room for bound in bounds)
     assert max(offered) <= best + room
     assert [node.parent < i for i, node in enumerate(proof.nodes)] == [True] * len(proof.nodes)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_interrupt_leaves_a_sound_tree(threads, tmp_path):
+    problem = paper_like(10, 30, n_selected=8, n_per_class=3, seed=3)
+    region, proof, bounds = Region.whole(problem), Proof(), []
+
+    def interrupt(bound):
+        bounds.append(bound)
+        if len(bounds) == 12:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        branch_semidefinite(
+            proof, 0, region, target=0.0, closes=lambda value: value <= 0.0,
+            offer=lambda assignment: None, on_bound=interrupt, threads=threads,
+        )  # fmt: skip
+    assert len(proof.nodes) > 1 and min(bounds) < bounds[1]
+    claimed = min(bounds) * (1.0 + 1e-9)
+    proof.save(tmp_path / "proof.npz", problem, claimed)
+    assert check_proof(problem, tmp_path / "proof.npz").bound == claimed
 
 
 def test_tree_reports_what_it_could_not_close():

@@ -27,7 +27,9 @@ from tests.regions import check, random_region, tiny_problem
 class Solve:
     """One run of the tree on a whole problem, with the incumbent it was given."""
 
-    def __init__(self, problem, *, start=-math.inf, deadline=math.inf, interrupt_at=None):
+    def __init__(
+        self, problem, *, start=-math.inf, deadline=math.inf, interrupt_at=None, threads=1
+    ):
         self.problem, self.best = problem, start
         self.n_offers, self.interrupt_at = 0, interrupt_at
         self.bounds, self.proof = [], Proof()
@@ -41,6 +43,7 @@ class Solve:
                 offer=self.offer,
                 on_bound=self.bounds.append,
                 deadline=deadline,
+                threads=threads,
             )
         except KeyboardInterrupt:
             pass
@@ -162,13 +165,14 @@ def test_a_probe_is_no_lower_than_the_optimum_of_its_side():
             assert best - 1e-6 <= values[feature, int(selected)] <= root.value + 1e-6
 
 
+@pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("seed", range(3))
-def test_the_tree_proves_with_a_program_kept_alive(children, tmp_path, seed):
+def test_the_tree_proves_with_a_program_kept_alive(children, tmp_path, seed, threads):
     problem = branching_problem(seed)
     sets = np.array(list(combinations(range(20), 5)))
     best = problem.class_similarity[:, sets].max(axis=2).sum(axis=0).max()
-    solve = Solve(problem)
-    assert len(children) == 1
+    solve = Solve(problem, threads=threads)
+    assert 1 <= len(children) <= threads
     assert solve.best == pytest.approx(best, rel=1e-12)
     assert solve.bound == solve.cutoff()
     solve.proof.save(tmp_path / "proof.npz", problem, solve.bound)
@@ -206,9 +210,15 @@ def test_a_child_that_lies_costs_only_strength(monkeypatch):
             check(part, warm.bound(part, state))
 
 
-def test_an_interrupt_ends_the_child(children):
-    assert Solve(branching_problem(1), interrupt_at=10).bound is None
-    assert len(children) == 1
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_interrupt_ends_the_children(children, threads, tmp_path):
+    problem = branching_problem(1)
+    solve = Solve(problem, interrupt_at=5, threads=threads)
+    assert solve.bound is None
+    assert 1 <= len(children) <= threads
+    claimed = min(solve.bounds) * (1.0 + 1e-9)
+    solve.proof.save(tmp_path / "proof.npz", problem, claimed)
+    assert check_proof(problem, tmp_path / "proof.npz").bound == claimed
 
 
 def test_the_tree_is_deterministic(children):

@@ -1,0 +1,92 @@
+"""Best-first search: the open nodes of a tree, worked on by one or several threads."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any, Generic, Protocol, TypeVar
+
+
+class Comparable(Protocol):
+    """What has an order."""
+
+    def __lt__(self, other: Any, /) -> bool:
+        """Whether this comes first."""
+        ...
+
+
+Node = TypeVar("Node", bound=Comparable)
+Outcome = TypeVar("Outcome")
+
+
+class BestFirst(Generic[Node, Outcome]):
+    """A heap of open nodes.
+
+    Parameters
+    ----------
+    work : callable
+        From a node to what becomes of it; runs on any thread, so it must change nothing shared.
+    take : callable
+        Called with node and outcome, always on the thread of :meth:`run`; may push nodes.
+    threads : int
+        Nodes worked on at a time. With 1 everything runs on the caller's thread, in one order.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[Node], Outcome],
+        take: Callable[[Node, Outcome], object],
+        threads: int,
+    ) -> None:
+        self._work, self._take, self._threads = work, take, threads
+        self._heap: list[Node] = []
+        self._running: dict[Future[Outcome], Node] = {}
+
+    def push(self, node: Node) -> None:
+        """Open a node."""
+        heapq.heappush(self._heap, node)
+
+    @property
+    def first(self) -> Node | None:
+        """The first of the open nodes, those that are worked on included; None if there is none."""
+        return min([*self._heap[:1], *self._running.values()], default=None)
+
+    def run(self, goes_on: Callable[[], bool], stop: Callable[[], object]) -> None:
+        """Work until no node is open.
+
+        Parameters
+        ----------
+        goes_on : callable
+            Asked before another node is begun; if not, those begun are ended and taken.
+        stop : callable
+            Called when an exception leaves nodes half done, to make their work return soon.
+        """
+        if self._threads == 1:
+            while self._heap and goes_on():
+                node = heapq.heappop(self._heap)
+                try:
+                    outcome = self._work(node)
+                except BaseException:
+                    heapq.heappush(self._heap, node)
+                    raise
+                self._take(node, outcome)
+            return
+        with ThreadPoolExecutor(self._threads) as pool:
+            try:
+                self._share_out(pool, goes_on)
+            except BaseException:
+                stop()
+                raise
+
+    def _share_out(self, pool: ThreadPoolExecutor, goes_on: Callable[[], bool]) -> None:
+        while True:
+            while self._heap and len(self._running) < self._threads and goes_on():
+                node = heapq.heappop(self._heap)
+                self._running[pool.submit(self._work, node)] = node
+            if not self._running:
+                return
+            done, _ = wait(self._running, return_when=FIRST_COMPLETED)
+            for future in done:
+                outcome = future.result()
+                self._take(self._running.pop(future), outcome)
