@@ -25,7 +25,7 @@ from qpm_opt.bounds.proof import Certificate, Proof
 from qpm_opt.bounds.pseudocosts import Fall, PseudoCosts
 from qpm_opt.bounds.region import Region
 from qpm_opt.bounds.semidefinite import Effort, State, semidefinite_bound
-from qpm_opt.bounds.shrinking import UNWANTED, shrink
+from qpm_opt.bounds.shrinking import SURE, UNWANTED, shrink
 from qpm_opt.heuristics import swap_search
 from qpm_opt.problem import Assignment
 from qpm_opt.validation import FloatArray, IntArray
@@ -87,6 +87,7 @@ def branch_semidefinite(
     state: State | None = None,
     linear: LinearState | None = None,
     value: float = math.inf,
+    costs: PseudoCosts | None = None,
     deadline: float = math.inf,
     threads: int = 1,
 ) -> float:
@@ -110,6 +111,8 @@ def branch_semidefinite(
         Of a linear bound on such a region: then every node tries a linear bound first.
     value : float
         Known bound on the region.
+    costs : PseudoCosts, optional
+        Of an earlier tree on the problem; learns more.
     deadline : float
         Value of ``time.perf_counter()`` at which to stop.
     threads : int
@@ -120,8 +123,8 @@ def branch_semidefinite(
     float
         Bound on the region; the target if the proof is complete.
     """
-    n_features = region.problem.n_features
-    tree = _Tree(proof, target, closes, offer, on_bound, deadline, n_features, threads)
+    costs = costs or PseudoCosts(region.problem.n_features)
+    tree = _Tree(proof, target, closes, offer, on_bound, deadline, costs, threads)
     tree.push(value, index, region, state, linear)
     return tree.grow()
 
@@ -137,7 +140,7 @@ class _Tree:
         offer: Callable[[Assignment], object],
         on_bound: Callable[[float], object],
         deadline: float,
-        n_features: int,
+        costs: PseudoCosts,
         threads: int,
     ) -> None:
         self._proof, self._target, self._deadline = proof, target, deadline
@@ -145,7 +148,7 @@ class _Tree:
         self._age = itertools.count()
         self._open = BestFirst(self._bound, self._enter, threads)
         self._stuck = -math.inf
-        self._costs = PseudoCosts(n_features)
+        self._costs = costs
         self._interrupted = threading.Event()
 
     def push(
@@ -268,11 +271,11 @@ class _Tree:
         outcome.region, outcome.state = region.fixed(zeros, ones), state
         if len(outcome.region.free) <= WORTH_SHRINKING or outcome.region.is_empty:
             return
-        group = bound.s[np.isin(state.free, outcome.region.free)] < UNWANTED
-        if group.mean() > SHRINKABLE:
+        s = bound.s[np.isin(state.free, outcome.region.free)]
+        if (s < UNWANTED).mean() > SHRINKABLE:
             shrunk = shrink(
-                outcome.region, state, group, target=self._target, reward=SPARE * room,
-                deadline=self._deadline,
+                outcome.region, state, s < UNWANTED, s > SURE, target=self._target,
+                reward=SPARE * room, deadline=self._deadline,
             )  # fmt: skip
             if shrunk is not None:
                 decided = shrunk.certificate

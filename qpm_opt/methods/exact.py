@@ -29,10 +29,11 @@ from qpm_opt.bounds.incumbents import offer_selection
 from qpm_opt.bounds.linear import has_similarities, linear_bound
 from qpm_opt.bounds.linear_tree import branch_linear
 from qpm_opt.bounds.proof import Proof
+from qpm_opt.bounds.pseudocosts import PseudoCosts
 from qpm_opt.bounds.region import Region
 from qpm_opt.bounds.semidefinite import Effort, State, semidefinite_bound
 from qpm_opt.bounds.semidefinite_tree import branch_semidefinite
-from qpm_opt.bounds.shrinking import UNWANTED, shrink
+from qpm_opt.bounds.shrinking import SURE, UNWANTED, shrink
 from qpm_opt.heuristics import search
 from qpm_opt.methods import compact
 from qpm_opt.methods.base import MethodOptions, MethodOutcome
@@ -96,6 +97,7 @@ class _Exact:
         self._deadline = math.inf if left is None else self._began + left
         self._side_constraints = bool(len(problem.pairs) or problem.min_classes_per_feature)
         self._linear: Bound | None = None
+        self._costs = PseudoCosts(problem.n_features)
         self._integral = not problem.n_classes and all(
             np.array_equal(x, np.rint(x)) for x in (problem.feature_similarity, problem.bias)
         )
@@ -288,19 +290,22 @@ class _Exact:
             proof.nodes[0].certificates.append(self._linear.certificate)
             known = min(known, self._linear.value)
         if len(region.free) > max(SMALL, 2 * self.problem.n_selected):
-            group = root.s < UNWANTED
+            unwanted, sure = root.s < UNWANTED, root.s > SURE
             reward = (1.0 + SPARE) * (value - target)
             if state.reward is not None and state.reward.any():
-                group = state.reward > 0.0
-                reward = float(state.reward.max()) + (1.0 + SPARE) * (value - target)
+                unwanted, sure = state.reward > 0.0, state.reward < 0.0
+                reward += float(np.abs(state.reward).max())
             shrunk = shrink(
-                region, state, group, target=target, reward=reward, deadline=self._deadline
+                region, state, unwanted, sure, target=target, reward=reward, deadline=self._deadline
             )
             if shrunk is not None:
                 state = shrunk.state
                 proof.nodes[0].certificates.append(shrunk.certificate)
                 region = region.fixed(shrunk.certificate.out, shrunk.certificate.into)
-                logger.info("target %.9g: %d features left", target, len(region.free))
+                logger.info(
+                    "target %.9g: %d features in, %d left",
+                    target, len(region.ones), len(region.free),
+                )  # fmt: skip
         self.tracker.report_free(len(region.free))
         reached = branch_semidefinite(
             proof,
@@ -313,6 +318,7 @@ class _Exact:
             state=state,
             linear=None if self._linear is None else self._linear.state,
             value=known,
+            costs=self._costs,
             deadline=self._deadline,
             threads=self.options.threads,
         )

@@ -289,16 +289,17 @@ def test_shrinking_keeps_every_better_selection(seed):
     for target in (best - 0.3 * problem.scale, best, best + 0.3 * (bound.value - best)):
         if bound.value <= target:
             continue
-        group = np.random.default_rng(seed).random(len(region.free)) < 0.7
+        draw = np.random.default_rng(seed).random(len(region.free))
         reward = 1.15 * (bound.value - target)
-        shrunk = shrink(region, bound.state, group, target=target, reward=reward)
+        shrunk = shrink(region, bound.state, draw < 0.6, draw > 0.8, target=target, reward=reward)
         if shrunk is None:
             continue
         assert shrunk.value >= best_in(region, shrunk.certificate.reward) - tolerance(problem)
-        for feature in shrunk.certificate.out:
-            part = region.with_feature(feature, True)
-            if not part.is_empty:
-                assert best_in(part) <= target + tolerance(problem)
+        for selected, features in enumerate((shrunk.certificate.into, shrunk.certificate.out)):
+            for feature in features:
+                part = region.with_feature(feature, bool(selected))
+                if not part.is_empty:
+                    assert best_in(part) <= target + tolerance(problem)
 
 
 @pytest.fixture(scope="module", params=[1, 4])
@@ -319,15 +320,35 @@ def test_shrinking_takes_out_what_no_better_selection_uses(shrinkable, rank):
     problem, bound, values = shrinkable
     region = Region.whole(problem)
     target = values[rank][0]
-    used = np.unique([selected for value, selected in values if value > target])
+    better = [set(selected.tolist()) for value, selected in values if value > target]
     shrunk = shrink(
-        region, bound.state, bound.s < 0.05, target=target, reward=1.3 * (bound.value - target)
-    )
-    out = shrunk.certificate.out
+        region, bound.state, bound.s < 0.05, bound.s > 0.9,
+        target=target, reward=1.3 * (bound.value - target),
+    )  # fmt: skip
+    out, into = shrunk.certificate.out, shrunk.certificate.into
     assert len(out) >= 2
-    assert not np.isin(used, out).any()
+    assert not set.union(*better) & set(out.tolist())
+    assert set(into.tolist()) <= set.intersection(*better)
     found = evaluate(problem, region, arrays(shrunk.certificate))
     assert (found.value - found.loss_in[np.isin(region.free, out)] <= target).all()
+    assert (found.value - found.loss_out[np.isin(region.free, into)] <= target).all()
+
+
+@pytest.mark.parametrize("seed", range(7, 13))
+def test_shrinking_takes_in_what_every_better_selection_uses(seed):
+    problem = paper_like(n_classes=5, n_features=13, n_selected=4, n_per_class=2, seed=seed)
+    region = Region.whole(problem)
+    bound = semidefinite_bound(region, effort=BRIEF, max_steps=200)
+    target = 0.98 * bound.value
+    shrunk = shrink(
+        region, bound.state, bound.s < 0.05, bound.s > 0.9,
+        target=target, reward=1.3 * (bound.value - target),
+    )  # fmt: skip
+    into = shrunk.certificate.into
+    assert len(into) and (shrunk.certificate.reward[into] < 0.0).any()
+    for feature in into.tolist():
+        assert best_in(region.with_feature(feature, False)) <= target
+    assert (evaluate(problem, region, arrays(shrunk.certificate)).loss_out[into] > 0.0).all()
 
 
 def test_the_checker_accepts_a_proof_that_shrinks(shrinkable, tmp_path):
@@ -336,8 +357,9 @@ def test_the_checker_accepts_a_proof_that_shrinks(shrinkable, tmp_path):
     assert bound.value > target, "nothing would be left to prove"
     region = Region.whole(problem)
     shrunk = shrink(
-        region, bound.state, bound.s < 0.05, target=target, reward=1.3 * (bound.value - target)
-    )
+        region, bound.state, bound.s < 0.05, bound.s > 0.9,
+        target=target, reward=1.3 * (bound.value - target),
+    )  # fmt: skip
     proof = Proof()
     proof.nodes[0].certificates += [bound.certificate, shrunk.certificate]
     rest = region.fixed(shrunk.certificate.out, shrunk.certificate.into)
