@@ -90,6 +90,7 @@ def branch_semidefinite(
     costs: PseudoCosts | None = None,
     deadline: float = math.inf,
     threads: int = 1,
+    most_states: float = math.inf,
 ) -> float:
     """Grow the proof below a leaf until no selection of its region can be better than ``target``.
 
@@ -117,6 +118,8 @@ def branch_semidefinite(
         Value of ``time.perf_counter()`` at which to stop.
     threads : int
         Nodes bounded at a time. Deterministic for 1, but for the deadline.
+    most_states : float
+        Open nodes with iterates of their own; beyond that they start from ``state`` again.
 
     Returns
     -------
@@ -124,7 +127,9 @@ def branch_semidefinite(
         Bound on the region; the target if the proof is complete.
     """
     costs = costs or PseudoCosts(region.problem.n_features)
-    tree = _Tree(proof, target, closes, offer, on_bound, deadline, costs, threads)
+    tree = _Tree(
+        proof, target, closes, offer, on_bound, deadline, costs, threads, most_states, state
+    )
     tree.push(value, index, region, state, linear)
     return tree.grow()
 
@@ -142,6 +147,8 @@ class _Tree:
         deadline: float,
         costs: PseudoCosts,
         threads: int,
+        most_states: float,
+        first_state: State | None,
     ) -> None:
         self._proof, self._target, self._deadline = proof, target, deadline
         self._is_enough, self._offer, self._on_bound = closes, offer, on_bound
@@ -150,6 +157,8 @@ class _Tree:
         self._stuck = -math.inf
         self._costs = costs
         self._interrupted = threading.Event()
+        self._n_states, self._most_states = 0.0, most_states
+        self._first_state = first_state
 
     def push(
         self,
@@ -184,6 +193,8 @@ class _Tree:
 
     def _enter(self, node: _Open, outcome: _Outcome) -> None:
         """Take over what became of a node."""
+        if node.state is not self._first_state:
+            self._n_states -= 0.5
         self._proof.nodes[node.index].certificates += outcome.certificates
         for assignment in outcome.assignments:
             self._offer(assignment)
@@ -195,6 +206,10 @@ class _Tree:
             self._stuck = max(self._stuck, outcome.value)
             return
         value, region, state, linear = outcome.value, outcome.region, outcome.state, outcome.linear
+        if self._n_states + 1.0 > self._most_states:
+            state = self._first_state
+        else:
+            self._n_states += 1.0
         sides = (True, False)
         children = [self._proof.add(node.index, outcome.feature, selected) for selected in sides]
         for child, selected in zip(children, sides, strict=True):

@@ -65,9 +65,9 @@ LAST = 0.1
 SMALL, NEAR = 150, 2e-3
 #: Reward of unwanted features beyond the gap to the target, as a share of that gap.
 SPARE = 0.3
-#: Matrices of order n + 1 in double precision that the semidefinite bound holds at a time, and the
-#: share of the memory that they may take.
-N_MATRICES, MEMORY_SHARE = 17, 0.6
+#: Matrices of order n + 1 in double precision that the semidefinite bound holds at a time, those of
+#: an open node with its certificate, and the share of the memory that either may take.
+N_MATRICES, STATE_MATRICES, MEMORY_SHARE = 17, 2, 0.6
 
 
 def physical_memory() -> float | None:
@@ -76,6 +76,11 @@ def physical_memory() -> float | None:
         return float(os.sysconf("SC_PHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
         return None
+
+
+def _matrix_size(n: int) -> float:
+    """Bytes of a matrix of order n + 1 in double precision."""
+    return 8.0 * (n + 1.0) ** 2
 
 
 def run(problem: Problem, tracker: Tracker, options: MethodOptions) -> MethodOutcome:
@@ -272,12 +277,20 @@ class _Exact:
 
     def _check_memory(self) -> None:
         """Raise MemoryError if the semidefinite bound would not fit."""
-        need, there = N_MATRICES * 8.0 * (len(self.whole.free) + 1.0) ** 2, physical_memory()
-        if there is not None and need > MEMORY_SHARE * there:
+        n = len(self.whole.free)
+        if self._n_fitting(N_MATRICES, n) < 1.0:
             raise MemoryError(
-                f"the semidefinite bound of {len(self.whole.free)} features would take "
-                f"{need / 2**30:.1f} of the {there / 2**30:.1f} GiB there are."
+                f"the semidefinite bound of {n} features would take "
+                f"{N_MATRICES * _matrix_size(n) / 2**30:.1f} of the "
+                f"{(physical_memory() or math.inf) / 2**30:.1f} GiB there are."
             )
+
+    def _n_fitting(self, n_matrices: int, n: int) -> float:
+        """How many sets of so many matrices fit, of order n + 1; inf if that is not known."""
+        there = physical_memory()
+        if there is None:
+            return math.inf
+        return MEMORY_SHARE * there / (n_matrices * _matrix_size(n))
 
     def _stage(self, root: Bound, state: State, value: float, target: float) -> tuple[bool, State]:
         """Try to prove a target; whether that succeeded, and the state for the next one."""
@@ -307,6 +320,7 @@ class _Exact:
                     target, len(region.ones), len(region.free),
                 )  # fmt: skip
         self.tracker.report_free(len(region.free))
+        workers = self._n_fitting(2 * N_MATRICES, len(region.free))  # states need the other half
         reached = branch_semidefinite(
             proof,
             0,
@@ -320,7 +334,8 @@ class _Exact:
             value=known,
             costs=self._costs,
             deadline=self._deadline,
-            threads=self.options.threads,
+            threads=max(1, int(min(self.options.threads, workers))),
+            most_states=self._n_fitting(STATE_MATRICES, len(region.free)),
         )
         self.outcome.node_count = (self.outcome.node_count or 0) + len(proof.nodes)
         logger.info("target %.9g: reached %.9g, %d nodes", target, reached, len(proof.nodes))

@@ -379,9 +379,9 @@ def test_the_checker_accepts_a_proof_that_shrinks(shrinkable, tmp_path):
         check_proof(problem, path)
 
 
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(("threads", "most_states"), [(1, math.inf), (3, 1)])
 @pytest.mark.parametrize("seed", range(80))
-def test_tree_proves_the_optimum(seed, threads):
+def test_tree_proves_the_optimum(seed, threads, most_states):
     problem = random_problem(seed)
     if problem.min_classes_per_feature or len(problem.pairs):
         problem = replace(problem, min_classes_per_feature=0, contrastive_pairs=None)
@@ -395,7 +395,7 @@ def test_tree_proves_the_optimum(seed, threads):
     reached = branch_semidefinite(
         proof, 0, region, target=best + room, closes=lambda value: value <= best + room,
         offer=lambda assignment: offered.append(problem.objective(assignment)),
-        on_bound=bounds.append, threads=threads,
+        on_bound=bounds.append, threads=threads, most_states=most_states,
     )  # fmt: skip
     assert reached == pytest.approx(best + room)
     assert all(bound >= best - room for bound in bounds)
