@@ -26,7 +26,7 @@ class BestFirst(Generic[Node, Outcome]):
     Parameters
     ----------
     work : callable
-        From a node to what becomes of it; runs on any thread, so it must change nothing shared.
+        From a node to what becomes of it; runs on any thread.
     take : callable
         Called with node and outcome, always on the thread of :meth:`run`; may push nodes.
     threads : int
@@ -49,7 +49,10 @@ class BestFirst(Generic[Node, Outcome]):
 
     @property
     def first(self) -> Node | None:
-        """The first of the open nodes, those that are worked on included; None if there is none."""
+        """The first of the open nodes, None if there is none; as seen from ``goes_on``.
+
+        Those that other threads work on are included, a node on the way to ``take`` is not.
+        """
         return min([*self._heap[:1], *self._running.values()], default=None)
 
     def run(self, goes_on: Callable[[], bool], stop: Callable[[], object]) -> None:

@@ -13,10 +13,11 @@ import importlib.util
 import logging
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-from scipy.linalg import lapack
+from numpy.typing import NDArray
+from scipy.linalg import cython_lapack, lapack
 
 from qpm_opt.validation import FloatArray
 
@@ -67,23 +68,54 @@ def _tridiagonal(
     A: FloatArray, rule: Callable[[FloatArray], FloatArray]
 ) -> tuple[FloatArray, FloatArray]:
     n = len(A)
-    functions: Any = lapack.get_lapack_funcs(("sytrd", "stevd", "ormqr"), (A,))
-    sytrd, stevd, ormqr = functions
-    reflectors, diagonal, beside, tau, info = sytrd(A, lower=1, lwork=64 * n)
+    reflectors, inner = np.array(A, order="F"), np.empty((n, n), A.dtype, order="F")
+    diagonal, beside, tau = (np.empty(size, A.dtype) for size in (n, n - 1, n - 1))
+    info = _run("sytrd", A.dtype, b"L", n, reflectors, n, diagonal, beside, tau, *_work(64 * n, A))
     if info == 0:
-        values, inner, info = stevd(diagonal, beside)
+        work = *_work(1 + 4 * n + n * n, A), *_work(3 + 5 * n, np.empty(0, np.intc))
+        info = _run("stevd", A.dtype, b"V", n, diagonal, beside, inner, n, *work)
     if info != 0:
         raise np.linalg.LinAlgError(f"The eigenvalues of a matrix of order {n} did not converge.")
-    values = _mapped(values, rule)
+    values = _mapped(diagonal, rule)
     on = values > 0.0
     vectors = np.asfortranarray(inner[:, on])
     # The reflections leave the first coordinate alone.
+    (ormqr,) = cast(Any, lapack.get_lapack_funcs(("ormqr",), (A,)))
     vectors[1:], _, info = ormqr(
         "L", "N", np.asfortranarray(reflectors[1:, :-1]), tau, vectors[1:], lwork=64 * n
     )
     if info != 0:
         raise np.linalg.LinAlgError(f"ormqr returned {info}.")
     return values[on], vectors
+
+
+def _work(size: int, like: NDArray[Any]) -> tuple[NDArray[Any], int]:
+    return np.empty(size, like.dtype), size
+
+
+def _run(name: str, dtype: np.dtype[Any], *arguments: bytes | int | NDArray[Any]) -> int:
+    """Run a routine of LAPACK, all of whose arguments are references; its info."""
+    passed: list[Any] = [
+        argument
+        if isinstance(argument, bytes)
+        else ctypes.byref(ctypes.c_int(argument))
+        if isinstance(argument, int)
+        else argument.ctypes.data_as(ctypes.c_void_p)
+        for argument in arguments
+    ]
+    info = ctypes.c_int()
+    _routine(("s" if dtype == np.float32 else "d") + name)(*passed, ctypes.byref(info))
+    return info.value
+
+
+@functools.cache
+def _routine(name: str) -> Any:
+    """A routine of SciPy's LAPACK that, unlike the wrapper, lets other threads run meanwhile."""
+    capsule = cast(Any, cython_lapack.__pyx_capi__)[name]
+    name_of, pointer_of = ctypes.pythonapi.PyCapsule_GetName, ctypes.pythonapi.PyCapsule_GetPointer
+    name_of.restype, name_of.argtypes = ctypes.c_char_p, [ctypes.py_object]
+    pointer_of.restype, pointer_of.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    return ctypes.CFUNCTYPE(None)(pointer_of(capsule, name_of(capsule)))
 
 
 def _on_gpu(torch: Any, A: FloatArray, rule: Callable[[FloatArray], FloatArray]) -> FloatArray:

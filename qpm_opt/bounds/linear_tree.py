@@ -57,7 +57,6 @@ class _Entered:
 
     value: float = math.inf
     certificates: list[Certificate] = field(default_factory=list)
-    assignments: list[Assignment] = field(default_factory=list)
     left: tuple[Region, Bound] | None = None
     """Region and bound if it stays open."""
     is_stuck: bool = False
@@ -132,7 +131,10 @@ def branch_linear(
 
 
 class _Tree:
-    """The open leaves; :meth:`_split` may run on several threads and changes nothing here."""
+    """The open leaves; :meth:`_split` may run on several threads.
+
+    What that changes here are two queues, and two collections that only grow, by single operations.
+    """
 
     def __init__(
         self,
@@ -149,6 +151,7 @@ class _Tree:
         self._stuck = -math.inf  # highest bound of a leaf that can neither be closed nor split
         self._assigned: set[bytes] = set()
         self._costs = PseudoCosts(self._problem.n_features)
+        self._found: SimpleQueue[Assignment] = SimpleQueue()
         self._n_splits = 0
         self._programs: list[WarmBounds] = []
         self._idle: SimpleQueue[WarmBounds] = SimpleQueue()
@@ -166,12 +169,25 @@ class _Tree:
         on_bound: Callable[[float], object] | None,
     ) -> float:
         """Split the leaf with the highest bound until all are closed or the time is up."""
+        try:
+            return self._grow(index, region, state, on_bound)
+        finally:
+            self._offer_found()
+
+    def _grow(
+        self,
+        index: int,
+        region: Region,
+        state: LinearState | None,
+        on_bound: Callable[[float], object] | None,
+    ) -> float:
         self._put(index, self._enter(region, state, None))
         self._root = self._open.first
         best = math.inf
 
         def goes_on() -> bool:
             nonlocal best
+            self._offer_found()
             if self._highest() < best:
                 best = self._highest()
                 if on_bound is not None:
@@ -180,6 +196,10 @@ class _Tree:
 
         self._open.run(goes_on, self._stop)
         return max(min(best, self._highest()), self._goal())
+
+    def _offer_found(self) -> None:
+        while not self._found.empty():
+            self._offer(self._found.get())
 
     def _stop(self) -> None:
         self._deadline = -math.inf
@@ -210,8 +230,7 @@ class _Tree:
 
     def _put(self, index: int, entered: _Entered) -> None:
         self._proof.nodes[index].certificates += entered.certificates
-        for assignment in entered.assignments:
-            self._offer(assignment)
+        self._offer_found()
         if entered.left is not None:
             self._open.push(_Leaf(-entered.value, index, *entered.left))
         if entered.is_stuck:
@@ -225,7 +244,7 @@ class _Tree:
         while not region.is_empty:
             bound = self._bound(region, state, program)
             if region.single is None:
-                self._round(region, bound.s, entered)
+                self._round(region, bound.s)
             entered.value, cutoff = min(entered.value, bound.value), self._cutoff()
             if region.single is not None or bound.value <= cutoff:
                 entered.certificates.append(bound.certificate)
@@ -258,14 +277,17 @@ class _Tree:
 
     def _settle(self, selected: IntArray, entered: _Entered) -> None:
         """Close a leaf with a single selection by its optimal assignment."""
-        value = offer_selection(self._problem, selected, entered.assignments.append, self._deadline)
-        goal = max([self._goal(), *(self._problem.objective(a) for a in entered.assignments)])
+        found: list[Assignment] = []
+        value = offer_selection(self._problem, selected, found.append, self._deadline)
+        for assignment in found:
+            self._found.put(assignment)
+        goal = max([self._goal(), *(self._problem.objective(assignment) for assignment in found)])
         if value <= goal:
             entered.value = self._cutoff()
         else:
             entered.value, entered.is_stuck = min(entered.value, value), True
 
-    def _round(self, region: Region, s: FloatArray, entered: _Entered) -> None:
+    def _round(self, region: Region, s: FloatArray) -> None:
         """Find the assignment of the largest entries of s."""
         selected = rounded(region, s)
         if selected.tobytes() in self._assigned:
@@ -273,7 +295,7 @@ class _Tree:
         self._assigned.add(selected.tobytes())
         assignment = assign_within(self._problem, selected, ROUNDING_TIME)
         if assignment is not None:
-            entered.assignments.append(assignment)
+            self._found.put(assignment)
 
     def _split(self, leaf: _Leaf) -> _Split:
         program = self._program()

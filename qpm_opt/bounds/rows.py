@@ -95,8 +95,8 @@ class RowPool:
         """One gradient step of the prices at the maximiser of a beta-strongly concave model."""
         self.price = np.maximum(self.price + beta * self._step * self.violation(X), 0.0)
 
-    def refresh(self, X: FloatArray) -> float:
-        """Add the rows most broken at X, drop idle ones; return the largest violation."""
+    def refresh(self, X: FloatArray) -> None:
+        """Add the rows most broken at X, drop idle ones."""
         keep = (self.price > LEAST_PRICE) | (self.violation(X) > LEAST_VIOLATION)
         rows, broken = broken_rows(X)
         known = {tuple(row) for row in self.rows[keep].tolist()}
@@ -105,7 +105,6 @@ class RowPool:
         self.rows = np.vstack([self.rows[keep], np.array(new, dtype=np.intp).reshape(-1, 4)])
         self.price = np.concatenate([self.price[keep], np.zeros(len(new))])
         self._compile()
-        return float(broken.max(initial=0.0))
 
     def restricted(self, places: IntArray, into: BoolArray, n: int) -> RowPool:
         """What the rows say when features are decided.

@@ -47,7 +47,7 @@ REPORT_EVERY = 5.0
 #: Splits of a class.
 N_SPLITS = 6
 #: Share of the penalty that is left when features are decided: a low one spares the multipliers.
-PENALTY_KEPT = 0.2
+PENALTY_KEPT = 0.1
 #: Terms and rows are added when both residuals, relative to |M|, are lower.
 SETTLED = 2e-3
 
@@ -419,7 +419,7 @@ class Iteration:
         return float(value) + margin, r
 
     def _resume(self, state: State) -> None:
-        """Take over what the regions have in common; the bound can but fall by a decision."""
+        """Take over what the regions have in common; with no reward a decision can but help."""
         n, free = self.n, self.region.free
         places = np.full(self.region.problem.n_features, -1, dtype=np.intp)
         places[free] = np.arange(n)

@@ -8,12 +8,14 @@ of the other features most, on both sides; the promising ones are tried on a cor
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from queue import SimpleQueue
 
 import numpy as np
 
@@ -41,7 +43,7 @@ WORTH_SHRINKING, SHRINKABLE, SPARE = 250, 0.4, 1.3
 SEARCH_EVERY = 10
 #: Features whose decision is tried before one is branched on, iterations of a trial, and its
 #: penalty: with a low one the bound falls at once, if not far.
-N_PROBED, PROBE_STEPS, PROBE_PENALTY = 8, 40, 0.2
+N_PROBED, PROBE_STEPS, PROBE_PENALTY = 8, 40, 0.4
 #: A feature is branched on if s (1 - s) is larger, as long as there is one.
 LEAST_UNDECIDED = 0.02
 #: Share of the mean that the estimated fall of a side counts for at least.
@@ -68,7 +70,6 @@ class _Outcome:
     region: Region
     linear: LinearState | None
     certificates: list[Certificate] = field(default_factory=list)
-    assignments: list[Assignment] = field(default_factory=list)
     closed: bool = False
     state: State | None = None
     feature: int | None = None
@@ -135,7 +136,10 @@ def branch_semidefinite(
 
 
 class _Tree:
-    """The open nodes; all but :meth:`_bound` runs on the caller's thread."""
+    """The open nodes; all but :meth:`_bound` runs on the caller's thread.
+
+    That changes nothing here but the queue of assignments found.
+    """
 
     def __init__(
         self,
@@ -156,6 +160,7 @@ class _Tree:
         self._open = BestFirst(self._bound, self._enter, threads)
         self._stuck = -math.inf
         self._costs = costs
+        self._found: SimpleQueue[Assignment] = SimpleQueue()
         self._interrupted = threading.Event()
         self._n_states, self._most_states = 0.0, most_states
         self._first_state = first_state
@@ -174,10 +179,14 @@ class _Tree:
 
     def grow(self) -> float:
         """Bound and split nodes until none is open or the time is up; the bound on the root."""
-        self._open.run(self._goes_on, self._interrupted.set)
+        try:
+            self._open.run(self._goes_on, self._interrupted.set)
+        finally:
+            self._offer_found()
         return self._report()
 
     def _goes_on(self) -> bool:
+        self._offer_found()
         self._report()
         return time.perf_counter() < self._deadline
 
@@ -188,6 +197,10 @@ class _Tree:
         self._on_bound(reached)
         return reached
 
+    def _offer_found(self) -> None:
+        while not self._found.empty():
+            self._offer(self._found.get())
+
     def _closes(self, value: float) -> bool:
         return self._interrupted.is_set() or self._is_enough(value)
 
@@ -196,8 +209,7 @@ class _Tree:
         if node.state is not self._first_state:
             self._n_states -= 0.5
         self._proof.nodes[node.index].certificates += outcome.certificates
-        for assignment in outcome.assignments:
-            self._offer(assignment)
+        self._offer_found()
         for trial in outcome.trials:
             self._costs.learn(trial)
         if outcome.closed:
@@ -238,18 +250,18 @@ class _Tree:
                 outcome.region, cutoff=self._target, closes=self._closes, state=node.state,
                 effort=NODE_EFFORT, deadline=self._deadline,
             )  # fmt: skip
-            outcome.certificates.append(bound.certificate)
-            outcome.value = min(outcome.value, bound.value)
-            if self._is_enough(bound.value) or self._interrupted.is_set():
-                outcome.closed = self._is_enough(bound.value)
-                return outcome
-            if node.index % SEARCH_EVERY == 0:
-                self._search(outcome, bound.s)
-            self._fix(outcome, bound)
-            if not self._settled(outcome):
-                outcome.feature = self._branching_feature(outcome, bound)
         except np.linalg.LinAlgError:
-            pass  # stuck
+            return outcome  # stuck
+        outcome.certificates.append(bound.certificate)
+        outcome.value = min(outcome.value, bound.value)
+        outcome.closed = self._is_enough(bound.value)
+        if outcome.closed or self._interrupted.is_set():
+            return outcome
+        if node.index % SEARCH_EVERY == 0:
+            self._search(outcome.region, bound.s)
+        self._fix(outcome, bound)
+        if not self._settled(outcome):
+            outcome.feature = self._branching_feature(outcome, bound)
         return outcome
 
     def _settled(self, outcome: _Outcome) -> bool:
@@ -260,24 +272,21 @@ class _Tree:
             return True
         if region.single is None:
             return False
-        value = offer_selection(
-            region.problem, region.single, outcome.assignments.append, self._deadline
-        )
+        value = offer_selection(region.problem, region.single, self._found.put, self._deadline)
         outcome.value = min(outcome.value, value)
         outcome.closed = self._is_enough(value)
         return True
 
-    def _search(self, outcome: _Outcome, s: FloatArray) -> None:
-        region = outcome.region
+    def _search(self, region: Region, s: FloatArray) -> None:
         near = swap_search(
             region.problem,
             rounded(region, s),
             deadline=self._deadline if math.isfinite(self._deadline) else None,
         )
-        offer_selection(region.problem, near, outcome.assignments.append, self._deadline)
+        offer_selection(region.problem, near, self._found.put, self._deadline)
 
     def _fix(self, outcome: _Outcome, bound: Bound) -> None:
-        """Decide features by the bound, and by another one with a reward."""
+        """Decide features by the bound, and try to decide more by another one with a reward."""
         region, room = outcome.region, bound.value - self._target
         zeros = region.free[bound.price_in >= room]
         ones = np.setdiff1d(region.free[bound.price_out >= room], zeros)
@@ -288,10 +297,13 @@ class _Tree:
             return
         s = bound.s[np.isin(state.free, outcome.region.free)]
         if (s < UNWANTED).mean() > SHRINKABLE:
-            shrunk = shrink(
-                outcome.region, state, s < UNWANTED, s > SURE, target=self._target,
-                reward=SPARE * room, deadline=self._deadline,
-            )  # fmt: skip
+            shrunk = None
+            with contextlib.suppress(np.linalg.LinAlgError):
+                shrunk = shrink(
+                    outcome.region, state, s < UNWANTED, s > SURE, target=self._target,
+                    reward=SPARE * room, deadline=self._deadline,
+                    is_interrupted=self._interrupted.is_set,
+                )  # fmt: skip
             if shrunk is not None:
                 decided = shrunk.certificate
                 outcome.certificates.append(decided)
@@ -318,13 +330,19 @@ class _Tree:
             core = Region(
                 outcome.region.problem, outcome.region.ones, outcome.region.free[s > UNWANTED]
             )
-            outcome.trials = self._trials(core, state, features[unknown], distance[:, unknown])
+            with contextlib.suppress(np.linalg.LinAlgError):
+                self._try(core, state, features[unknown], distance[:, unknown], outcome.trials)
             costs = costs.after(outcome.trials)
         return int(features[np.argmax(costs.scores(features, distance, room))])
 
-    def _trials(
-        self, core: Region, state: State, features: IntArray, distance: FloatArray
-    ) -> list[Fall]:
+    def _try(
+        self,
+        core: Region,
+        state: State,
+        features: IntArray,
+        distance: FloatArray,
+        falls: list[Fall],
+    ) -> None:
         """A few iterations with each of the features out and in, against as many with neither."""
 
         def tried(region: Region, state: State) -> Bound:
@@ -335,16 +353,14 @@ class _Tree:
             )  # fmt: skip
 
         if core.is_empty or core.single is not None:
-            return []
+            return
         before = tried(core, state)
-        trials = []
         for feature, both in zip(features.tolist(), distance.T.tolist(), strict=True):
             for selected in (False, True):
                 part = core.with_feature(feature, selected)
                 if not part.is_empty and part.single is None:
                     fall = before.value - tried(part, before.state).value
-                    trials.append(Fall(feature, selected, both[int(selected)], fall))
-        return trials
+                    falls.append(Fall(feature, selected, both[int(selected)], fall))
 
 
 def _expected_change(s: FloatArray, products: FloatArray) -> FloatArray:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -40,6 +41,7 @@ def shrink(
     target: float,
     reward: float,
     deadline: float = math.inf,
+    is_interrupted: Callable[[], bool] = lambda: False,
 ) -> Bound | None:
     """Decide features, as far as selections better than a target go.
 
@@ -56,12 +58,14 @@ def shrink(
         the target.
     deadline : float
         Value of ``time.perf_counter()``.
+    is_interrupted : callable
+        Asked now and then whether to give up.
 
     Returns
     -------
     Bound or None
         Of objective and reward; its certificate names the features that are ``out`` or ``into``.
-        None if the unwanted melt away or the time is up before the bound is low enough.
+        None if too few are unwanted, at first or later, or if the bound is not low enough in time.
     """
     n = len(region.free)
     sign = unwanted.astype(np.float64) - sure
@@ -72,7 +76,9 @@ def shrink(
     iteration = Iteration(region, np.where(held * sign > 0.0, held, 0.0), state)
     grown = bool(iteration.reward.any())
     for i in range(N_ROUNDS):
-        if (sign > 0.0).sum() < LEAST_SHARE * n or time.perf_counter() > deadline:
+        if (sign > 0.0).sum() < LEAST_SHARE * n:
+            return None
+        if time.perf_counter() > deadline or is_interrupted():
             return None
         share = 1.0 if grown else min(1.0, (i + 1) / N_GROWING)
         iteration.change_reward(share * reward * sign)

@@ -63,11 +63,11 @@ SLACK = 1e-9
 LAST = 0.1
 #: Few features, or a bound this near to the incumbent, and the first target is the incumbent.
 SMALL, NEAR = 150, 2e-3
-#: Reward of unwanted features beyond the gap to the target, as a share of that gap.
+#: Reward of unwanted and sure features beyond the gap to the target, as a share of that gap.
 SPARE = 0.3
-#: Matrices of order n + 1 in double precision that the semidefinite bound holds at a time, those of
-#: an open node with its certificate, and the share of the memory that either may take.
-N_MATRICES, STATE_MATRICES, MEMORY_SHARE = 17, 2, 0.6
+#: Matrices of order n + 1 in double precision that the semidefinite bound holds at a time, those
+#: that an open node may hold, and the share of the memory for them. In a tree either gets half.
+N_MATRICES, STATE_MATRICES, MEMORY_SHARE = 17, 8, 0.6
 
 
 def physical_memory() -> float | None:
@@ -320,7 +320,7 @@ class _Exact:
                     target, len(region.ones), len(region.free),
                 )  # fmt: skip
         self.tracker.report_free(len(region.free))
-        workers = self._n_fitting(2 * N_MATRICES, len(region.free))  # states need the other half
+        workers = self._n_fitting(2 * N_MATRICES, len(region.free))
         reached = branch_semidefinite(
             proof,
             0,
@@ -335,7 +335,7 @@ class _Exact:
             costs=self._costs,
             deadline=self._deadline,
             threads=max(1, int(min(self.options.threads, workers))),
-            most_states=self._n_fitting(STATE_MATRICES, len(region.free)),
+            most_states=self._n_fitting(2 * STATE_MATRICES, len(region.free)),
         )
         self.outcome.node_count = (self.outcome.node_count or 0) + len(proof.nodes)
         logger.info("target %.9g: reached %.9g, %d nodes", target, reached, len(proof.nodes))

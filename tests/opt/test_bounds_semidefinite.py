@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from qpm_bench.instances import paper_like
 from qpm_opt.assign import assign
-from qpm_opt.bounds import semidefinite
+from qpm_opt.bounds import semidefinite, semidefinite_tree
 from qpm_opt.bounds.proof import Proof, RowKind
 from qpm_opt.bounds.region import Region
 from qpm_opt.bounds.rows import LEAST_VIOLATION, RowPool, broken_rows
@@ -253,8 +253,8 @@ def test_rows_when_features_are_decided(seed):
     into = decided & (rng.random(n) < 0.5)
     places = np.where(decided, -1, np.cumsum(~decided) - 1)
     left = pool.restricted(places, into, int((~decided).sum()))
-    weights = {RowKind.TRIANGLE: 3, RowKind.COVER: 3, RowKind.PRODUCT: 2, RowKind.PAIR_COVER: 2}
-    whole = [not decided[row[1 : 1 + weights[RowKind(row[0])]]].any() for row in rows]
+    n_used = {RowKind.TRIANGLE: 3, RowKind.COVER: 3, RowKind.PRODUCT: 2, RowKind.PAIR_COVER: 2}
+    whole = [not decided[row[1 : 1 + n_used[RowKind(row[0])]]].any() for row in rows]
     assert left.price.sum() >= pool.price[whole].sum() - 1e-12
     for s in rng.integers(0, 2, size=(20, n)):
         s = np.where(decided, into, s)
@@ -401,6 +401,43 @@ def test_tree_proves_the_optimum(seed, threads, most_states):
     assert all(bound >= best - room for bound in bounds)
     assert max(offered) <= best + room
     assert [node.parent < i for i, node in enumerate(proof.nodes)] == [True] * len(proof.nodes)
+
+
+def failing(*arguments, **options):
+    raise np.linalg.LinAlgError
+
+
+@pytest.mark.parametrize("part", ["shrink", "_Tree._try"])
+def test_a_part_that_fails_and_proves_nothing_leaves_the_tree_as_strong(part, monkeypatch):
+    problem = paper_like(10, 30, n_selected=8, n_per_class=3, seed=3)
+    region = Region.whole(problem)
+    monkeypatch.setattr(f"qpm_opt.bounds.semidefinite_tree.{part}", failing)
+    monkeypatch.setattr(semidefinite_tree, "WORTH_SHRINKING", 3)
+    monkeypatch.setattr(semidefinite_tree, "SHRINKABLE", -1.0)
+    monkeypatch.setattr(semidefinite_tree, "NODE_EFFORT", Effort(window=20, share=1.0))
+    target = 0.985 * semidefinite_bound(region, effort=BRIEF).value
+    proof = Proof()
+    reached = branch_semidefinite(
+        proof, 0, region, target=target, closes=lambda value: value <= target,
+        offer=lambda assignment: None, on_bound=lambda bound: None,
+    )  # fmt: skip
+    assert reached == target and len(proof.nodes) > 1
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_interrupt_keeps_what_was_found(threads, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(semidefinite_tree._Tree, "_fix", interrupted)
+    problem = paper_like(10, 30, n_selected=8, n_per_class=3, seed=3)
+    offered = []
+    with pytest.raises(KeyboardInterrupt):
+        branch_semidefinite(
+            Proof(), 0, Region.whole(problem), target=0.0, closes=lambda value: value <= 0.0,
+            offer=offered.append, on_bound=lambda bound: None, threads=threads,
+        )  # fmt: skip
+    assert len(offered) == 1
 
 
 @pytest.mark.parametrize("threads", [1, 2])
