@@ -120,7 +120,7 @@ class RowPool:
         """
         on = self.price > LEAST_PRICE
         rows, price = self.rows[on], self.price[on]
-        for slot in (3, 2, 1):
+        for slot in (3, 2, 1, 2):  # a triangle without its second feature has its first there
             of = rows[:, slot]
             decided = (slot <= _N_FEATURES[rows[:, 0]]) & (places[of] < 0)
             rows, kept = _decided(rows, slot, decided, decided & into[of])

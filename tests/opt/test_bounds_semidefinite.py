@@ -253,6 +253,7 @@ def test_rows_when_features_are_decided(seed):
     into = decided & (rng.random(n) < 0.5)
     places = np.where(decided, -1, np.cumsum(~decided) - 1)
     left = pool.restricted(places, into, int((~decided).sum()))
+    assert (left.rows >= 0).all()
     n_used = {RowKind.TRIANGLE: 3, RowKind.COVER: 3, RowKind.PRODUCT: 2, RowKind.PAIR_COVER: 2}
     whole = [not decided[row[1 : 1 + n_used[RowKind(row[0])]]].any() for row in rows]
     assert left.price.sum() >= pool.price[whole].sum() - 1e-12
@@ -262,6 +263,38 @@ def test_rows_when_features_are_decided(seed):
         before = pool.price * pool.violation(np.outer(x, x))
         after = left.price @ left.violation(np.outer(rest, rest))
         assert before.sum() - 1e-12 <= after <= before[whole].sum() + 1e-12
+
+
+def test_certificates_of_a_tree_are_worth_what_it_takes_them_for(monkeypatch):
+    problem = paper_like(12, 60, n_selected=10, n_per_class=3, seed=1)
+    whole, n_checked = Region.whole(problem), 0
+    root = semidefinite_bound(whole, max_steps=300)
+    target = 0.985 * root.value
+
+    def checked(function):
+        def call(region, *arguments, **options):
+            nonlocal n_checked
+            bound = function(region, *arguments, **options)
+            if bound is not None:
+                n_checked += 1
+                found = evaluate(problem, region, arrays(bound.certificate)).value
+                assert found <= bound.value + 1e-9 * abs(bound.value)
+                if n_checked == 60:
+                    raise KeyboardInterrupt
+            return bound
+
+        return call
+
+    monkeypatch.setattr(semidefinite_tree, "semidefinite_bound", checked(semidefinite_bound))
+    monkeypatch.setattr(semidefinite_tree, "shrink", checked(shrink))
+    monkeypatch.setattr(semidefinite_tree, "WORTH_SHRINKING", 20)
+    monkeypatch.setattr(semidefinite_tree, "SHRINKABLE", 0.2)
+    monkeypatch.setattr(semidefinite, "LARGE", 30)
+    with pytest.raises(KeyboardInterrupt):
+        branch_semidefinite(
+            Proof(), 0, whole, target=target, closes=lambda value: value <= target,
+            offer=lambda assignment: None, on_bound=lambda bound: None, state=root.state,
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("seed", range(60))
