@@ -290,14 +290,14 @@ def _caveat(result: Result) -> str:
     if result.bound is not None:
         weak = result.relative_gap is not None and result.relative_gap > WEAK_GAP
         return " (the bound is weak)" if weak else ""
-    if result.method != "compact":
+    if result.method in ("paper", "heuristic"):
         return " (no bound: a heuristic)"
     reasons = {
         TerminationCondition.LICENSE_LIMIT: "the licence does not admit the model",
         TerminationCondition.ERROR: "the solver failed",
         TerminationCondition.INTERRUPTED: "interrupted",
     }
-    reason = reasons.get(result.termination_condition, "the solver gave none in its time")
+    reason = reasons.get(result.termination_condition, "none was found in time")
     return f" (no bound: {reason})"
 
 
