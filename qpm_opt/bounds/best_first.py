@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from queue import SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar
 
 
@@ -18,9 +19,10 @@ class Comparable(Protocol):
 
 Node = TypeVar("Node", bound=Comparable)
 Outcome = TypeVar("Outcome")
+Item = TypeVar("Item")
 
 
-class BestFirst(Generic[Node, Outcome]):
+class BestFirst(Generic[Node, Outcome, Item]):
     """A heap of open nodes.
 
     Parameters
@@ -29,6 +31,8 @@ class BestFirst(Generic[Node, Outcome]):
         From a node to what becomes of it; runs on any thread.
     take : callable
         Called with node and outcome, always on the thread of :meth:`run`; may push nodes.
+    receive : callable
+        Called with what the work hands over, on the same thread as ``take`` and before it.
     threads : int
         Nodes worked on at a time. With 1 everything runs on the caller's thread, in one order.
     """
@@ -37,9 +41,11 @@ class BestFirst(Generic[Node, Outcome]):
         self,
         work: Callable[[Node], Outcome],
         take: Callable[[Node, Outcome], object],
+        receive: Callable[[Item], object],
         threads: int,
     ) -> None:
-        self._work, self._take, self._threads = work, take, threads
+        self._work, self._take, self._receive, self._threads = work, take, receive, threads
+        self._handed_over: SimpleQueue[Item] = SimpleQueue()
         self._heap: list[Node] = []
         self._running: dict[Future[Outcome], Node] = {}
 
@@ -55,6 +61,15 @@ class BestFirst(Generic[Node, Outcome]):
         """
         return min([*self._heap[:1], *self._running.values()], default=None)
 
+    def hand_over(self, item: Item) -> None:
+        """From any thread: let ``receive`` have this soon, even if the work ends in an error."""
+        self._handed_over.put(item)
+
+    def deliver(self) -> None:
+        """Call ``receive`` with everything handed over."""
+        while not self._handed_over.empty():
+            self._receive(self._handed_over.get())
+
     def run(self, goes_on: Callable[[], bool], stop: Callable[[], object]) -> None:
         """Work until no node is open.
 
@@ -65,22 +80,29 @@ class BestFirst(Generic[Node, Outcome]):
         stop : callable
             Called when an exception leaves nodes half done, to make their work return soon.
         """
-        if self._threads == 1:
-            while self._heap and goes_on():
-                node = heapq.heappop(self._heap)
+        try:
+            if self._threads == 1:
+                self._one_by_one(goes_on)
+                return
+            with ThreadPoolExecutor(self._threads) as pool:
                 try:
-                    outcome = self._work(node)
+                    self._share_out(pool, goes_on)
                 except BaseException:
-                    heapq.heappush(self._heap, node)
+                    stop()
                     raise
-                self._take(node, outcome)
-            return
-        with ThreadPoolExecutor(self._threads) as pool:
+        finally:
+            self.deliver()
+
+    def _one_by_one(self, goes_on: Callable[[], bool]) -> None:
+        while self._heap and goes_on():
+            node = heapq.heappop(self._heap)
             try:
-                self._share_out(pool, goes_on)
+                outcome = self._work(node)
             except BaseException:
-                stop()
+                heapq.heappush(self._heap, node)
                 raise
+            self.deliver()
+            self._take(node, outcome)
 
     def _share_out(self, pool: ThreadPoolExecutor, goes_on: Callable[[], bool]) -> None:
         while True:
@@ -92,4 +114,5 @@ class BestFirst(Generic[Node, Outcome]):
             done, _ = wait(self._running, return_when=FIRST_COMPLETED)
             for future in done:
                 outcome = future.result()
+                self.deliver()
                 self._take(self._running.pop(future), outcome)

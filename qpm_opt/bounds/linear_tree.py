@@ -133,7 +133,7 @@ def branch_linear(
 class _Tree:
     """The open leaves; :meth:`_split` may run on several threads.
 
-    What that changes here are two queues, and two collections that only grow, by single operations.
+    What that changes here is a queue, and two collections that only grow, by single operations.
     """
 
     def __init__(
@@ -146,12 +146,13 @@ class _Tree:
         threads: int,
     ) -> None:
         self._proof, self._problem = proof, region.problem
-        self._goal, self._offer, self._deadline = cutoff, offer, deadline
-        self._open: BestFirst[_Leaf, _Split] = BestFirst(self._split, self._take, threads)
+        self._goal, self._deadline = cutoff, deadline
+        self._open: BestFirst[_Leaf, _Split, Assignment]
+        self._open = BestFirst(self._split, self._take, offer, threads)
+        self._root: _Leaf | None = None
         self._stuck = -math.inf  # highest bound of a leaf that can neither be closed nor split
         self._assigned: set[bytes] = set()
         self._costs = PseudoCosts(self._problem.n_features)
-        self._found: SimpleQueue[Assignment] = SimpleQueue()
         self._n_splits = 0
         self._programs: list[WarmBounds] = []
         self._idle: SimpleQueue[WarmBounds] = SimpleQueue()
@@ -170,24 +171,15 @@ class _Tree:
     ) -> float:
         """Split the leaf with the highest bound until all are closed or the time is up."""
         try:
-            return self._grow(index, region, state, on_bound)
+            entered = self._enter(region, state, None)
         finally:
-            self._offer_found()
-
-    def _grow(
-        self,
-        index: int,
-        region: Region,
-        state: LinearState | None,
-        on_bound: Callable[[float], object] | None,
-    ) -> float:
-        self._put(index, self._enter(region, state, None))
+            self._open.deliver()
+        self._put(index, entered)
         self._root = self._open.first
         best = math.inf
 
         def goes_on() -> bool:
             nonlocal best
-            self._offer_found()
             if self._highest() < best:
                 best = self._highest()
                 if on_bound is not None:
@@ -196,10 +188,6 @@ class _Tree:
 
         self._open.run(goes_on, self._stop)
         return max(min(best, self._highest()), self._goal())
-
-    def _offer_found(self) -> None:
-        while not self._found.empty():
-            self._offer(self._found.get())
 
     def _stop(self) -> None:
         self._deadline = -math.inf
@@ -230,7 +218,6 @@ class _Tree:
 
     def _put(self, index: int, entered: _Entered) -> None:
         self._proof.nodes[index].certificates += entered.certificates
-        self._offer_found()
         if entered.left is not None:
             self._open.push(_Leaf(-entered.value, index, *entered.left))
         if entered.is_stuck:
@@ -280,7 +267,7 @@ class _Tree:
         found: list[Assignment] = []
         value = offer_selection(self._problem, selected, found.append, self._deadline)
         for assignment in found:
-            self._found.put(assignment)
+            self._open.hand_over(assignment)
         goal = max([self._goal(), *(self._problem.objective(assignment) for assignment in found)])
         if value <= goal:
             entered.value = self._cutoff()
@@ -295,7 +282,7 @@ class _Tree:
         self._assigned.add(selected.tobytes())
         assignment = assign_within(self._problem, selected, ROUNDING_TIME)
         if assignment is not None:
-            self._found.put(assignment)
+            self._open.hand_over(assignment)
 
     def _split(self, leaf: _Leaf) -> _Split:
         program = self._program()

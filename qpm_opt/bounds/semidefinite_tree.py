@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from queue import SimpleQueue
 
 import numpy as np
 
@@ -28,6 +27,7 @@ from qpm_opt.bounds.pseudocosts import Fall, PseudoCosts
 from qpm_opt.bounds.region import Region
 from qpm_opt.bounds.semidefinite import Effort, State, semidefinite_bound
 from qpm_opt.bounds.shrinking import SURE, UNWANTED, shrink
+from qpm_opt.bounds.terms import LEAST_UNDECIDED
 from qpm_opt.heuristics import swap_search
 from qpm_opt.problem import Assignment
 from qpm_opt.validation import FloatArray, IntArray
@@ -44,8 +44,6 @@ SEARCH_EVERY = 10
 #: Features whose decision is tried before one is branched on, iterations of a trial, and its
 #: penalty: with a low one the bound falls at once, if not far.
 N_PROBED, PROBE_STEPS, PROBE_PENALTY = 8, 40, 0.4
-#: A feature is branched on if s (1 - s) is larger, as long as there is one.
-LEAST_UNDECIDED = 0.02
 #: Share of the mean that the estimated fall of a side counts for at least.
 FLOOR = 0.3
 
@@ -138,7 +136,7 @@ def branch_semidefinite(
 class _Tree:
     """The open nodes; all but :meth:`_bound` runs on the caller's thread.
 
-    That changes nothing here but the queue of assignments found.
+    That changes nothing here; assignments are handed over.
     """
 
     def __init__(
@@ -155,12 +153,11 @@ class _Tree:
         first_state: State | None,
     ) -> None:
         self._proof, self._target, self._deadline = proof, target, deadline
-        self._is_enough, self._offer, self._on_bound = closes, offer, on_bound
+        self._is_enough, self._on_bound = closes, on_bound
         self._age = itertools.count()
-        self._open = BestFirst(self._bound, self._enter, threads)
+        self._open = BestFirst(self._bound, self._enter, offer, threads)
         self._stuck = -math.inf
         self._costs = costs
-        self._found: SimpleQueue[Assignment] = SimpleQueue()
         self._interrupted = threading.Event()
         self._n_states, self._most_states = 0.0, most_states
         self._first_state = first_state
@@ -179,14 +176,10 @@ class _Tree:
 
     def grow(self) -> float:
         """Bound and split nodes until none is open or the time is up; the bound on the root."""
-        try:
-            self._open.run(self._goes_on, self._interrupted.set)
-        finally:
-            self._offer_found()
+        self._open.run(self._goes_on, self._interrupted.set)
         return self._report()
 
     def _goes_on(self) -> bool:
-        self._offer_found()
         self._report()
         return time.perf_counter() < self._deadline
 
@@ -197,10 +190,6 @@ class _Tree:
         self._on_bound(reached)
         return reached
 
-    def _offer_found(self) -> None:
-        while not self._found.empty():
-            self._offer(self._found.get())
-
     def _closes(self, value: float) -> bool:
         return self._interrupted.is_set() or self._is_enough(value)
 
@@ -209,7 +198,6 @@ class _Tree:
         if node.state is not self._first_state:
             self._n_states -= 0.5
         self._proof.nodes[node.index].certificates += outcome.certificates
-        self._offer_found()
         for trial in outcome.trials:
             self._costs.learn(trial)
         if outcome.closed:
@@ -272,7 +260,7 @@ class _Tree:
             return True
         if region.single is None:
             return False
-        value = offer_selection(region.problem, region.single, self._found.put, self._deadline)
+        value = offer_selection(region.problem, region.single, self._open.hand_over, self._deadline)
         outcome.value = min(outcome.value, value)
         outcome.closed = self._is_enough(value)
         return True
@@ -283,7 +271,7 @@ class _Tree:
             rounded(region, s),
             deadline=self._deadline if math.isfinite(self._deadline) else None,
         )
-        offer_selection(region.problem, near, self._found.put, self._deadline)
+        offer_selection(region.problem, near, self._open.hand_over, self._deadline)
 
     def _fix(self, outcome: _Outcome, bound: Bound) -> None:
         """Decide features by the bound, and try to decide more by another one with a reward."""
