@@ -35,14 +35,15 @@ UNDERFLOW = 1e-300
 #: A certificate with numbers from here on, or without a number, proves nothing.
 OVERFLOW = 1e300
 
-TRIANGLE, COVER, PRODUCT, PAIR_COVER = range(4)
+#: Larger weights and levels of rows, whose products might not be exact, are refused.
+LARGEST_WHOLE = 2**20
 
 #: Arrays that hold one row for every term of a kind.
 _TERMS = (
     ("threshold_class", "threshold", "threshold_weight"),
     ("pair_classes", "pair_thresholds", "pair_price", "pair_weight"),
     ("split_class", "split_feature", "split_inside", "split_outside", "split_weight"),
-    ("rows", "row_price"),
+    ("row_level", "row_price"),
 )
 
 
@@ -238,39 +239,30 @@ class _Form:
         self.n_terms += w.size
 
     def add_rows(self, given: Multipliers) -> None:
-        """price (right side - left side) >= 0 for every row."""
-        rows, price = given["rows"], given["row_price"]
-        kinds, s = rows[:, 0], self.linear
-        n_rows = np.zeros(len(s))
-        if not np.isin(kinds, (TRIANGLE, COVER, PRODUCT, PAIR_COVER)).all():
-            raise InvalidSolutionError("a row is of a kind that is not known.")
-        for kind in (TRIANGLE, COVER, PRODUCT, PAIR_COVER):
-            here = kinds == kind
-            n_indices = 3 if kind in (TRIANGLE, COVER) else 2
-            indices = [self._places(rows[here, i], "row") for i in range(1, 1 + n_indices)]
-            w = price[here]
-            i, j = indices[:2]
-            if kind == TRIANGLE:  # s_i + Y_jl - Y_ij - Y_il
-                np.add.at(s, i, w)
-                self._add_products([(j, indices[2], w), (i, j, -w), (i, indices[2], -w)])
-            elif kind == COVER:  # 1 - s_i - s_j - s_l + Y_ij + Y_il + Y_jl
-                self.constant += math.fsum(w)
-                for feature in indices:
-                    np.subtract.at(s, feature, w)
-                self._add_products([(i, j, w), (i, indices[2], w), (j, indices[2], w)])
-            elif kind == PRODUCT:  # s_i - Y_ij
-                np.add.at(s, i, w)
-                self._add_products([(i, j, -w)])
-            else:  # 1 - s_i - s_j + Y_ij
-                self.constant += math.fsum(w)
-                for feature in indices:
-                    np.subtract.at(s, feature, w)
-                self._add_products([(i, j, w)])
-            for feature in indices:
-                np.add.at(self.linear_size, feature, w)
-                np.add.at(n_rows, feature, 1)
-        self.constant_size += math.fsum(price)
-        self.n_terms += int(n_rows.max(initial=0))
+        """price (w's - b) (w's - b - 1) / 2 >= 0 for every row: two whole numbers in succession."""
+        number, feature, weight = given["row_members"].T
+        level, price, n_free = given["row_level"], given["row_price"], len(self.linear)
+        if number.size and not 0 <= number.min() <= number.max() < price.size:
+            raise InvalidSolutionError("row_members name a row without a price.")
+        if any((np.abs(whole) > LARGEST_WHOLE).any() for whole in (weight, level)):
+            raise InvalidSolutionError(f"a row has a weight or level above {LARGEST_WHOLE}.")
+        place = self._places(feature, "row")
+        w = csr_array((weight.astype(np.float64), (number, place)), (price.size, n_free))
+        w.sum_duplicates()
+        row, j = w.tocoo().coords
+        own = price[row] * (w.data * (w.data - 2.0 * level[row] - 1.0) / 2)
+        np.add.at(self.linear, j, own)
+        np.add.at(self.linear_size, j, np.abs(own))
+        products, size = (
+            (held.T @ held.multiply(price[:, None])).toarray() / 2 for held in (w, abs(w))
+        )
+        np.fill_diagonal(products, 0.0)
+        self.products += products
+        self.product_size += size.max(axis=1, initial=0.0)
+        charge = math.fsum(price * (level * (level + 1.0) / 2))
+        self.constant += charge
+        self.constant_size += charge
+        self.n_terms += 4 + int(np.bincount(j, minlength=1).max())
 
     def add_reward(self, given: Multipliers) -> None:
         """max(rho, 0) s + max(-rho, 0) (1 - s)."""
@@ -313,11 +305,6 @@ class _Form:
         self.linear += w @ gain
         self.constant_size += float(w @ size) * (self.n_per_class + fixed.shape[1])
         self.linear_size += float(w @ size)
-
-    def _add_products(self, terms: list[tuple[IntArray, IntArray, FloatArray]]) -> None:
-        for i, j, w in terms:
-            np.add.at(self.products, (i, j), w)
-            np.add.at(self.product_size, i, np.abs(w))
 
     def _places(self, features: IntArray, what: str) -> IntArray:
         inside = (features >= 0) & (features < self.position.size)

@@ -43,7 +43,7 @@ class ProofReport:
 
 
 def check_proof(problem: Problem, path: str | os.PathLike[str]) -> ProofReport:
-    """Check a proof file (``qpm-proof/1``) against its problem.
+    """Check a proof file (``qpm-proof/2``) against its problem.
 
     Raises
     ------

@@ -18,7 +18,7 @@ from qpm_opt.errors import InvalidSolutionError
 from qpm_opt.files import read_arrays
 from qpm_opt.validation import BoolArray, IntArray
 
-FORMAT = "qpm-proof/1"
+FORMAT = "qpm-proof/2"
 
 #: Arrays of one certificate by the names of the file.
 Multipliers = dict[str, NDArray[Any]]
@@ -49,7 +49,8 @@ _FIELDS = {
     "split_weight": _Field(np.float64, least=0),
     "conflict_members": _Field(np.int64, 2),
     "conflict_price": _Field(np.float64, least=0),
-    "rows": _Field(np.int64, 4),
+    "row_members": _Field(np.int64, 3),
+    "row_level": _Field(np.int64),
     "row_price": _Field(np.float64, least=0),
     "reward": _Field(np.float64),
     "nonnegativity": _Field(np.float32, least=0),  # by far the largest array
@@ -80,7 +81,7 @@ class ProofFile:
 
 
 def read_proof(path: str | os.PathLike[str]) -> ProofFile:
-    """Content of a proof file (``qpm-proof/1``).
+    """Content of a proof file (``qpm-proof/2``).
 
     Raises
     ------

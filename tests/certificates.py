@@ -87,7 +87,11 @@ def make_certificate(problem, region, kinds, rng) -> Certificate:
             weights["threshold"] = np.concatenate([1 - factor * total, weights["threshold"]])
     n_sets = n_terms["conflicts"]
     members = [(i, d) for i in range(n_sets) for d in rng.choice(free, int(rng.integers(n + 1)))]
-    rows = [(int(rng.integers(4)), *rng.choice(free, 3)) for _ in range(n_terms["rows"])]
+    row_members = [
+        (i, d, int(rng.integers(-2, 3)))
+        for i in range(n_terms["rows"])
+        for d in rng.choice(free, int(rng.integers(n + 2)))  # some named twice
+    ]
     semidefinite = "semidefinite" in kinds and n > 0
     return Certificate(
         threshold_class=classes["threshold"],
@@ -104,7 +108,8 @@ def make_certificate(problem, region, kinds, rng) -> Certificate:
         split_weight=weights["split"],
         conflict_members=np.array(members, dtype=int).reshape(-1, 2),
         conflict_price=prices(n_sets),
-        rows=np.array(rows, dtype=int).reshape(-1, 4),
+        row_members=np.array(row_members, dtype=int).reshape(-1, 3),
+        row_level=rng.integers(-3, 4, size=n_terms["rows"]),
         row_price=prices(n_terms["rows"]),
         reward=problem.scale * rng.normal(size=n) * ("reward" in kinds),
         nonnegativity=prices(n * (n - 1) // 2 if semidefinite else 0).astype(np.float32),

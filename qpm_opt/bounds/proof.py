@@ -24,7 +24,9 @@ s in {0, 1}^free, sum(s) = m, Y = s s' and x = (1, s), in that order:
     where j runs over the free features and, with s_j = 1 and Y_dj = s_d, those decided in.
 2.  Conflicts, for a set K of free features and w >= 0 with sum_(K with i, j) w_K <= R_ij for all
     i, j (the rest of R is left out):   - w sum_(i < j in K) Y_ij <= w (1 - sum_K s).
-3.  Rows that hold for 0-1 points, with a price >= 0 (kinds as in :class:`RowKind`).
+3.  Rows with a price >= 0 (Boros and Hammer): for whole numbers w_j and a whole level b,
+    0 <= (w's - b) (w's - b - 1) / 2
+    = sum_(i < j) w_i w_j Y_ij + sum_j w_j (w_j - 2 b - 1) / 2 s_j + b (b + 1) / 2.
 4.  Together f(s) + reward <= constant + x' C x for a symmetric C. With N >= 0 off the diagonal
     (``nonnegativity``), x' C x <= x' (C + N) x.
 5.  Let T = C + N off the diagonal of the free features, and ``corner``, ``border``, ``diagonal``
@@ -45,7 +47,6 @@ rows, R >= 0 on the free features, and x' C x is linear with C_0j = r_j / 2 and 
 
 from __future__ import annotations
 
-import enum
 import os
 from dataclasses import dataclass, field, fields, replace
 
@@ -56,20 +57,7 @@ from qpm_opt.files import replace_on_success
 from qpm_opt.problem import Problem
 from qpm_opt.validation import FloatArray, IntArray
 
-FORMAT = "qpm-proof/1"
-
-
-class RowKind(enum.IntEnum):
-    """Valid rows over features i, j, l (unused indices are 0)."""
-
-    TRIANGLE = 0
-    """Y_ij + Y_il - Y_jl - s_i <= 0."""
-    COVER = 1
-    """s_i + s_j + s_l - Y_ij - Y_il - Y_jl <= 1."""
-    PRODUCT = 2
-    """Y_ij - s_i <= 0."""
-    PAIR_COVER = 3
-    """s_i + s_j - Y_ij <= 1."""
+FORMAT = "qpm-proof/2"
 
 
 def _none(*shape: int) -> FloatArray:
@@ -94,8 +82,8 @@ class Certificate:
         Split terms: c, d, t, v, weight.
     conflict_members : ndarray, (n, 2); conflict_price : ndarray, (n_conflicts,)
         Number of the set in this certificate and a feature of it; w of every set.
-    rows : ndarray, (n, 4); row_price : ndarray, (n,)
-        Kind and features of every row, and its price.
+    row_members : ndarray, (n, 3); row_level, row_price : ndarray, (n_rows,)
+        Number of the row in this certificate, a feature of it, its weight; b and price of each.
     reward : ndarray, (n_free,)
         rho, in the order of the region's free features.
     nonnegativity : ndarray of float32, (n_free * (n_free - 1) / 2,), or (0,)
@@ -120,7 +108,8 @@ class Certificate:
     split_weight: FloatArray = field(default_factory=lambda: _none(0))
     conflict_members: IntArray = field(default_factory=lambda: _no_indices(0, 2))
     conflict_price: FloatArray = field(default_factory=lambda: _none(0))
-    rows: IntArray = field(default_factory=lambda: _no_indices(0, 4))
+    row_members: IntArray = field(default_factory=lambda: _no_indices(0, 3))
+    row_level: IntArray = field(default_factory=lambda: _no_indices(0))
     row_price: FloatArray = field(default_factory=lambda: _none(0))
     reward: FloatArray
     out: IntArray = field(default_factory=lambda: _no_indices(0))

@@ -1,37 +1,125 @@
-"""Rows that hold for products of 0-1 variables: separation, and a pool with prices.
+"""Rows that every 0-1 point obeys, and their prices.
 
-Source: M. Padberg, The Boolean quadric polytope, Mathematical Programming 45 (1989). The price of a
-row is improved by gradient steps, scaled row by row (T. Pock, A. Chambolle, Diagonal
-preconditioning for first order primal-dual algorithms, ICCV 2011).
+For whole numbers w_j and a whole level b, w's is a whole number at every selection s, so that
+
+    (w's - b) (w's - b - 1) / 2  >=  0,
+
+which is linear in s and the products Y. Triangle inequalities are the rows with three w_j of 1 or
+-1; wider ones say, for instance, that of features that exclude each other at most one comes with a
+feature d: sum_K Y_dj <= s_d + sum_(i < j in K) Y_ij.
+
+Source: E. Boros, P. L. Hammer, Cut-polytopes, Boolean quadratic polytopes and nonnegative quadratic
+pseudo-Boolean functions, Mathematics of Operations Research 18 (1993) 245-253.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import scipy.sparse as sp
 
-from qpm_opt.bounds.proof import RowKind
 from qpm_opt.validation import BoolArray, FloatArray, IntArray
 
 #: A row enters the pool if it is broken by more, and leaves if its price is lower and it is not.
 LEAST_VIOLATION, LEAST_PRICE = 4e-3, 1e-6
 MOST_NEW = 1500
-#: Share of the longest safe step.
-STEP = 0.5
+#: Multiple of the longest step that is safe for all rows together; few of them act at a time.
+STEP = 1.0
 #: Features whose value is smaller are in no cover row that is worth having.
 LIKELY = 0.02
+#: Triangles and covers of one feature at a time.
+MOST_TRIANGLES, MOST_COVERS = 200, 100
+#: Broken triangles from which wider rows are grown, rows grown at a time, and their most features.
+N_SEEDS, CHUNK, WIDEST = 500, 256, 12
+#: More narrow rows for each feature, and no wide ones are looked for.
+NARROW_FIRST = 3
+#: Less is no gain for a row that grows.
+LEAST_GAIN = 1e-4
 
-# Entries (first, second, coefficient) of each kind; 0 is the border, 1 to 3 are i, j, l.
-_ENTRIES = {
-    RowKind.TRIANGLE: ((1, 2, 1.0), (1, 3, 1.0), (2, 3, -1.0), (0, 1, -1.0)),
-    RowKind.COVER: (
-        (0, 1, 1.0), (0, 2, 1.0), (0, 3, 1.0), (1, 2, -1.0), (1, 3, -1.0), (2, 3, -1.0),
-    ),
-    RowKind.PRODUCT: ((1, 2, 1.0), (0, 1, -1.0)),
-    RowKind.PAIR_COVER: ((0, 1, 1.0), (0, 2, 1.0), (1, 2, -1.0)),
-}  # fmt: skip
-#: Features in a row of each kind.
-_N_FEATURES = np.array([3, 3, 2, 2])
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Weights w, (n_rows, n) sparse and whole, and levels b, (n_rows,)."""
+
+    weights: sp.csr_array
+    level: IntArray
+
+    @classmethod
+    def of_lists(cls, members: IntArray, weights: IntArray, level: int, n: int) -> Rows:
+        """Rows of one width: features and weights, both (n_rows, width), and the level of all."""
+        n_rows, width = members.shape
+        start = np.arange(n_rows + 1) * width
+        held = sp.csr_array((weights.ravel(), members.ravel(), start), shape=(n_rows, n))
+        return cls(held, np.full(n_rows, level, dtype=np.intp))
+
+    @classmethod
+    def none(cls, n: int) -> Rows:
+        """No rows."""
+        return cls(sp.csr_array((0, n), dtype=np.intp), np.zeros(0, dtype=np.intp))
+
+    def __len__(self) -> int:
+        return len(self.level)
+
+    def __getitem__(self, chosen: IntArray | BoolArray) -> Rows:
+        return Rows(self.weights[chosen], self.level[chosen])
+
+    def and_also(self, others: Rows) -> Rows:
+        """These and more."""
+        return Rows(
+            sp.vstack([self.weights, others.weights], format="csr"),
+            np.concatenate([self.level, others.level]),
+        )
+
+    @property
+    def width(self) -> IntArray:
+        """Features of each row, (n_rows,)."""
+        width: IntArray = np.diff(self.weights.indptr)
+        return width
+
+    def canonical(self) -> Rows:
+        """The same rows with the first weight of each positive: (w, b) says what (-w, -b - 1) says.
+
+        No row may be empty.
+        """
+        weights = self.weights.copy()
+        weights.eliminate_zeros()
+        weights.sort_indices()
+        sign = np.sign(weights.data[weights.indptr[:-1]])
+        weights.data *= np.repeat(sign, np.diff(weights.indptr))
+        return Rows(weights, np.where(sign < 0, -self.level - 1, self.level))
+
+    def keys(self) -> list[bytes]:
+        """What tells canonical rows apart."""
+        ends, weights = self.weights.indptr.tolist(), self.weights
+        members = np.stack([weights.indices, weights.data], axis=1).astype(np.int64)
+        return [
+            members[i:j].tobytes() + level.tobytes()
+            for i, j, level in zip(ends, ends[1:], self.level, strict=False)
+        ]
+
+    def entries(self) -> tuple[IntArray, IntArray, IntArray, FloatArray]:
+        """What (w's - b) (w's - b - 1) / 2 - b (b + 1) / 2 is made of.
+
+        Returns
+        -------
+        row, first, second : ndarray, (n_entries,)
+            A product of two features counts from 1; s_j is that of j with 0.
+        coefficient : ndarray, (n_entries,)
+        """
+        members: IntArray = self.weights.indices.astype(np.intp) + 1
+        weights, width = self.weights.data, self.width
+        row = np.repeat(np.arange(len(self)), width)
+        alone = weights * (weights - 2.0 * self.level[row] - 1.0) / 2.0
+        parts = [(row, np.zeros_like(members), members, alone)]
+        for size in np.unique(width):
+            of_size = np.flatnonzero(width == size)
+            place = self.weights.indptr[of_size][:, None] + np.arange(size)
+            i, j = np.triu_indices(size, 1)
+            first, second = place[:, i].ravel(), place[:, j].ravel()
+            product = (weights[first] * weights[second]).astype(np.float64)
+            parts.append((np.repeat(of_size, len(i)), members[first], members[second], product))
+        return tuple(map(np.concatenate, zip(*parts, strict=True)))  # type: ignore[return-value]
 
 
 class RowPool:
@@ -39,14 +127,14 @@ class RowPool:
 
     Attributes
     ----------
-    rows : ndarray, (n_rows, 4)
-        Kind and places of the features in the region.
+    rows : Rows
+        Over the places of the features in the region.
     price : ndarray, (n_rows,)
     """
 
-    def __init__(self, n: int, rows: IntArray | None = None, price: FloatArray | None = None):
+    def __init__(self, n: int, rows: Rows | None = None, price: FloatArray | None = None) -> None:
         self._n = n
-        self.rows = np.zeros((0, 4), dtype=np.intp) if rows is None else rows
+        self.rows = Rows.none(n) if rows is None else rows
         self.price = np.zeros(len(self.rows)) if price is None else price
         self._compile()
 
@@ -54,60 +142,57 @@ class RowPool:
         return len(self.rows)
 
     def _compile(self) -> None:
-        order = self._n + 1
-        number, place, coefficient = [], [], []
-        for kind, entries in _ENTRIES.items():
-            of_kind = np.flatnonzero(self.rows[:, 0] == kind)
-            index = np.zeros((len(of_kind), 4), dtype=np.intp)
-            index[:, 1:] = self.rows[of_kind, 1:] + 1
-            for first, second, value in entries:
-                i, j = index[:, first], index[:, second]
-                number += [of_kind, of_kind]
-                place += [i * order + j, j * order + i]
-                coefficient += [np.full(len(of_kind), value / 2)] * 2
+        order, n_rows = self._n + 1, len(self.rows)
+        row, first, second, coefficient = self.rows.entries()
+        place = np.concatenate([first * order + second, second * order + first])
+        self._places, column = np.unique(place, return_inverse=True)
         self._matrix = sp.csr_matrix(
-            (np.concatenate(coefficient), (np.concatenate(number), np.concatenate(place))),
-            shape=(len(self.rows), order * order),
+            (np.tile(coefficient / 2, 2), (np.tile(row, 2), column)),
+            shape=(n_rows, len(self._places)),
         )
         self._transposed = self._matrix.T.tocsr()
-        covers = (RowKind.COVER, RowKind.PAIR_COVER)
-        self._limit = np.isin(self.rows[:, 0], covers).astype(np.float64)
+        self._constant = self.rows.level * (self.rows.level + 1.0) / 2.0
         # s_j stands at three places of X that move together.
-        weight = np.ones((order, order))
-        weight[0] = weight[:, 0] = 3.0
-        size = abs(self._matrix)
-        crowd = np.asarray(size.sum(axis=0)).ravel() / weight.ravel()
-        self._step = STEP / np.maximum(size @ crowd, 0.05)
+        in_border = (self._places < order) | (self._places % order == 0)
+        size = self._matrix.copy()
+        size.data = np.abs(size.data)
+        crowd: FloatArray = np.asarray(size.sum(axis=0)).ravel() / np.where(in_border, 3.0, 1.0)
+        self._step = STEP / np.maximum(np.asarray(size @ crowd), 0.05)
 
-    def cost(self) -> tuple[float, FloatArray]:
-        """Prices times right-hand sides, and times coefficients as a matrix of order n + 1."""
-        order = self._n + 1
-        return float(self.price @ self._limit), (self._transposed @ self.price).reshape(
-            order, order
-        )
+    def add_cost(self, C: FloatArray) -> float:
+        """Add prices times rows to a matrix of order n + 1; what they add to the constant."""
+        C.reshape(-1)[self._places] += self._transposed @ self.price
+        return float(self.price @ self._constant)
 
-    def violation(self, X: FloatArray) -> FloatArray:
-        """Left-hand side minus right-hand side, (n_rows,)."""
-        broken: FloatArray = self._matrix @ X.ravel() - self._limit
-        return broken
+    def slack(self, X: FloatArray) -> FloatArray:
+        """(w's - b) (w's - b - 1) / 2 by the products of X, (n_rows,)."""
+        slack: FloatArray = self._matrix @ X.reshape(-1)[self._places] + self._constant
+        return slack
 
     def improve(self, X: FloatArray, beta: float) -> None:
         """One gradient step of the prices at the maximiser of a beta-strongly concave model."""
-        self.price = np.maximum(self.price + beta * self._step * self.violation(X), 0.0)
+        self.price = np.maximum(self.price - beta * self._step * self.slack(X), 0.0)
 
     def refresh(self, X: FloatArray) -> None:
         """Add the rows most broken at X, drop idle ones."""
-        keep = (self.price > LEAST_PRICE) | (self.violation(X) > LEAST_VIOLATION)
+        keep = (self.price > LEAST_PRICE) | (self.slack(X) < -LEAST_VIOLATION)
+        kept = self.rows[keep]
         rows, broken = broken_rows(X)
-        known = {tuple(row) for row in self.rows[keep].tolist()}
-        order = np.argsort(-broken, kind="stable")
-        new = [row for row in rows[order].tolist() if tuple(row) not in known][:MOST_NEW]
-        self.rows = np.vstack([self.rows[keep], np.array(new, dtype=np.intp).reshape(-1, 4)])
+        keys, seen = rows.keys(), set(kept.keys())
+        new: list[int] = []
+        for i in np.argsort(-broken, kind="stable").tolist():
+            if keys[i] not in seen and len(new) < MOST_NEW:
+                seen.add(keys[i])
+                new.append(i)
+        self.rows = kept.and_also(rows[np.array(new, dtype=np.intp)])
         self.price = np.concatenate([self.price[keep], np.zeros(len(new))])
         self._compile()
 
     def restricted(self, places: IntArray, into: BoolArray, n: int) -> RowPool:
         """What the rows say when features are decided.
+
+        Rows of one feature go, and those that say Y_ij >= 0: any certificate knows them without a
+        price.
 
         Parameters
         ----------
@@ -119,70 +204,56 @@ class RowPool:
             Number of new places.
         """
         on = self.price > LEAST_PRICE
-        rows, price = self.rows[on], self.price[on]
-        for slot in (3, 2, 1, 2):  # a triangle without its second feature has its first there
-            of = rows[:, slot]
-            decided = (slot <= _N_FEATURES[rows[:, 0]]) & (places[of] < 0)
-            rows, kept = _decided(rows, slot, decided, decided & into[of])
-            rows, price = rows[kept], price[kept]
-        used = np.arange(3) < _N_FEATURES[rows[:, 0]][:, None]
-        rows[:, 1:] = np.where(used, places[rows[:, 1:]], 0)
+        weights, price = self.rows.weights[on], self.price[on]
+        level = self.rows.level[on] - (weights @ into.astype(np.intp))
+        stays = np.flatnonzero(places >= 0)
+        moved = sp.csr_array(
+            (np.ones(len(stays), dtype=np.intp), (stays, places[stays])), shape=(len(places), n)
+        )
+        rows = Rows((weights @ moved).tocsr(), level)
+        some = rows.width > 1
+        rows, price = rows[some].canonical(), price[some]
+        together = np.asarray(rows.weights.sum(axis=1)).ravel()
+        rest = (rows.width > 2) | (together != 2) | (rows.level != 0)
+        rows, price = rows[rest], price[rest]
         if not len(rows):
             return RowPool(n)
-        rows, same = np.unique(rows, axis=0, return_inverse=True)
+        _, first, same = np.unique(rows.keys(), return_index=True, return_inverse=True)
         total: FloatArray = np.bincount(same.ravel(), price).astype(np.float64)
-        return RowPool(n, rows, total)
+        return RowPool(n, rows[first], total)
 
 
-def _decided(
-    rows: IntArray, slot: int, decided: BoolArray, into: BoolArray
-) -> tuple[IntArray, BoolArray]:
-    """The rows with the feature at a slot decided; those that are not kept say nothing more.
+def broken_rows(X: FloatArray) -> tuple[Rows, FloatArray]:
+    """Canonical rows broken by more than ``LEAST_VIOLATION`` and by how much, many per feature.
 
-    What is left of those is nonnegativity of a product or a bound of one s, which any certificate
-    knows without a price.
+    Wide rows are looked for when narrow ones have become few: they are dearer and, of many, slower.
     """
-    kind, i, j, last = rows.T
-    rows = rows.copy()
-    kept = ~decided | (kind == RowKind.TRIANGLE) | (kind == RowKind.COVER)
-
-    def put(where: BoolArray, to: RowKind, first: IntArray, second: IntArray) -> None:
-        rows[where] = np.stack(
-            [np.full(where.sum(), to), first[where], second[where], 0 * first[where]], axis=1
-        )
-
-    triangle, cover = decided & (kind == RowKind.TRIANGLE), decided & (kind == RowKind.COVER)
-    if slot == 1:
-        put(triangle & into, RowKind.PAIR_COVER, j, last)
-        kept &= ~(triangle & ~into)
-    else:
-        other = last if slot == 2 else j
-        put(triangle & into, RowKind.PRODUCT, other, i)
-        put(triangle & ~into, RowKind.PRODUCT, i, other)
-    first, second = {1: (j, last), 2: (i, last), 3: (i, j)}[slot]
-    put(cover & ~into, RowKind.PAIR_COVER, first, second)
-    kept &= ~(cover & into)
-    return rows, kept
+    rows, amount = _narrow_rows(X)
+    if len(rows) > NARROW_FIRST * len(X):
+        return rows, amount
+    wide, more = _wide_rows(X, rows[np.argsort(-amount, kind="stable")[:N_SEEDS]])
+    return rows.and_also(wide), np.concatenate([amount, more])
 
 
-def broken_rows(X: FloatArray) -> tuple[IntArray, FloatArray]:
-    """Rows broken by more than ``LEAST_VIOLATION`` and by how much, many of them per feature."""
+def _narrow_rows(X: FloatArray) -> tuple[Rows, FloatArray]:
+    """Rows of two and three features, by enumeration."""
     s, Y = X[0, 1:], X[1:, 1:]
-    found: list[IntArray] = []
-    amount: list[FloatArray] = []
+    rows, amount = [Rows.none(len(s))], [np.zeros(0)]
 
-    def collect(kind: RowKind, i: int, others: IntArray, excess: FloatArray, most: int) -> None:
-        first, second = np.nonzero(excess > LEAST_VIOLATION)
-        size = excess[first, second]
+    def collect(
+        i: int, others: list[IntArray], weights: list[int], excess: FloatArray, most: int
+    ) -> None:
+        level = int(weights[0] > 0)
+        broken = np.argwhere(excess > LEAST_VIOLATION)
+        size = excess[tuple(broken.T)]
         if len(size) > most:
             best = np.argpartition(-size, most)[:most]
-            first, second, size = first[best], second[best], size[best]
-        rows = np.zeros((len(size), 4), dtype=np.intp)
-        rows[:, 0], rows[:, 1] = kind, i
-        rows[:, 2] = others[first]
-        rows[:, 3] = others[second] if kind != RowKind.PRODUCT else 0
-        found.append(rows)
-        amount.append(size)
+            broken, size = broken[best], size[best]
+        named = [np.full(len(size), i)]
+        named += [other[place] for other, place in zip(others, broken.T, strict=True)]
+        every = np.broadcast_to(weights, (len(size), len(weights)))
+        rows.append(Rows.of_lists(np.stack(named, axis=1), every, level, len(s)))
+        amount.append(size.astype(np.float64))
 
     for i in np.flatnonzero(s > LEAST_VIOLATION).tolist():
         # Both products with i are larger than the violation.
@@ -190,14 +261,87 @@ def broken_rows(X: FloatArray) -> tuple[IntArray, FloatArray]:
         near = near[near != i]
         y = Y[i, near]
         triangle = y[:, None] + (y - s[i]) - Y[np.ix_(near, near)]
-        collect(RowKind.TRIANGLE, i, near, np.triu(triangle, 1), 200)
-        collect(RowKind.PRODUCT, i, near, (y - s[i])[:, None], 50)
+        collect(i, [near, near], [-1, 1, 1], np.triu(triangle, 1), MOST_TRIANGLES)
+        collect(i, [near], [-1, 1], y - s[i], MOST_TRIANGLES)
     likely = np.flatnonzero(s > LIKELY)
     for place, i in enumerate(likely.tolist()):
         rest = likely[place + 1 :]
         y, t = Y[i, rest], s[rest]
         cover = (s[i] + t - y - 1.0)[:, None] + (t - y) - Y[np.ix_(rest, rest)]
-        collect(RowKind.COVER, i, rest, np.triu(cover, 1), 100)
-    if not found:
-        return np.zeros((0, 4), dtype=np.intp), np.zeros(0)
-    return np.concatenate(found), np.concatenate(amount)
+        collect(i, [rest, rest], [1, 1, 1], np.triu(cover, 1), MOST_COVERS)
+    together = Rows(
+        sp.vstack([part.weights for part in rows], format="csr"),
+        np.concatenate([part.level for part in rows]),
+    )
+    return together.canonical(), np.concatenate(amount)
+
+
+def _wide_rows(X: FloatArray, seeds: Rows) -> tuple[Rows, FloatArray]:
+    """Rows grown from single features and from seeds, a weight at a time, while that breaks more.
+
+    Weights stay in -1, 0, 1; the level is always the best one.
+    """
+    n = len(X) - 1
+    on = np.flatnonzero(X[0, 1:] > LEAST_VIOLATION / 2.0)
+    if len(on) < 2:
+        return Rows.none(n), np.zeros(0)
+    s = X[0, 1 + on].astype(np.float64)
+    Y = X[1:, 1:][np.ix_(on, on)].astype(np.float64)
+    np.fill_diagonal(Y, s)
+    single = np.eye(len(on))
+    starts = np.hstack([single, -single, seeds.weights[:, on].toarray().T])
+    found, excess = [], []
+    for i in range(0, starts.shape[1], CHUNK):
+        W, level, slack = _grown(starts[:, i : i + CHUNK], s, Y)
+        broken = slack < -LEAST_VIOLATION
+        found.append(np.vstack([W[:, broken], level[broken]]))
+        excess.append(-slack[broken])
+    grown = np.hstack(found).astype(np.intp)
+    weights = np.zeros((grown.shape[1], n), dtype=np.intp)
+    weights[:, on] = grown[:-1].T
+    rows = Rows(sp.csr_array(weights), grown[-1])
+    return rows.canonical() if len(rows) else rows, np.concatenate(excess)
+
+
+def _grown(
+    W: FloatArray, s: FloatArray, Y: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Columns of weights after their local search, with levels and slacks.
+
+    Y has s on its diagonal.
+    """
+    W = W.copy()
+    mean, image = s @ W, Y @ W
+    square = np.einsum("ij,ij->j", W, image)
+
+    def slack_of(mean: FloatArray, square: FloatArray) -> FloatArray:
+        level = np.floor(mean)
+        slack: FloatArray = (square - (2.0 * level + 1.0) * mean + level * (level + 1.0)) / 2.0
+        return slack
+
+    slack = slack_of(mean, square)
+    alive = np.arange(W.shape[1])
+    for _ in range(WIDEST):
+        best = np.full(len(alive), np.inf)
+        feature, change = np.zeros(len(alive), dtype=np.intp), np.zeros(len(alive))
+        for step in (1.0, -1.0):
+            trial = slack_of(
+                mean[alive] + step * s[:, None],
+                square[alive] + 2.0 * step * image[:, alive] + s[:, None],
+            )
+            trial[np.abs(W[:, alive] + step) > 1.0] = np.inf
+            place = trial.argmin(axis=0)
+            value = trial[place, np.arange(len(alive))]
+            better = value < best
+            best[better], feature[better], change[better] = value[better], place[better], step
+        narrow = np.abs(W[:, alive]).sum(axis=0) < 3.0
+        goes = narrow | (best < slack[alive] - LEAST_GAIN)
+        alive, feature, change, best = alive[goes], feature[goes], change[goes], best[goes]
+        if not len(alive):
+            break
+        square[alive] += 2.0 * change * image[feature, alive] + s[feature]
+        mean[alive] += change * s[feature]
+        image[:, alive] += change * Y[:, feature]
+        W[feature, alive] += change
+        slack[alive] = best
+    return W, np.floor(mean), slack

@@ -28,7 +28,7 @@ from qpm_opt.bounds.base import Bound
 from qpm_opt.bounds.projections import Face, capped_simplex
 from qpm_opt.bounds.proof import Certificate
 from qpm_opt.bounds.region import Region
-from qpm_opt.bounds.rows import RowPool
+from qpm_opt.bounds.rows import RowPool, Rows
 from qpm_opt.bounds.terms import ClassTerms
 from qpm_opt.validation import FloatArray, IntArray
 
@@ -181,7 +181,7 @@ class _Snapshot:
 
     T: FloatArray
     terms: ClassTerms
-    rows: IntArray
+    rows: Rows
     row_price: FloatArray
 
 
@@ -326,10 +326,7 @@ class Iteration:
         C[1:, 0] += linear / 2.0
         if products is not None:
             C[1:, 1:] += products
-        if len(self.rows):
-            charge, prices = self.rows.cost()
-            constant += charge
-            C -= prices
+        constant += self.rows.add_cost(C)
         self._C, self._c = C, self._constant + constant
 
     def refine(self) -> None:
@@ -378,10 +375,12 @@ class Iteration:
         free = self.region.free
         priced = held.row_price > 0.0
         rows = held.rows[priced]
-        rows = np.column_stack([rows[:, 0], free[rows[:, 1:]]]) if len(rows) else rows
+        number = np.repeat(np.arange(len(rows)), rows.width)
+        members = np.stack([number, free[rows.weights.indices], rows.weights.data], axis=1)
         certificate = Certificate(
             **held.terms.multipliers(free),
-            rows=rows,
+            row_members=members,
+            row_level=rows.level,
             row_price=held.row_price[priced],
             reward=self.reward,
             nonnegativity=N,

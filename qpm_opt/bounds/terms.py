@@ -16,7 +16,6 @@ import copy
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from qpm_opt.bounds.linear_cuts import colliding_pairs, pair_terms, thresholds_at
 from qpm_opt.bounds.linear_terms import pair_gain
@@ -288,18 +287,21 @@ class ClassTerms:
             return constant, linear, None
         c, d, w = self.classes[on], self.features[on], split_weight[on]
         t, v = self.inside[on, None], self.outside[on, None]
-        out = np.maximum(self._values[c] - v, 0.0)
-        fixed_in = np.maximum(self._fixed[c] - t, 0.0).sum(axis=1) + k * t[:, 0]
-        fixed_out = np.maximum(self._fixed[c] - v, 0.0).sum(axis=1) + k * v[:, 0]
-        constant += float(w @ fixed_out)
-        linear += w @ out
-        difference = np.maximum(self._values[c] - t, 0.0) - out
-        difference *= w[:, None]
-        gather = sp.csr_matrix((np.ones(len(d)), (d, np.arange(len(d)))), shape=(n, len(d)))
-        products: FloatArray = gather @ difference
-        linear += np.bincount(d, w * (fixed_in - fixed_out), n) + np.diagonal(products)
+        # Only the leading similarities exceed a threshold; features decided in come after the free.
+        order, values = self._order[c, : self._depth], self._sorted[c, : self._depth]
+        out = np.maximum(values - v, 0.0)
+        difference = np.maximum(values - t, 0.0) - out
+        n_all = n + self._fixed.shape[1]
+        gain = np.bincount(order.ravel(), (w[:, None] * out).ravel(), n_all)
+        table = np.bincount(
+            (d[:, None] * n_all + order).ravel(), (w[:, None] * difference).ravel(), n * n_all
+        ).reshape(n, n_all)
+        constant += k * float(w @ v[:, 0]) + float(gain[n:].sum())
+        linear += gain[:n] + np.bincount(d, k * w * (t - v)[:, 0], n)
+        linear += table[:, n:].sum(axis=1) + np.diagonal(table)
+        products: FloatArray = table[:, :n] / 2.0
         np.fill_diagonal(products, 0.0)
-        return constant, linear, (products + products.T) / 2.0
+        return constant, linear, products + products.T
 
     def measure(self) -> None:
         """Note how strongly the thresholds act on each other, for the length of the steps."""
@@ -309,8 +311,9 @@ class ClassTerms:
             self._curvature = max(1.0, float(np.linalg.norm(small, 2)))
             n_above = (self._sorted >= self.threshold[:, None]).sum(axis=1).max()
             if len(self.classes):
-                out = (self._sorted[self.classes] >= self.outside[:, None]).sum(axis=1)
-                n_above = max(n_above, out.max())
+                least = np.minimum(self.inside, self.outside)
+                either = (self._sorted[self.classes] >= least[:, None]).sum(axis=1)
+                n_above = max(n_above, either.max())
             self._depth = min(int(1.5 * n_above) + 16, self._sorted.shape[1])
 
     def improve(self, s: FloatArray, products: FloatArray | None, beta: float) -> None:
@@ -361,15 +364,14 @@ class ClassTerms:
     ) -> FloatArray:
         """Step of the splits; returns the value of every class at the shares."""
         k, c, d = self._k, self.classes, self.features
-        # Y_dj for free j, s_d for j = d and for the features decided in.
-        rows = np.hstack([products[d], np.repeat(s[d, None], self._fixed.shape[1], axis=1)])
-        rows[np.arange(len(d)), d] = s[d]
         _, weight = self.weights()
         load = np.bincount(d, weight, self._n)[d] + 1e-3
         long = 2.0 * CAUTION * beta
         while True:
             order, values = self._order[c, : self._depth], self._sorted[c, : self._depth]
-            inner = np.maximum(np.take_along_axis(rows, order, axis=1), 0.0)
+            # Y_dj for free j, s_d for j = d and for the features decided in.
+            inner = np.maximum(products[d[:, None], np.minimum(order, self._n - 1)], 0.0)
+            inner = np.where((order == d[:, None]) | (order >= self._n), s[d, None], inner)
             outer = np.maximum(self._masses(s)[c] - inner, 0.0)
             n_in = (values > self.inside[:, None]).sum(axis=1)
             n_out = (values > self.outside[:, None]).sum(axis=1)

@@ -43,15 +43,15 @@ from qpm_opt.tracking import Tracker
 
 logger = logging.getLogger(__name__)
 
-#: Regions with more free features are bounded from a core: iterations before it is chosen, its
-#: size as a multiple of the selection and at least.
-CORE_FROM, CORE_STEPS, CORE_SIZE, CORE_LEAST = 400, 100, 6, 200
+#: Regions with more free features are bounded from a core: iterations before it is chosen, the
+#: least value of a feature in it, and its least size.
+CORE_FROM, CORE_STEPS, CORE_VALUE, CORE_LEAST = 400, 100, 2e-3, 200
 #: When the bounds of core and root end.
-ROOT_EFFORT = Effort(share=0.02)
+CORE_EFFORT, ROOT_EFFORT = Effort(share=0.005), Effort(share=0.02)
 #: Share of the time for searching, and its most seconds.
 SEARCH_SHARE, SEARCH_MOST = 0.05, 10.0
 #: Share of the time left, or seconds if that is unlimited, for linear bound, core and root.
-LINEAR_TIME, CORE_TIME, ROOT_TIME = (0.02, 10.0), (0.1, 60.0), (0.5, 600.0)
+LINEAR_TIME, CORE_TIME, ROOT_TIME = (0.02, 10.0), (0.3, 300.0), (0.5, 600.0)
 #: A target is this share of the gap above the incumbent, and the next bolder if it took less than
 #: QUICK of the time so far.
 TIMID, BOLD, QUICK = 0.8, 0.4, 0.2
@@ -263,12 +263,12 @@ class _Exact:
 
     def _core(self, plain: Bound) -> State:
         """State of the whole region that comes of the bound on its most promising features."""
-        size = min(len(plain.s), max(CORE_LEAST, CORE_SIZE * self.problem.n_selected))
+        size = max(CORE_LEAST, int((plain.s > CORE_VALUE).sum()))
         places = np.sort(np.argsort(-plain.s, kind="stable")[:size])
         core = self._semidefinite(
             Region(self.problem, self.whole.ones, self.whole.free[places]),
             state=plain.state,
-            effort=ROOT_EFFORT,
+            effort=CORE_EFFORT,
             deadline=self._share_of(*CORE_TIME),
         )
         logger.info("core of %d features: %.9g", size, core.value)

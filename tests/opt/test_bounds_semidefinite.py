@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 
 from qpm_bench.instances import paper_like
 from qpm_opt.assign import assign
 from qpm_opt.bounds import semidefinite, semidefinite_tree
-from qpm_opt.bounds.proof import Proof, RowKind
+from qpm_opt.bounds.proof import Proof
 from qpm_opt.bounds.region import Region
-from qpm_opt.bounds.rows import LEAST_VIOLATION, RowPool, broken_rows
+from qpm_opt.bounds.rows import LEAST_VIOLATION, RowPool, Rows, broken_rows
 from qpm_opt.bounds.semidefinite import Effort, Iteration, semidefinite_bound
 from qpm_opt.bounds.semidefinite_tree import branch_semidefinite
 from qpm_opt.bounds.shrinking import shrink
@@ -152,7 +153,7 @@ def test_terms_and_rows_tighten_the_bound():
     best = best_in(region)
     assert best <= full.value < plain.value
     assert full.value - best < 0.6 * (plain.value - best)
-    assert len(full.certificate.split_class) and len(full.certificate.rows)
+    assert len(full.certificate.split_class) and len(full.certificate.row_level)
 
 
 @settings(max_examples=200, deadline=None)
@@ -233,11 +234,24 @@ def test_rows_hold_for_products(seed):
     rows, amount = broken_rows(X)
     assert (amount > LEAST_VIOLATION).all()
     pool = RowPool(n, rows)
-    assert pool.violation(X) == pytest.approx(amount)
-    assert set(rows[:, 0]) <= set(RowKind)
+    assert -pool.slack(X) == pytest.approx(amount)
+    assert rows.canonical().keys() == rows.keys()
     for s in rng.integers(0, 2, size=(20, n)):
         x = np.concatenate([[1.0], s])
-        assert (pool.violation(np.outer(x, x)) <= 1e-12).all()
+        count = rows.weights @ s - rows.level
+        assert pool.slack(np.outer(x, x)) == pytest.approx(count * (count - 1) / 2)
+
+
+def test_wide_rows_are_found():
+    """Four features that exclude each other, and a fifth that comes with more than one of them."""
+    s = np.array([0.25, 0.25, 0.25, 0.25, 0.25])
+    X = np.diag([1.0, *s])
+    X[0, 1:] = X[1:, 0] = s
+    X[5, 1:5] = X[1:5, 5] = 0.1
+    rows, amount = broken_rows(X)
+    assert amount.max() == pytest.approx(0.4 - 0.25)
+    assert rows.weights[[np.argmax(amount)]].toarray().tolist() == [[1, 1, 1, 1, -1]]
+    assert rows.width.max() == 5
 
 
 @settings(max_examples=100, deadline=None)
@@ -246,23 +260,23 @@ def test_rows_when_features_are_decided(seed):
     """Left with the other features, the rows lose what holds of itself and nothing else."""
     rng = np.random.default_rng(seed)
     n, n_rows = 6, 30
-    features = np.argsort(rng.random((n_rows, n)), axis=1)[:, :3]
-    rows = np.column_stack([rng.integers(0, len(RowKind), n_rows), features])
+    weights = rng.integers(-1, 2, size=(n_rows, n))
+    weights[:, :2] = 1  # no row is empty
+    rows = Rows(csr_array(weights), rng.integers(-2, 3, size=n_rows)).canonical()
     pool = RowPool(n, rows, rng.uniform(0.1, 1.0, n_rows))
     decided = rng.random(n) < 0.4
     into = decided & (rng.random(n) < 0.5)
     places = np.where(decided, -1, np.cumsum(~decided) - 1)
     left = pool.restricted(places, into, int((~decided).sum()))
-    assert (left.rows >= 0).all()
-    n_used = {RowKind.TRIANGLE: 3, RowKind.COVER: 3, RowKind.PRODUCT: 2, RowKind.PAIR_COVER: 2}
-    whole = [not decided[row[1 : 1 + n_used[RowKind(row[0])]]].any() for row in rows]
-    assert left.price.sum() >= pool.price[whole].sum() - 1e-12
+    assert (left.rows.width > 1).all()
+    wide = (weights[:, ~decided] != 0).sum(axis=1) > 2
+    assert left.price.sum() >= pool.price[wide].sum() - 1e-12
     for s in rng.integers(0, 2, size=(20, n)):
         s = np.where(decided, into, s)
         x, rest = np.concatenate([[1.0], s]), np.concatenate([[1.0], s[~decided]])
-        before = pool.price * pool.violation(np.outer(x, x))
-        after = left.price @ left.violation(np.outer(rest, rest))
-        assert before.sum() - 1e-12 <= after <= before[whole].sum() + 1e-12
+        before = pool.price * pool.slack(np.outer(x, x))
+        after = left.price @ left.slack(np.outer(rest, rest))
+        assert before[wide].sum() - 1e-12 <= after <= before.sum() + 1e-12
 
 
 def test_certificates_of_a_tree_are_worth_what_it_takes_them_for(monkeypatch):

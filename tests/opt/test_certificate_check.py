@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import null_space
 
-from qpm_opt.bounds.proof import Certificate, RowKind
+from qpm_opt.bounds.proof import Certificate
 from qpm_opt.certificate_check import Region, evaluate
 from qpm_opt.errors import InvalidSolutionError
 from qpm_opt.problem import Problem
@@ -82,17 +82,9 @@ def upper_function(problem, region, certificate, selected) -> float:
     for i, w in enumerate(g.conflict_price):
         n_met = sum(d in free for d in set(g.conflict_members[g.conflict_members[:, 0] == i, 1]))
         total += w * (math.comb(n_met, 2) + 1 - n_met)
-    for (kind, i, j, x), w in zip(g.rows, g.row_price, strict=True):
-        si, sj, sx = (d in free for d in (i, j, x))
-        total += (
-            w
-            * {
-                RowKind.TRIANGLE: si + sj * sx - si * sj - si * sx,
-                RowKind.COVER: 1 - si - sj - sx + si * sj + si * sx + sj * sx,
-                RowKind.PRODUCT: si - si * sj,
-                RowKind.PAIR_COVER: 1 - si - sj + si * sj,
-            }[kind]
-        )
+    for i, (b, w) in enumerate(zip(g.row_level, g.row_price, strict=True)):
+        count = sum(weight for row, d, weight in g.row_members if row == i and d in free)
+        total += w * (count - b) * (count - b - 1) / 2
     largest = np.abs(A[:, [*region.ones, *region.free]]).max(axis=1, initial=0.0)
     return total + np.abs(1 - covered) @ (k * largest) + sum(rewards(region, g.reward, selected))
 
@@ -248,25 +240,19 @@ def planted(rng, *, semidefinite, distinct):
     np.fill_diagonal(R, 0.0)
     problem = Problem(A, R, b, n_selected=p, n_per_class=k, distinct=distinct)
     region = Region(np.sort(ones), free)
-    rows = np.zeros((0, 4), dtype=int)
-    if semidefinite:
-        rows = np.array([[kind, *rng.choice(free, 3)] for kind in range(3) for _ in range(8)])
-        s = np.isin(rows[:, 1:], chosen).astype(int).T
-        slack = np.choose(
-            rows[:, 0],
-            [
-                s[0] + s[1] * s[2] - s[0] * s[1] - s[0] * s[2],
-                1 - s.sum(axis=0) + s[0] * s[1] + s[0] * s[2] + s[1] * s[2],
-                s[0] - s[0] * s[1],
-            ],
-        )
-        rows = rows[slack == 0]
+    members, level = np.zeros((0, 3), dtype=int), np.zeros(0, dtype=int)
+    if semidefinite:  # rows with the selection on one of the two whole numbers
+        weights = rng.integers(-2, 3, size=(20, len(free)))
+        level = weights[:, np.isin(free, chosen)].sum(axis=1) - rng.integers(2, size=20)
+        number, place = np.nonzero(weights)
+        members = np.stack([number, free[place], weights[number, place]], axis=1)
     certificate = Certificate(
         **terms,
         conflict_members=np.array([(i, d) for i, found in enumerate(sets) for d in found]),
         conflict_price=price,
-        rows=rows,
-        row_price=rng.random(len(rows)),
+        row_members=members,
+        row_level=level,
+        row_price=rng.random(len(level)),
         reward=rng.normal(size=len(free)),
     )
     if semidefinite:
@@ -402,8 +388,11 @@ def test_what_overflows_proves_nothing():
         ({"split_feature": np.array([0])}, "a split names feature 0, which is not free"),
         ({"conflict_members": np.array([[0, -1]])}, "a conflict names feature -1"),
         ({"conflict_members": np.array([[1, 1]])}, "a set without a price"),
-        ({"rows": np.array([[0, 1, 2, 3]])}, "a row names feature 3"),
-        ({"rows": np.array([[4, 1, 2, 4]])}, "not known"),
+        ({"row_members": np.array([[0, 3, 1]])}, "a row names feature 3"),
+        ({"row_members": np.array([[1, 1, 1]])}, "a row without a price"),
+        ({"row_members": np.array([[0, 1, 2**40]])}, "a weight or level above"),
+        ({"row_level": np.array([-(2**40)])}, "a weight or level above"),
+        ({"row_level": np.zeros(2, int)}, "differ in length"),
         ({"reward": np.zeros(3)}, "reward is for 3 free features, the region has 4"),
         ({"corner": np.zeros(0)}, "corner"),
         ({"diagonal": np.zeros(3)}, "does not fit 4 free"),
@@ -419,6 +408,7 @@ def test_multipliers_that_do_not_fit_are_refused(changes, message):
         for key in terms:
             if key.startswith(name):
                 terms[key] = terms[key][:length]
+    terms["row_members"] = np.array([[0, 1, 1]])
     terms["conflict_price"] = terms["conflict_price"][:1]
     terms["conflict_members"] = np.zeros((0, 2), int)
     evaluate(problem, region, terms)

@@ -276,7 +276,7 @@ def test_the_checker_uses_nothing_of_the_provers(name):
         ({"nonnegativity": np.array([1e300])}, "nonnegativity of the proof .* not finite"),
         ({"bound": np.array(np.inf)}, "bound of the proof .* not finite"),
         ({"bound": np.array([1.0])}, "bound of the proof is float64 of shape"),
-        ({"rows": np.zeros((2, 3), int)}, "rows of the proof has 3 columns, not 4"),
+        ({"row_members": np.zeros((2, 4), int)}, "row_members of the proof has 4 columns, not 3"),
         ({"reward_end": np.array([4, 3])}, "reward_end of the proof does not divide"),
         ({"reward_end": np.array([1, 2])}, "reward_end of the proof does not divide"),
         ({"reward_end": np.array([3])}, "reward_end of the proof does not divide"),
