@@ -41,9 +41,11 @@ LINEAR_ROUNDS = 4
 WORTH_SHRINKING, SHRINKABLE, SPARE = 250, 0.4, 1.3
 #: Every so many nodes the rounded point is searched around.
 SEARCH_EVERY = 10
-#: Features whose decision is tried before one is branched on, iterations of a trial, and its
-#: penalty: with a low one the bound falls at once, if not far.
-N_PROBED, PROBE_STEPS, PROBE_PENALTY = 8, 40, 0.4
+#: Features whose decision is tried before one is branched on: as many as the region's features go
+#: into this number, within limits, because the iterations of broad regions are dear.
+PROBE_SIZE, LEAST_PROBED, MOST_PROBED = 2000, 2, 8
+#: Iterations of a trial, and its penalty: with a low one the bound falls at once, if not far.
+PROBE_STEPS, PROBE_PENALTY = 40, 0.4
 #: Share of the mean that the estimated fall of a side counts for at least.
 FLOOR = 0.3
 
@@ -311,7 +313,8 @@ class _Tree:
         distance += FLOOR * distance.mean(axis=1)[:, None]
         room = bound.value - self._target
         costs = self._costs
-        best = np.argsort(-costs.scores(features, distance, room), kind="stable")[:N_PROBED]
+        n_probed = min(max(PROBE_SIZE // len(s), LEAST_PROBED), MOST_PROBED)
+        best = np.argsort(-costs.scores(features, distance, room), kind="stable")[:n_probed]
         features, distance = features[best], distance[:, best]
         unknown = costs.is_unknown(features, 1)
         if unknown.any():

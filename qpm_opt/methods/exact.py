@@ -48,8 +48,8 @@ logger = logging.getLogger(__name__)
 CORE_FROM, CORE_STEPS, CORE_VALUE, CORE_LEAST = 400, 100, 2e-3, 200
 #: When the bounds of core and root end.
 CORE_EFFORT, ROOT_EFFORT = Effort(share=0.005), Effort(share=0.02)
-#: Share of the time for searching, and its most seconds.
-SEARCH_SHARE, SEARCH_MOST = 0.05, 10.0
+#: Share of the time for searching, and its most seconds: before any bound, and before the dear one.
+FIRST_SEARCH, SEARCH = (0.01, 2.0), (0.05, 60.0)
 #: Share of the time left, or seconds if that is unlimited, for linear bound, core and root.
 LINEAR_TIME, CORE_TIME, ROOT_TIME = (0.02, 10.0), (0.3, 300.0), (0.5, 600.0)
 #: A target is this share of the gap above the incumbent, and the next bolder if it took less than
@@ -111,7 +111,7 @@ class _Exact:
         """All phases; an interruption keeps what is proved."""
         outcome = self.outcome
         try:
-            self._search()
+            self._search(*FIRST_SEARCH, self.options.seed)
             if self.tracker.assignment is None:
                 # Side constraints are hard to meet, or nothing meets them: the model decides.
                 return compact.run(self.problem, self.tracker, self.options)
@@ -139,14 +139,14 @@ class _Exact:
         outcome.solve_time = time.perf_counter() - self._began
         return outcome
 
-    def _search(self) -> None:
+    def _search(self, share: float, most: float, seed: int) -> None:
         left = self.tracker.remaining
         search(
             self.problem,
             start=self.tracker.assignment,
-            time_limit=SEARCH_MOST if left is None else min(SEARCH_MOST, SEARCH_SHARE * left),
+            time_limit=most if left is None else min(most, share * left),
             max_restarts=100,
-            seed=self.options.seed,
+            seed=seed,
             on_assignment=self._offer,
         )
 
@@ -163,6 +163,7 @@ class _Exact:
             self._prove_linear()
             return
         root = self._root()
+        logger.info("root: %.9g", root.value)
         held = self.tracker.objective
         if self._done or held is None:
             return
@@ -233,6 +234,7 @@ class _Exact:
             self._root_proof(quick, f"projected linear bound{self._ignored()}")
             if self._done:
                 return quick
+        self._search(*SEARCH, self.options.seed + 1)
         self._check_memory()
         if len(self.whole.free) <= CORE_FROM:
             state, start = None, None if quick is None else quick.certificate
