@@ -106,7 +106,7 @@ def qpm(verbose: int) -> None:
     "--formulation", default="compact", show_default=True, help="compact or projected (compact)."
 )
 @click.option(
-    "--time-limit", type=FiniteRange(), metavar="SECONDS", help="For everything; none by default."
+    "--time-limit", type=FiniteRange(), metavar="SECONDS", help="For solving; none by default."
 )
 @click.option(
     "--gap", type=FiniteRange(), default=0.0, show_default=True, help="Relative gap to stop at."
