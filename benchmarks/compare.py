@@ -69,7 +69,8 @@ def _row(problem: Problem, run: str, limit: float, threads: int | None, folder: 
         return f"{method} | {solver or 'none'} | {error} | | | | | "
     path = folder / f"{problem.name or 'problem'}_{method}_{solver or 'none'}.json"
     result.save(path, problem)
-    verified = "yes" if verify(problem, path).accepted else "NO"
+    outcome = verify(problem, path)
+    verified = f"yes, bound {outcome.bound_status}" if outcome.accepted else "NO"
     objective, bound, gap = (
         "none" if value is None else form.format(value)
         for value, form in (

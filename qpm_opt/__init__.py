@@ -28,13 +28,14 @@ if TYPE_CHECKING:
     from qpm_opt.problem import Assignment, ObjectiveParts, Problem, Violation
     from qpm_opt.result import Progress, Result, SolutionStatus, TerminationCondition
     from qpm_opt.solvers import SOLVERS, available_solvers, solver_availability
-    from qpm_opt.verification import Verification, verify
+    from qpm_opt.verification import BoundStatus, Verification, verify
 
 __all__ = [
     "FORMULATIONS",
     "METHODS",
     "SOLVERS",
     "Assignment",
+    "BoundStatus",
     "InvalidFeaturesError",
     "InvalidInputError",
     "InvalidProblemError",

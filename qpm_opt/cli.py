@@ -106,7 +106,7 @@ def qpm(verbose: int) -> None:
     "--formulation", default="compact", show_default=True, help="compact or projected (compact)."
 )
 @click.option(
-    "--time-limit", type=FiniteRange(), metavar="SECONDS", help="For everything; none by default."
+    "--time-limit", type=FiniteRange(), metavar="SECONDS", help="For solving; none by default."
 )
 @click.option(
     "--gap", type=FiniteRange(), default=0.0, show_default=True, help="Relative gap to stop at."
@@ -178,7 +178,8 @@ def solve(
 def verify(problem: Path, solution: Path, search_time: float, seed: int) -> None:
     """Check every constraint, the objective and the bound of SOLUTION for PROBLEM.
 
-    A certificate that SOLUTION names is checked as well; it must lie in the same folder.
+    A bound is proved by the certificate that SOLUTION names, which must lie in the same folder. A
+    bound without one is refused if an assignment beats it and called unproved otherwise.
     """
     from qpm_opt.heuristics import search
     from qpm_opt.problem import Problem
@@ -197,8 +198,9 @@ def verify(problem: Path, solution: Path, search_time: float, seed: int) -> None
     if not outcome.accepted:
         stdout.print(f"rejected  {solution}", style="bold red")
         sys.exit(EXIT_UNUSABLE_INPUT)
-    bound = "no bound" if outcome.bound is None else f"bound {outcome.bound:.9g}"
-    bound += "" if outcome.proof is None else " (proved)"
+    bound = "no bound"
+    if outcome.bound is not None:
+        bound = f"bound {outcome.bound:.9g} ({outcome.bound_status})"
     stdout.print(f"accepted  {solution}: objective {outcome.objective:.9g}, {bound}")
 
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 
 from qpm_opt.errors import InvalidFeaturesError
-from qpm_opt.files import read_arrays
+from qpm_opt.files import FEATURES, read_arrays
 from qpm_opt.validation import LARGEST, BoolArray, FloatArray, IntArray
 
 _BATCH_BYTES = 2**25  # float64 bytes of features converted at once
@@ -222,13 +222,7 @@ def load_features(path: str | os.PathLike[str]) -> LabelledFeatures:
     InvalidFeaturesError
         If the file is missing, is no ``.npz``, or lacks features or labels that fit each other.
     """
-    arrays = read_arrays(path, InvalidFeaturesError)
-    missing = [key for key in ("features", "labels") if key not in arrays]
-    if missing:
-        raise InvalidFeaturesError(
-            f"{path} lacks {' and '.join(missing)}; a features file holds features "
-            "(n_images, n_features), labels (n_images,) and optionally locality (n_features,)."
-        )
+    arrays = read_arrays(path, FEATURES)
     features, labels, locality = arrays["features"], arrays["labels"], arrays.get("locality")
     if features.ndim != 2 or labels.shape != features.shape[:1]:
         raise InvalidFeaturesError(

@@ -5,13 +5,24 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import zipfile
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qpm_opt.errors import InvalidInputError, InvalidSolutionError
+from qpm_opt.errors import (
+    InvalidFeaturesError,
+    InvalidInputError,
+    InvalidProblemError,
+    InvalidSolutionError,
+)
+
+#: First bytes of an ``.npz`` file and of a single array (``.npy``).
+_ARCHIVE_START, _ARRAY_START = b"PK", b"\x93NUMPY"
 
 
 class replace_on_success:  # noqa: N801 - used as a statement, like contextlib.suppress
@@ -51,26 +62,82 @@ class replace_on_success:  # noqa: N801 - used as a statement, like contextlib.s
             self.temporary.unlink(missing_ok=True)
 
 
-def read_arrays(
-    path: str | os.PathLike[str], error: type[InvalidInputError]
-) -> dict[str, NDArray[Any]]:
-    """All arrays of an ``.npz`` file; whatever is wrong with it is raised as ``error``."""
+@dataclass(frozen=True)
+class FileKind:
+    """A kind of file, for the sentence about one that is none of it.
+
+    Attributes
+    ----------
+    name : str
+        With its article.
+    advice : str
+        What to give instead.
+    error : type
+        What is raised about it.
+    arrays : tuple of str
+        Arrays that an ``.npz`` file of this kind holds, and by which it is known.
+    """
+
+    name: str
+    advice: str
+    error: type[InvalidInputError]
+    arrays: tuple[str, ...] = ()
+
+
+PROBLEM = FileKind(
+    "a problem file",
+    "give an .npz file with A, R (or R_row, R_col, R_val), b, n_selected and n_per_class, such as "
+    "'qpm constants' and Problem.save write",
+    InvalidProblemError,
+    ("A", "b", "n_selected", "n_per_class"),
+)
+FEATURES = FileKind(
+    "a features file",
+    "give an .npz file with features (n_images, n_features), labels (n_images,) and optionally "
+    "locality (n_features,)",
+    InvalidFeaturesError,
+    ("features", "labels"),
+)
+SOLUTION = FileKind(
+    "a solution file",
+    "give a .json file that 'qpm solve' or Result.save wrote",
+    InvalidSolutionError,
+)
+CERTIFICATE = FileKind(
+    "a certificate",
+    "give the .certificate.npz file that was written beside the solution",
+    InvalidSolutionError,
+    ("format", "problem_sha256", "bound", "node_parent", "node_feature", "node_selected"),
+)
+
+
+def read_arrays(path: str | os.PathLike[str], kind: FileKind) -> dict[str, NDArray[Any]]:
+    """All arrays of an ``.npz`` file; whatever is wrong with it is raised as ``kind.error``."""
+    path = Path(path)
+    _check_there(path, kind)
     try:
+        if not path.is_file() or _start(path)[:2] != _ARCHIVE_START:
+            raise _other_kind(path, kind)
         with np.load(path, allow_pickle=False) as archive:
-            if isinstance(archive, np.ndarray):
-                raise error(f"{path} holds a single array; an .npz file was expected.")
             arrays = {key: archive[key] for key in archive.files}
-    except FileNotFoundError:
-        raise error(f"{path} does not exist.") from None
-    except error:
+    except kind.error:
         raise
+    except OSError as failure:
+        raise kind.error(f"{path} cannot be read: {failure.strerror or failure}.") from None
     # Damaged bytes come out of zipfile, zlib and the parser of array headers as errors of any kind.
     except Exception as failure:
         reason = " ".join(str(failure).split())
-        raise error(f"{path} cannot be read as an .npz file without pickles: {reason}") from None
+        raise kind.error(
+            f"{path} is a damaged .npz file or holds Python objects ({reason}); {kind.advice}."
+        ) from None
     for key, array in arrays.items():
         if not isinstance(array, np.ndarray):
-            raise error(f"{path} holds {key!r}, which is no array; every member must be one.")
+            raise kind.error(f"{path} holds {key!r}, which is no array; every member must be one.")
+    missing = [key for key in kind.arrays if key not in arrays]
+    if missing:
+        if _kind_of_arrays(arrays) is not None:
+            raise _other_kind(path, kind)
+        raise kind.error(f"{path} lacks {', '.join(missing)}; {kind.advice}.")
     return arrays
 
 
@@ -82,16 +149,24 @@ def read_solution(path: str | os.PathLike[str]) -> dict[str, Any]:
     InvalidSolutionError
         If the file is missing, is no JSON, or lacks what every solution has.
     """
+    path = Path(path)
+    _check_there(path, SOLUTION)
+    if not path.is_file():
+        raise _other_kind(path, SOLUTION)
     try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InvalidSolutionError(f"{path} does not exist.") from None
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise _other_kind(path, SOLUTION) from None
     except (OSError, ValueError) as failure:
-        raise InvalidSolutionError(f"{path} cannot be read as JSON: {failure}") from None
+        raise InvalidSolutionError(
+            f"{path} cannot be read as JSON ({failure}); {SOLUTION.advice}."
+        ) from None
     except RecursionError:
         raise InvalidSolutionError(f"{path} cannot be read: it is nested too deeply.") from None
-    if not isinstance(record, dict) or record.get("format") != "qpm-solution/1":
-        raise InvalidSolutionError(f'{path} is no solution file: "format" is not "qpm-solution/1".')
+    if not _is_solution(record):
+        raise InvalidSolutionError(
+            f'{path} is no solution file: "format" is not "qpm-solution/1"; {SOLUTION.advice}.'
+        )
     selection, assignment = record.get("selection"), record.get("assignment")
     if not isinstance(selection, list) or not isinstance(assignment, list):
         raise InvalidSolutionError(
@@ -99,4 +174,57 @@ def read_solution(path: str | os.PathLike[str]) -> dict[str, Any]:
         )
     if not all(isinstance(features, list) for features in assignment):
         raise InvalidSolutionError(f"{path}: every class in assignment must be a list of indices.")
-    return record
+    return cast(dict[str, Any], record)
+
+
+def _check_there(path: Path, kind: FileKind) -> None:
+    if not path.exists():
+        raise kind.error(f"{path} does not exist.")
+
+
+def _other_kind(path: Path, kind: FileKind) -> InvalidInputError:
+    return kind.error(f"{path} is {_description(path)}, not {kind.name}; {kind.advice}.")
+
+
+def _description(path: Path) -> str:
+    """What a file is, by its content."""
+    if path.is_dir():
+        return "a folder"
+    if not path.is_file():
+        return "a device or a pipe"
+    start = _start(path)
+    if not start:
+        return "empty"
+    if start == _ARRAY_START:
+        return "a single array (.npy)"
+    if start[:2] == _ARCHIVE_START:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = {name.removesuffix(".npy") for name in archive.namelist()}
+        except Exception:  # as many kinds as a file can be damaged in
+            return "a damaged .npz file"
+        kind = _kind_of_arrays(names)
+        return "an .npz file of another kind" if kind is None else kind.name
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        return "a binary file of another format"
+    except (ValueError, RecursionError):
+        return "a text file"
+    return SOLUTION.name if _is_solution(record) else "a JSON file"
+
+
+def _start(path: Path) -> bytes:
+    with open(path, "rb") as stream:
+        return stream.read(len(_ARRAY_START))
+
+
+def _kind_of_arrays(names: Collection[str]) -> FileKind | None:
+    return next(
+        (k for k in (PROBLEM, FEATURES, CERTIFICATE) if all(name in names for name in k.arrays)),
+        None,
+    )
+
+
+def _is_solution(record: Any) -> bool:
+    return isinstance(record, dict) and record.get("format") == "qpm-solution/1"

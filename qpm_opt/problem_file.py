@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qpm_opt.errors import InvalidProblemError
-from qpm_opt.files import read_arrays
+from qpm_opt.files import PROBLEM, read_arrays
 from qpm_opt.validation import FloatArray, as_flag, as_float
 
 
@@ -26,13 +26,7 @@ def read_problem(path: str | os.PathLike[str]) -> dict[str, Any]:
         as its upper triangle, or ``R_is_zero``.
     """
     path = Path(path)
-    arrays = read_arrays(path, InvalidProblemError)
-    missing = [key for key in ("A", "b", "n_selected", "n_per_class") if key not in arrays]
-    if missing:
-        raise InvalidProblemError(
-            f"{path} lacks {', '.join(missing)}; a problem file holds A, R (or R_row, R_col, "
-            "R_val), b, n_selected and n_per_class."
-        )
+    arrays = read_arrays(path, PROBLEM)
 
     def scalar(key: str, default: Any) -> Any:
         return _scalar(arrays, path, key, default)
@@ -86,4 +80,4 @@ def _read_similarity(arrays: Mapping[str, NDArray[Any]], path: Path) -> FloatArr
         if as_flag(_scalar(arrays, path, "R_is_zero", False), f"{path}: R_is_zero"):
             return np.zeros((n_features, n_features))
         return arrays["R"]
-    raise InvalidProblemError(f"{path} lacks R (or R_row, R_col and R_val).")
+    raise InvalidProblemError(f"{path} lacks R; {PROBLEM.advice}.")

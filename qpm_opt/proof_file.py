@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qpm_opt.errors import InvalidSolutionError
-from qpm_opt.files import read_arrays
+from qpm_opt.files import CERTIFICATE, read_arrays
 from qpm_opt.validation import BoolArray, IntArray
 
 FORMAT = "qpm-proof/2"
@@ -88,16 +88,11 @@ def read_proof(path: str | os.PathLike[str]) -> ProofFile:
     InvalidSolutionError
         If the file is missing, is no ``.npz``, or its arrays do not fit each other.
     """
-    arrays = read_arrays(path, InvalidSolutionError)
-    names = [name for field in _FIELDS for name in (field, f"{field}_end")]
-    tree = ["node_parent", "node_feature", "node_selected", "certificate_node"]
-    missing = [
-        name
-        for name in ("format", "problem_sha256", "bound", *tree, *names)
-        if name not in arrays
-    ]  # fmt: skip
-    if "format" in missing or str(arrays["format"]) != FORMAT:
+    arrays = read_arrays(path, CERTIFICATE)
+    if str(arrays["format"]) != FORMAT:
         raise InvalidSolutionError(f"{path} is no proof file: its format is not {FORMAT!r}.")
+    names = ["certificate_node", *_FIELDS, *(f"{field}_end" for field in _FIELDS)]
+    missing = [name for name in names if name not in arrays]
     if missing:
         raise InvalidSolutionError(f"{path} is a damaged proof: it lacks {', '.join(missing)}.")
     bound = _numbers(arrays, "bound", np.float64, ndim=0)

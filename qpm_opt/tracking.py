@@ -23,6 +23,8 @@ class Tracker:
     problem : Problem
     time_limit : float, optional
         Seconds of wall clock for everything; None is no limit.
+    began : float, optional
+        Value of ``time.perf_counter()`` from which they count; now by default.
     gap : float
         Relative gap at which the search may stop.
     on_progress : callable, optional
@@ -34,6 +36,7 @@ class Tracker:
         problem: Problem,
         *,
         time_limit: float | None = None,
+        began: float | None = None,
         gap: float = 0.0,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
@@ -45,7 +48,7 @@ class Tracker:
         self.bound_kind: str | None = None
         self.n_free: int | None = None
         self.history: list[Progress] = []
-        self._start = time.perf_counter()
+        self._start = time.perf_counter() if began is None else began
         self._deadline = None if time_limit is None else self._start + time_limit
         self._on_progress = on_progress
 

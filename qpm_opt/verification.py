@@ -1,14 +1,16 @@
 """Independent check of a solution file: every constraint, the objective, the bound.
 
-Nothing here calls the code that solves. Constraints and objective are recomputed from the file's
-index lists in exact rational arithmetic. A bound with a certificate is proved again from its
-multipliers (:mod:`qpm_opt.proof_check`). An upper bound is false if and only if some assignment
-beats it, so every bound is also tested against the objective, the best value known for the instance
-and a search for a better assignment; whatever the search returns is checked here as well.
+Constraints and objective are recomputed from the file's index lists in exact rational arithmetic,
+with nothing of the code that solves. A bound with a certificate is proved again from its
+multipliers (:mod:`qpm_opt.proof_check`); without one it is called unproved, whatever else is found.
+An upper bound is false if and only if some assignment beats it, so every bound is also tested
+against the objective, the best value known for the instance and a local search, whose outcome is
+checked here like the solution.
 """
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import math
 import os
@@ -22,6 +24,7 @@ from typing import Any
 
 from qpm_opt.errors import InvalidSolutionError
 from qpm_opt.files import read_solution
+from qpm_opt.heuristics import search
 from qpm_opt.problem import Assignment, Problem
 from qpm_opt.proof_check import ProofReport, check_proof
 from qpm_opt.result import SolutionStatus, TerminationCondition
@@ -33,10 +36,25 @@ VALUE_TOLERANCE = 1e-9
 OPTIMAL_TOLERANCE = 1e-6
 #: The same relative to the largest coefficient, for objectives in which the terms cancel.
 SCALE_TOLERANCE = 1e-7
+#: Rounds of the local search that tries to refute a bound, and its most seconds.
+SEARCH_ROUNDS, SEARCH_MOST = 3, 10.0
 
 # Of a file that holds an assignment; one that holds a feasible one refutes "infeasible".
 _STATUSES = frozenset({SolutionStatus.FEASIBLE, SolutionStatus.OPTIMAL})
 _CONDITIONS = frozenset(TerminationCondition) - {TerminationCondition.INFEASIBLE}
+
+
+class BoundStatus(enum.StrEnum):
+    """What :func:`verify` found out about a bound."""
+
+    NONE = "none"
+    """There is none."""
+    PROVED = "proved"
+    """A certificate that holds proves it."""
+    UNPROVED = "unproved"
+    """The word of its maker: no certificate proves it, no assignment that was tried beats it."""
+    FALSE = "false"
+    """A feasible assignment beats it."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +68,9 @@ class Verification:
     objective : float
         Recomputed objective, rounded once.
     bound : float or None
-        The bound in the file.
+        The bound in the file, for what ``bound_status`` says it is worth.
+    bound_status : BoundStatus
+        Only a PROVED bound is known to be one.
     remarks : tuple of str
         What a reader should know although it is not wrong.
     proof : ProofReport or None
@@ -60,22 +80,33 @@ class Verification:
     rejections: tuple[str, ...]
     objective: float
     bound: float | None
+    bound_status: BoundStatus
     remarks: tuple[str, ...]
     proof: ProofReport | None = None
 
     @property
     def accepted(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether nothing is wrong that can be checked; an unproved bound can not."""
         return not self.rejections
+
+
+def local_search(problem: Problem, given: Assignment) -> Assignment | None:
+    """A better assignment than the given one, or the best found: the same in every run."""
+    return search(problem, start=given, max_restarts=SEARCH_ROUNDS, time_limit=SEARCH_MOST)
 
 
 def verify(
     problem: Problem,
     path: str | os.PathLike[str],
     *,
-    challenge: Callable[[Problem, Assignment], Assignment | None] | None = None,
+    challenge: Callable[[Problem, Assignment], Assignment | None] = local_search,
 ) -> Verification:
     """Check a solution file against its problem.
+
+    Everything in the file is recomputed but a bound without a certificate: nobody can check that.
+    It is refused if an assignment beats it (the solution itself, the best one known for the
+    instance, or what ``challenge`` finds), and otherwise accepted as ``BoundStatus.UNPROVED``; then
+    it may still be false, and with it the gap and the word optimal.
 
     Parameters
     ----------
@@ -83,7 +114,8 @@ def verify(
     path : path
         Solution file, format ``qpm-solution/1``; the certificate it names lies beside it.
     challenge : callable, optional
-        Tries to find an assignment better than the given one; used to refute a false bound.
+        Tries to find an assignment better than the given one, which refutes a false bound; by
+        default a short local search.
 
     Raises
     ------
@@ -104,7 +136,8 @@ def verify(
     rejections = [] if record.get("problem_sha256") == problem.sha256 else [
         "problem_sha256 is not that of this problem: the solution belongs to other data."
     ]  # fmt: skip
-    rejections += _broken_constraints(problem, selection, classes)
+    broken = _broken_constraints(problem, selection, classes)
+    rejections += broken
     parts = _objective_parts(problem, selection, classes)
     objective = sum(parts.values(), Fraction(0))
     tolerance = VALUE_TOLERANCE * max(problem.scale, *(abs(float(part)) for part in parts.values()))
@@ -115,28 +148,35 @@ def verify(
     remarks = []
     proof, refused = _proof(problem, record, Path(path).parent, bound, tolerance)
     rejections += refused
+    status = BoundStatus.NONE
     if bound is None:
         rejections += _claims_without_bound(record)
         remarks.append("there is no bound: nothing is said about the distance to the optimum.")
     else:
-        rejections += _false_bound(problem, record, float(objective), bound, tolerance)
+        held = None if broken else float(objective)
+        refuted = _below_known_values(problem, held, bound, tolerance)
+        rejections += refuted
+        rejections += _wrongly_optimal(problem, record, float(objective), bound)
         rejections += _wrong_gaps(record, float(objective), bound, tolerance)
-        if proof is not None:
+        if not rejections:
+            refuted = _below_found_value(problem, selection, classes, bound, challenge)
+            rejections += refuted
+        if refuted:
+            status = BoundStatus.FALSE
+        elif proof is not None:
+            status = BoundStatus.PROVED
             remarks.append(
                 f"the bound {bound:.9g} is proved by a certificate: {proof.n_nodes} nodes, "
                 f"{proof.n_certificates} certificates."
             )
-        elif not wrong_bound and not refused:
-            remarks.append(
-                f"the bound {bound:.9g} is the word of its maker ({record['bound_kind']}); "
-                "it carries no certificate."
-            )
-        if challenge is not None and not rejections:
-            rejections += _refuted(problem, selection, classes, bound, challenge)
+        else:
+            status = BoundStatus.UNPROVED
+            if not wrong_bound and not refused:
+                remarks.append(_unproved(record, bound))
     unused = sorted(set(selection) - {d for features in classes for d in features})
     if unused and problem.n_classes:
         remarks.append(f"no class uses the selected features {', '.join(map(str, unused))}.")
-    return Verification(tuple(rejections), float(objective), bound, tuple(remarks), proof)
+    return Verification(tuple(rejections), float(objective), bound, status, tuple(remarks), proof)
 
 
 def _indices(values: Sequence[Any], n_features: int, what: str) -> list[int]:
@@ -319,22 +359,36 @@ def _slack(problem: Problem, value: float) -> float:
     return max(OPTIMAL_TOLERANCE * abs(value), SCALE_TOLERANCE * problem.scale)
 
 
-def _false_bound(
-    problem: Problem, record: dict[str, Any], value: float, bound: float, tolerance: float
+def _unproved(record: dict[str, Any], bound: float) -> str:
+    claims = "the gap and the word optimal rest" if _called_optimal(record) else "the gap rests"
+    return (
+        f"the bound {bound:.9g} is unproved: it carries no certificate, {claims} on the word of "
+        f"its maker ({record['bound_kind']})."
+    )
+
+
+def _below_known_values(
+    problem: Problem, held: float | None, bound: float, tolerance: float
 ) -> list[str]:
-    false = []
-    if bound < value - tolerance:
-        false.append(f"the bound {bound:.12g} is below the objective {value:.12g}: it is false.")
+    """Whether the solution, None if infeasible, or the best value known refutes the bound."""
+    refuted = []
+    if held is not None and bound < held - tolerance:
+        refuted.append(f"the bound {bound:.12g} is below the objective {held:.12g}: it is false.")
     known = problem.best_known
     # Published values are rounded to six digits or so.
     if known is not None and bound < known - max(OPTIMAL_TOLERANCE * abs(known), tolerance):
-        false.append(f"the bound {bound:.12g} is below the best known value {known:.12g}.")
-    if _called_optimal(record) and bound - value > _slack(problem, value):
-        false.append(
-            f"the solution is called optimal, but bound and objective are {bound - value:.6g} "
-            "apart."
-        )
-    return false
+        refuted.append(f"the bound {bound:.12g} is below the best known value {known:.12g}.")
+    return refuted
+
+
+def _wrongly_optimal(
+    problem: Problem, record: dict[str, Any], value: float, bound: float
+) -> list[str]:
+    if not _called_optimal(record) or bound - value <= _slack(problem, value):
+        return []
+    return [
+        f"the solution is called optimal, but bound and objective are {bound - value:.6g} apart."
+    ]
 
 
 def _wrong_gaps(record: dict[str, Any], value: float, bound: float, tolerance: float) -> list[str]:
@@ -357,7 +411,7 @@ def _wrong_gaps(record: dict[str, Any], value: float, bound: float, tolerance: f
     return wrong
 
 
-def _refuted(
+def _below_found_value(
     problem: Problem,
     selection: list[int],
     classes: list[list[int]],

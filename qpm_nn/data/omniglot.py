@@ -6,9 +6,15 @@ from pathlib import Path
 
 from qpm_nn.data.base import Augmentation, DataModule, LabelledImages
 from qpm_opt import InvalidInputError
-from qpm_opt.files import read_arrays
+from qpm_opt.files import FileKind, read_arrays
 
 FILE_NAME = "omniglot195_28px.npz"
+OMNIGLOT = FileKind(
+    "the Omniglot file",
+    "give an .npz file with X (3900, 28, 28), y, drawer and class_names",
+    InvalidInputError,
+    ("X", "y", "drawer", "class_names"),
+)
 #: Drawers 1 to 14 are for training, 15 to 20 for testing.
 LAST_TRAIN_DRAWER = 14
 
@@ -38,11 +44,8 @@ def load_omniglot(root: Path) -> DataModule:
             f"{FILE_NAME} is neither in {root} nor in {root / 'omniglot'}; give its folder as root "
             "(--root) or in the environment variable QPM_DATA."
         )
-    arrays = read_arrays(path, InvalidInputError)
-    try:
-        images, labels, drawer, names = (arrays[key] for key in ("X", "y", "drawer", "class_names"))
-    except KeyError as missing:
-        raise InvalidInputError(f"{path} lacks {missing}; it is not the Omniglot file.") from None
+    arrays = read_arrays(path, OMNIGLOT)
+    images, labels, drawer, names = (arrays[key] for key in OMNIGLOT.arrays)
     if images.ndim != 3 or not len(images) == labels.size == drawer.size:
         raise InvalidInputError(
             f"{path}: X has shape {images.shape}, y {labels.shape} and drawer {drawer.shape}; "

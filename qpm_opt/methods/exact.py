@@ -35,7 +35,6 @@ from qpm_opt.bounds.semidefinite import Effort, State, semidefinite_bound
 from qpm_opt.bounds.semidefinite_tree import branch_semidefinite
 from qpm_opt.bounds.shrinking import SURE, UNWANTED, shrink
 from qpm_opt.heuristics import search
-from qpm_opt.methods import compact
 from qpm_opt.methods.base import MethodOptions, MethodOutcome
 from qpm_opt.problem import Assignment, Problem
 from qpm_opt.result import OPTIMALITY_TOLERANCE, ROUNDING_TOLERANCE, TerminationCondition
@@ -114,12 +113,12 @@ class _Exact:
             self._search(*FIRST_SEARCH, self.options.seed)
             if self.tracker.assignment is None:
                 # Side constraints are hard to meet, or nothing meets them: the model decides.
-                return compact.run(self.problem, self.tracker, self.options)
+                return self._whole_model()
             self._prove()
             if self._side_constraints and not self._done and not self.tracker.expired:
                 # The bounds ignore them, so what is left is for the whole model.
                 before = self.tracker.bound
-                rest = compact.run(self.problem, self.tracker, self.options)
+                rest = self._whole_model()
                 if self.tracker.bound == before:
                     rest.proof = outcome.proof
                 return rest
@@ -138,6 +137,14 @@ class _Exact:
             outcome.termination_condition = TerminationCondition.ERROR
         outcome.solve_time = time.perf_counter() - self._began
         return outcome
+
+    def _whole_model(self) -> MethodOutcome:
+        """Leave the rest of the time to the method compact."""
+        if self.tracker.expired:
+            return MethodOutcome(termination_condition=TerminationCondition.TIME_LIMIT)
+        from qpm_opt.methods import compact  # with Pyomo, which takes a second to load
+
+        return compact.run(self.problem, self.tracker, self.options)
 
     def _search(self, share: float, most: float, seed: int) -> None:
         left = self.tracker.remaining
@@ -232,9 +239,11 @@ class _Exact:
         if quick is not None:
             self._linear = quick
             self._root_proof(quick, f"projected linear bound{self._ignored()}")
-            if self._done:
+            if self._done or time.perf_counter() >= self._deadline:
                 return quick
         self._search(*SEARCH, self.options.seed + 1)
+        if quick is not None and self._done:
+            return quick
         self._check_memory()
         if len(self.whole.free) <= CORE_FROM:
             state, start = None, None if quick is None else quick.certificate
@@ -364,7 +373,7 @@ class _Exact:
         """A deadline after a share of the time left, or after so many seconds without a limit."""
         now = time.perf_counter()
         left = self._deadline - now
-        return now + (most if math.isinf(left) else max(1.0, share * left))
+        return min(self._deadline, now + (most if math.isinf(left) else max(1.0, share * left)))
 
     def _ignored(self) -> str:
         ignored = []

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from qpm_opt.errors import InvalidInputError, SolverError
-from qpm_opt.result import TerminationCondition
+from qpm_opt.result import OPTIMALITY_TOLERANCE, TerminationCondition
 from qpm_opt.solvers.base import (
     Capability,
     Event,
@@ -25,7 +26,12 @@ from qpm_opt.validation import FloatArray
 
 
 class HighsSolver(Solver):
-    """HiGHS through highspy's array interface."""
+    """HiGHS through highspy's array interface.
+
+    HiGHS 1.16.0 carries a start over to the presolved model, where it can gain an objective that
+    the start does not have, and may then return the start as an optimum. So objectives are compared
+    with their points; if one does not fit, the solve ends and begins again without the start.
+    """
 
     name = "highs"
     package = "highspy"
@@ -54,18 +60,11 @@ class HighsSolver(Solver):
             solution.col_value = start.tolist()
             highs.setSolution(solution)
 
-        def progress(event: Any) -> None:
-            point = event.data_out.mip_solution
-            bound = event.data_out.mip_dual_bound
-            report(
-                Event(
-                    np.array(point) if len(point) else None,
-                    bound if math.isfinite(bound) else None,
-                )
-            )
-
-        highs.cbMipImprovingSolution.subscribe(progress)
-        highs.cbMipLogging.subscribe(progress)
+        watch = _Watch(model, report)
+        highs.cbMipImprovingSolution.subscribe(watch.progress)
+        highs.cbMipLogging.subscribe(watch.progress)
+        if start is not None:
+            highs.cbMipInterrupt.subscribe(lambda event: event.interrupt(watch.contradicted))
         time_left = options.time_left(began)
         if time_left is not None:
             highs.setOptionValue("time_limit", time_left)
@@ -75,6 +74,12 @@ class HighsSolver(Solver):
         info = highs.getInfo()
         found = info.primal_solution_status == highspy.SolutionStatus.kSolutionStatusFeasible
         objective = info.objective_function_value if found else None
+        point = np.array(highs.getSolution().col_value) if found else None
+        watch.compare(point, objective)
+        if watch.contradicted and start is not None:
+            left = replace(options, time_limit=options.time_left(began))
+            raw = self.solve(model, left, start=None, separate=separate, report=report)
+            return replace(raw, solve_time=time.perf_counter() - began)
         if model.integer.any():
             usable = status != highspy.HighsModelStatus.kSolveError
             bound = info.mip_dual_bound if usable and math.isfinite(info.mip_dual_bound) else None
@@ -85,13 +90,38 @@ class HighsSolver(Solver):
         return RawSolve(
             _termination_condition(highspy, status, objective, bound),
             highs.modelStatusToString(status),
-            point=np.array(highs.getSolution().col_value) if found else None,
+            point=point,
             reported_objective=objective,
             bound=bound,
             solve_time=time.perf_counter() - began,
             solver_version=highs.version(),
             node_count=node_count,
         )
+
+
+class _Watch:
+    """Passes progress on, and compares the objectives that HiGHS states with their points."""
+
+    def __init__(self, model: MatrixModel, report: Callable[[Event], None]) -> None:
+        self.contradicted = False
+        self._model = model
+        self._report = report
+
+    def progress(self, event: Any) -> None:
+        """Callback of HiGHS; a point comes with every better one, a bound with either event."""
+        said = event.data_out
+        point = np.array(said.mip_solution) if len(said.mip_solution) else None
+        self.compare(point, said.objective_function_value)
+        bound = said.mip_dual_bound
+        self._report(Event(point, bound if math.isfinite(bound) else None))
+
+    def compare(self, point: FloatArray | None, objective: float | None) -> None:
+        """Take note if a point has another objective than the one stated."""
+        if point is None or objective is None:
+            return
+        off = abs(self._model.objective(point) - objective)
+        if off > OPTIMALITY_TOLERANCE * max(1.0, abs(objective)):
+            self.contradicted = True
 
 
 def _set_options(highspy: Any, highs: Any, options: SolveOptions) -> None:

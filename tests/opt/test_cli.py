@@ -123,6 +123,73 @@ def test_unusable_input_is_one_sentence_and_code_2(
     assert problem_file.read_bytes() == before
 
 
+#: Files by what is said of them where arrays were expected, and where a solution was.
+FILES = {
+    "problem.npz": ("is a problem file, not", "is a problem file, not"),
+    "solution.json": ("is a solution file, not", "is a solution file, not"),
+    "solution.certificate.npz": ("is a certificate, not", "is a certificate, not"),
+    "features.npz": ("is a features file, not", "is a features file, not"),
+    "other.npz": ("lacks", "is an .npz file of another kind, not"),
+    "array.npy": ("is a single array (.npy), not", "is a single array (.npy), not"),
+    "note.txt": ("is a text file, not", "cannot be read as JSON"),
+    "other.json": ("is a JSON file, not", "is no solution file"),
+    "binary": ("is a binary file of another format, not",) * 2,
+    "cut.npz": ("is a damaged .npz file", "is a damaged .npz file, not"),
+    "nothing": ("is empty, not", "cannot be read as JSON"),
+    "fifo": ("is a device or a pipe, not", "is a device or a pipe, not"),
+    "folder": ("is a folder, not", "is a folder, not"),
+}
+
+
+@pytest.fixture
+def files(problem_file, tmp_path):
+    """The folder with one file of every name in FILES."""
+    problem = Problem.load(problem_file)
+    optimize.solve(problem, threads=1).save(tmp_path / "solution.json", problem)
+    np.savez(tmp_path / "features.npz", features=np.ones((4, 3)), labels=[0, 0, 1, 1])
+    np.savez(tmp_path / "other.npz", x=1)
+    np.save(tmp_path / "array.npy", np.ones(3))
+    (tmp_path / "note.txt").write_text("a word")
+    (tmp_path / "other.json").write_text("{}")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "cut.npz").write_bytes(problem_file.read_bytes()[:-9])
+    (tmp_path / "nothing").touch()
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "fifo")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "right", "advice"),
+    [
+        (["solve", "{file}", "--out", "o.json"], "problem.npz", "such as 'qpm constants' and"),
+        (["verify", "{file}", "{problem}"], "problem.npz", "such as 'qpm constants' and"),
+        (["verify", "{problem}", "{file}"], "solution.json", "'qpm solve' or Result.save wrote"),
+        (
+            ["solve", "{problem}", "--out", "o.json", "--warm-start", "{file}"],
+            "solution.json", "'qpm solve' or Result.save wrote",
+        ),
+        (
+            ["constants", "{file}", "--n-selected", "2", "--n-per-class", "1", "--out", "p.npz"],
+            "features.npz", "give an .npz file with features (n_images, n_features)",
+        ),
+    ],
+)  # fmt: skip
+def test_a_file_of_another_kind_is_named_with_what_to_give(
+    files, arguments, right, advice, monkeypatch, capsys
+):
+    for name in FILES.keys() - {right}:
+        filled = [a.format(file=files / name, problem=files / "problem.npz") for a in arguments]
+        monkeypatch.setattr(sys, "argv", ["qpm", *filled])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code == 2
+        message = " ".join(capsys.readouterr().err.split())
+        assert message.startswith(f"Error: {files / name} {FILES[name][right == 'solution.json']}")
+        assert advice in message
+        assert "pickle" not in message
+
+
 def test_a_damaged_problem_file_is_one_sentence(tmp_path):
     path = tmp_path / "p.npz"
     np.savez(path, A=np.full((2, 3), np.nan), R=np.zeros((3, 3)), b=np.zeros(3),

@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from qpm_opt import Problem
@@ -49,23 +49,32 @@ def simple_data():
 
 
 @settings(deadline=None, max_examples=100)
-@given(st.integers(0, 10**6), st.data())
-def test_any_split_and_merge_order_equals_corrcoef(seed, data):
+@given(
+    seed=st.integers(0, 10**6),
+    cuts=st.lists(st.integers(0, 60), max_size=6),
+    n_workers=st.integers(1, 3),
+    order=st.integers(0, 10**6),
+)
+# Here one mean is 1e-5 of the spread of its feature.
+@example(seed=2413, cuts=[], n_workers=1, order=0)
+def test_any_split_and_merge_order_equals_corrcoef(seed, cuts, n_workers, order):
     features, labels = random_data(seed)
-    cuts = sorted(data.draw(st.lists(st.integers(0, 60), max_size=6)))
+    cuts = sorted(cuts)
     batches = [slice(a, b) for a, b in zip([0, *cuts], [*cuts, 60], strict=True)]
-    n_workers = data.draw(st.integers(1, 3))
     workers = [FeatureStatistics(4, 7) for _ in range(n_workers)]
-    for rows in data.draw(st.permutations(batches)):
-        worker = workers[data.draw(st.integers(0, n_workers - 1))]
-        worker.update(features[rows], labels[rows])
+    rng = np.random.default_rng(order)
+    for i in rng.permutation(len(batches)):
+        worker = workers[rng.integers(n_workers)]
+        worker.update(features[batches[i]], labels[batches[i]])
     total = FeatureStatistics(4, 7)
-    for worker in data.draw(st.permutations(workers)):
-        total.merge(pickle.loads(pickle.dumps(worker)))
+    for i in rng.permutation(n_workers):
+        total.merge(pickle.loads(pickle.dumps(workers[i])))
     np.testing.assert_allclose(
         total.class_similarity, corrcoef(features, labels, 4), atol=1e-10, rtol=0
     )
-    np.testing.assert_allclose(total.mean, features.mean(axis=0), rtol=1e-12)
+    # Exact for the size of the values; where they cancel, the mean may be much smaller.
+    off = np.abs(total.mean - features.mean(axis=0))
+    assert (off <= 1e-13 * np.abs(features).mean(axis=0)).all()
     np.testing.assert_allclose(total.std, features.std(axis=0), rtol=1e-9)
     assert total.n_images == 60
     assert np.array_equal(total.class_counts, np.bincount(labels))
@@ -414,7 +423,7 @@ def test_features_file_round_trip(tmp_path):
     ("arrays", "match"),
     [
         ({"features": GOOD}, "lacks labels"),
-        ({"X": GOOD}, "lacks features and labels"),
+        ({"X": GOOD}, "lacks features, labels"),
         ({"features": GOOD[0], "labels": [0, 1]}, "do not fit"),
         ({"features": GOOD, "labels": [0, 1]}, "do not fit"),
         ({"features": GOOD, "labels": [0, 1, 1], "locality": [0.5]}, "locality has shape"),
@@ -431,7 +440,7 @@ def test_missing_or_damaged_features_file_is_refused(tmp_path):
     with pytest.raises(InvalidFeaturesError, match="does not exist"):
         load_features(tmp_path / "none.npz")
     (tmp_path / "damaged.npz").write_bytes(b"PK\x03\x04 nothing")
-    with pytest.raises(InvalidFeaturesError, match="cannot be read"):
+    with pytest.raises(InvalidFeaturesError, match="is a damaged"):
         load_features(tmp_path / "damaged.npz")
 
 

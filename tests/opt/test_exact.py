@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -53,6 +54,25 @@ def test_any_time_limit_gives_what_was_proved_till_then(tmp_path, time_limit):
     assert result.termination_condition is TerminationCondition.TIME_LIMIT
     assert problem.violations(result.assignment) == ()
     assert result.bound is not None or time_limit == 0.0
+
+
+def test_no_phase_may_take_longer_than_the_rest_of_the_time(monkeypatch, small_stages):
+    deadlines = []
+
+    def recorded(phase):
+        def run(*arguments, deadline, **options):
+            deadlines.append(deadline)
+            return phase(*arguments, deadline=deadline, **options)
+
+        return run
+
+    for name in ("linear_bound", "semidefinite_bound", "shrink", "branch_semidefinite"):
+        monkeypatch.setattr(exact, name, recorded(getattr(exact, name)))
+    problem = paper_like(n_classes=6, n_features=26, n_selected=5, n_per_class=2, seed=0)
+    latest = time.perf_counter() + 0.9
+    solve(problem, threads=1, time_limit=0.9)
+    assert deadlines
+    assert max(deadlines) <= latest + 0.1  # 0.1 for what is between our call and its first line
 
 
 def test_an_interruption_keeps_the_proof(monkeypatch, small_stages, tmp_path):

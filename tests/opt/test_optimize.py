@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 
 import numpy as np
 import pytest
@@ -219,6 +220,26 @@ def test_no_time_at_all_still_gives_an_assignment():
     assert result.termination_condition is TerminationCondition.TIME_LIMIT
     assert problem.violations(result.assignment) == ()
     assert result.bound is None
+
+
+@pytest.mark.parametrize("step", ["_normalised", "_run"])
+def test_the_time_limit_counts_from_the_call_on(monkeypatch, step):
+    """Neither what solve() prepares nor the loading of the method is for nothing."""
+
+    def run(problem, tracker, options):
+        raise AssertionError("begun after the time was up")
+
+    whole = getattr(qpm_opt.optimize, step)
+
+    def slow(argument):
+        time.sleep(0.5)
+        return run if step == "_run" else whole(argument)
+
+    monkeypatch.setattr(qpm_opt.optimize, "_run", lambda method: run)
+    monkeypatch.setattr(qpm_opt.optimize, step, slow)
+    result = solve(random_problem(3), time_limit=0.4)
+    assert result.termination_condition is TerminationCondition.TIME_LIMIT
+    assert result.wall_time >= 0.5
 
 
 def test_a_warm_start_is_never_worsened():

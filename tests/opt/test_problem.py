@@ -229,7 +229,7 @@ def test_load_accepts_the_three_forms_of_similarity(tmp_path):
         ({"R_row": [1, 1], "R_col": [3, 3], "R_val": [0.5, 0.1]}, "twice"),
         ({"R_row": [1], "R_col": [3], "R_val": [0.5, 0.1]}, "one length"),
         ({"R": np.zeros((4, 4)), "n_selected": [2, 2]}, "not a single value"),
-        ({"R": np.array([None] * 4)}, "without pickles"),
+        ({"R": np.array([None] * 4)}, "holds Python objects"),
         ({"R_row": [1], "R_col": [3], "R_val": ["x"]}, "R_val is not an array of numbers"),
         ({"R": np.zeros((4, 4)), "R_is_zero": [True, False]}, "R_is_zero has shape"),
         ({"R": np.zeros((4, 4)), "R_is_zero": "no"}, "R_is_zero is"),
@@ -247,12 +247,20 @@ def test_load_names_the_defect(tmp_path, arrays, message):
         Problem.load(tmp_path / "p.npz")
 
 
-@pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 cut off", None])
-def test_load_of_a_damaged_file(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty, not a problem file"),
+        (b"not a zip", "is a text file, not a problem file"),
+        (b"PK\x03\x04 cut off", "is a damaged .npz file"),
+        (None, "does not exist"),
+    ],
+)
+def test_load_of_a_damaged_file(tmp_path, content, message):
     path = tmp_path / "p.npz"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(InvalidProblemError, match=r"does not exist|cannot be read"):
+    with pytest.raises(InvalidProblemError, match=message):
         Problem.load(path)
 
 

@@ -215,6 +215,14 @@ def test_an_infeasible_start_is_dropped(solver):
     assert_equals_enumeration(solver, model, start=model.upper + 5.0)
 
 
+def test_no_start_changes_the_optimum(solver):
+    # With some of these starts HiGHS 1.16.0 stops at the start and calls it optimal.
+    for seed in (124, 137, 161, 190):
+        model = random_model(seed)
+        for start in enumerate_points(model)[:8]:
+            assert_equals_enumeration(solver, model, start=start)
+
+
 def test_time_limit_with_an_incumbent(solver):
     model = knapsack()
     raw = solve_in_child(solver, model, SolveOptions(time_limit=1.0))

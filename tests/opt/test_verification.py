@@ -15,9 +15,10 @@ from qpm_opt.cli import qpm
 from qpm_opt.errors import InvalidSolutionError
 from qpm_opt.problem import Assignment, Problem
 from qpm_opt.result import Result, SolutionStatus, TerminationCondition
-from qpm_opt.verification import verify
+from qpm_opt.verification import BoundStatus, verify
 from tests.conftest import scaled
 
+OPTIMUM = 19.4  # of the problem below
 NO_BOUND = {"bound": None, "absolute_gap": None, "relative_gap": None}
 
 
@@ -54,11 +55,29 @@ def record(problem, tmp_path):
     return write
 
 
+def find_nothing(problem, given):
+    """A challenge that leaves every bound as it is."""
+
+
 def test_a_right_solution_is_accepted(problem, record):
     outcome = verify(problem, record())
     assert outcome.accepted
     assert outcome.objective == pytest.approx(7 + 6 + 6 - 0.5 + 0.4)
-    assert "no certificate" in outcome.remarks[0]
+    assert outcome.bound_status is BoundStatus.UNPROVED
+    assert outcome.remarks == (
+        "the bound 20 is unproved: it carries no certificate, the gap rests on the word of its "
+        "maker (test).",
+    )
+
+
+def test_the_word_optimal_is_no_better_than_its_bound(problem, record):
+    claims = {"bound": 18.9, "absolute_gap": 0.0, "relative_gap": 0.0}
+    path = record(**claims, solution_status="optimal")
+    assert verify(problem, path).bound_status is BoundStatus.FALSE
+    outcome = verify(problem, path, challenge=find_nothing)
+    assert outcome.accepted
+    assert outcome.bound_status is BoundStatus.UNPROVED
+    assert "the gap and the word optimal rest on the word of its maker" in outcome.remarks[0]
 
 
 @pytest.mark.parametrize(
@@ -110,6 +129,7 @@ def test_a_wrong_solution_is_rejected_with_the_reason(problem, record, changes, 
 def test_a_solution_without_bound_is_accepted(problem, record):
     outcome = verify(problem, record(**NO_BOUND, bound_kind=None))
     assert outcome.accepted
+    assert outcome.bound_status is BoundStatus.NONE
     assert "there is no bound" in outcome.remarks[0]
 
 
@@ -124,7 +144,7 @@ def test_the_bound_must_be_stated(problem, record):
 
 
 def solution(problem, path, *, gap=1.0, **changes):
-    """Write the best assignment of ``problem`` with the bound ``gap`` above; changes on top."""
+    """Write an assignment of ``problem`` with the bound ``gap`` above; changes on top."""
     assignment = Assignment.from_indices([0, 1, 3], [[0, 1], [0, 3], [1, 3]], n_features=4)
     Result(
         method="compact",
@@ -146,7 +166,8 @@ def test_tolerances_know_the_scale_of_the_problem(problem, tmp_path, factor):
     path = tmp_path / "s.json"
 
     def accepted(**options):
-        return verify(small, solution(small, path, **options)).accepted
+        written = solution(small, path, **options)
+        return verify(small, written, challenge=find_nothing).accepted
 
     assert accepted(gap=factor)
     assert not accepted(gap=factor, objective=1.01 * value)
@@ -208,9 +229,24 @@ def test_a_bound_that_an_assignment_beats_is_rejected(problem, record):
         "absolute_gap": 0.5,
         "relative_gap": 0.5 / 17.9,
     }
-    assert verify(problem, record(**worse)).accepted
-    outcome = verify(problem, record(**worse), challenge=lambda *_: better)
-    assert "there is an assignment with objective 18.9" in outcome.rejections[0]
+    unrefuted = verify(problem, record(**worse), challenge=find_nothing)
+    assert unrefuted.accepted
+    assert unrefuted.bound_status is BoundStatus.UNPROVED
+    for value, refuted in (
+        (18.9, verify(problem, record(**worse), challenge=lambda *_: better)),
+        (OPTIMUM, verify(problem, record(**worse))),
+    ):
+        assert f"there is an assignment with objective {value}" in refuted.rejections[0]
+        assert refuted.bound_status is BoundStatus.FALSE
+        assert not any("unproved" in remark for remark in refuted.remarks)
+
+
+def test_an_infeasible_solution_refutes_nothing(problem, record):
+    infeasible = {"assignment": [[0, 1], [0, 1], [1, 3]], "bound": 18.95}
+    gaps = {"absolute_gap": 18.95 - 19.9, "objective": 19.9}
+    outcome = verify(problem, record(**infeasible, **gaps))
+    assert outcome.bound_status is BoundStatus.UNPROVED
+    assert not any("it is false" in rejection for rejection in outcome.rejections)
 
 
 def test_a_challenge_that_breaks_a_constraint_refutes_nothing(problem, record):
@@ -228,7 +264,9 @@ def test_a_bound_below_the_best_known_value_is_rejected(problem, record):
         n_per_class=2,
         best_known=20.5,
     )
-    assert "best known" in verify(known, record()).rejections[0]
+    outcome = verify(known, record())
+    assert "best known" in outcome.rejections[0]
+    assert outcome.bound_status is BoundStatus.FALSE
 
 
 @pytest.mark.parametrize(
@@ -307,11 +345,13 @@ def test_a_certificate_is_written_beside_the_solution_and_proves_the_bound(probl
         "the bound 21.5 is proved by a certificate: 1 nodes, 1 certificates."
     )
     assert outcome.proof.bound == 21.5
+    assert outcome.bound_status is BoundStatus.PROVED
 
 
 def test_a_certificate_that_proves_less_is_refused_with_figures(problem, proved):
     outcome = verify(problem, proved(bound=21.3))
     assert outcome.proof is None
+    assert outcome.bound_status is BoundStatus.UNPROVED
     assert outcome.rejections == (
         "the certificate is refused: Node 0 of the proof is not closed: the value of its last "
         "certificate (1) is 21.4, the bound claimed 21.3.",
@@ -400,6 +440,15 @@ def test_saving_without_proof_removes_the_old_certificate_only(problem, proved, 
     problem.save(certificate)  # a file of the user's
     record()
     assert certificate.exists()
+
+
+def test_the_command_says_that_a_bound_is_unproved(problem, record, tmp_path):
+    problem.save(tmp_path / "problem.npz")
+    for changes, said in (({}, "bound 20 (unproved)"), (NO_BOUND, "no bound")):
+        arguments = ["verify", tmp_path / "problem.npz", record(**changes), "--search-time", "0"]
+        outcome = CliRunner().invoke(qpm, list(map(str, arguments)))
+        assert outcome.exit_code == 0
+        assert said in outcome.output.splitlines()[-1]
 
 
 def test_the_command_says_that_the_bound_is_proved(problem, proved, tmp_path):
