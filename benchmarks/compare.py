@@ -2,7 +2,8 @@
 
     python benchmarks/compare.py PROBLEM ... --time-limit 600 [--run exact --run compact:cpsat ...]
 
-A PROBLEM is a file, or paper_like:CLASSESxFEATURES:SEED for a generated one (qpm_bench.instances).
+A PROBLEM is a file, or paper_like:CLASSESxFEATURES:SEED for a generated one (qpm_bench.instances);
+with R=0: before it, its features have no similarities.
 Prints a row of a Markdown table for every run, as soon as it has ended.
 """
 
@@ -10,9 +11,11 @@ from __future__ import annotations
 
 import re
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import click
+import numpy as np
 
 from qpm_bench.instances import paper_like
 from qpm_opt import Problem, QPMError, solve, verify
@@ -52,6 +55,10 @@ def main(
 
 
 def _load(source: str) -> Problem:
+    if source.startswith("R=0:"):
+        problem = _load(source.removeprefix("R=0:"))
+        none = np.zeros((problem.n_features, problem.n_features))
+        return replace(problem, feature_similarity=none, name=f"{problem.name} without R")
     generated = re.fullmatch(r"paper_like:(\d+)x(\d+):(\d+)", source)
     if generated is None:
         return Problem.load(source)
