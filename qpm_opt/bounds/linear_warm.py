@@ -33,11 +33,11 @@ from qpm_opt.validation import FloatArray, IntArray
 
 logger = logging.getLogger(__name__)
 
-ACCURACY = 1e-3
+ACCURACY = 2e-2
 """Violation of all cuts together at which rounds end, as a share of what lies above the target."""
 MAX_ROUNDS = 20
 """Linear programs of one bound."""
-AGE = 100
+AGE = 40
 """Linear programs in which an inequality may be idle before it is dropped."""
 PROBE_ITERATIONS = 50
 """Simplex iterations of a probe."""

@@ -106,8 +106,9 @@ def children(monkeypatch):
 
 @pytest.mark.parametrize("distinct", [False, True])
 @pytest.mark.parametrize("seed", range(4))
-def test_the_program_kept_alive_bounds_every_part(seed, distinct):
+def test_the_program_kept_alive_bounds_every_part(seed, distinct, monkeypatch):
     """Without pairs as low as a program solved from scratch; the first two classes collide."""
+    monkeypatch.setattr(linear_warm, "ACCURACY", 1e-3)
     rng = np.random.default_rng(seed)
     A = rng.random((4, 7))
     A[1] = A[0] + 0.05 * rng.random(7)
@@ -128,6 +129,7 @@ def test_the_program_kept_alive_bounds_every_part(seed, distinct):
 
 
 def test_inequalities_may_leave_the_program_kept_alive(monkeypatch):
+    monkeypatch.setattr(linear_warm, "ACCURACY", 1e-3)
     monkeypatch.setattr(linear_warm, "AGE", 2)
     n_dead, ask = 0, linear_warm._Child.ask
 
