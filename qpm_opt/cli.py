@@ -125,22 +125,22 @@ def solve(
 ) -> None:
     """Solve PROBLEM (.npz) and write the solution (.json).
 
-    The solution may replace the one of --warm-start: it is never worse.
+    The solution may replace the one of --warm-start: it is never worse. If the certificate of
+    that one holds, its bound and the certificate go over to the new solution.
     """
     from qpm_opt import optimize
-    from qpm_opt.problem import Assignment, Problem
+    from qpm_opt.problem import Problem
     from qpm_opt.progress import progress_display
     from qpm_opt.solvers import get_solver
 
     get_solver(solver)  # a misspelt name is wrong even where no solver is used
     instance = Problem.load(problem)
-    start = None if warm_start is None else Assignment.load(warm_start, instance)
     _check_writable(out, problem)
     with progress_display(stderr, instance.n_features) as on_progress:
         result = optimize.solve(
             instance,
             solver=solver,
-            warm_start=start,
+            warm_start=warm_start,
             solver_options=_raw_options(raw),
             on_progress=on_progress,
             **options,
@@ -148,7 +148,8 @@ def solve(
     if result.assignment is None:
         stderr.print(f"No assignment found: {result.termination_condition}.", style="bold red")
         sys.exit(EXIT_NO_SOLUTION)
-    written = _save(lambda path: result.save(path, instance), out)
+    keep = warm_start is not None and _is_no_better(result, out, warm_start)
+    written = out if keep else _save(lambda path: result.save(path, instance), out)
     gap = "unknown" if result.relative_gap is None else f"{100 * result.relative_gap:.4g} %"
     bound = "none" if result.bound is None else f"{result.bound:.9g} ({result.bound_kind})"
     stdout.print(f"status     {result.solution_status} ({result.termination_condition})")
@@ -159,7 +160,7 @@ def solve(
     unused = instance.unused_features(result.assignment)
     if unused.size and instance.n_classes:
         stdout.print(f"unused     features {', '.join(map(str, unused))} (selected by no class)")
-    stdout.print(f"solution   {written}")
+    stdout.print(f"solution   {written}{' (kept: nothing better was found)' if keep else ''}")
     if result.violations or written != out:
         sys.exit(EXIT_FAILURE)
 
@@ -266,6 +267,16 @@ def _check_writable(out: Path, source: Path) -> None:
         tempfile.NamedTemporaryFile(dir=existing, prefix=f".{target.name}.").close()
     except OSError as failure:
         raise InvalidInputError(f"{out} cannot be written: {failure.strerror}.") from None
+
+
+def _is_no_better(result: Result, out: Path, warm_start: Path) -> bool:
+    """Whether the result would replace the warm start, lose its bound and gain nothing."""
+    from qpm_opt.files import read_solution
+
+    if result.bound is not None or not (out.exists() and out.samefile(warm_start)):
+        return False
+    held = read_solution(out)
+    return held.get("bound") is not None and held.get("objective") == result.objective
 
 
 def _save(write: Callable[[Path], None], out: Path) -> Path:

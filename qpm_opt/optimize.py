@@ -23,9 +23,11 @@ from qpm_opt.errors import (
 from qpm_opt.heuristics import search
 from qpm_opt.methods.base import MethodOptions, MethodOutcome
 from qpm_opt.problem import Assignment, Problem
+from qpm_opt.proof_check import UnfinishedCheckError
 from qpm_opt.result import Progress, Result, SolutionStatus, TerminationCondition, meets
 from qpm_opt.solvers import get_solver, solver_availability
 from qpm_opt.tracking import Tracker
+from qpm_opt.warm_start import proved_bound
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +50,7 @@ def solve(
     gap: float = 0.0,
     threads: int | None = None,
     seed: int = 0,
-    warm_start: Assignment | None = None,
+    warm_start: Assignment | str | os.PathLike[str] | None = None,
     solver_options: Mapping[str, Any] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Result:
@@ -79,8 +81,11 @@ def solve(
     threads : int, optional
         All processors this process may use by default.
     seed : int
-    warm_start : Assignment, optional
-        A feasible assignment; the result is never worse.
+    warm_start : Assignment or path, optional
+        A feasible assignment, or a solution file with one; the result is never worse. If the file
+        is one of this very problem and its certificate passes our check, the solve also begins with
+        its bound, and the proof goes over to the result. The check is part of the time; if it does
+        not end in time, the result is the warm start without its bound.
     solver_options : mapping, optional
         Options of the back end, by its own names.
     on_progress : callable, optional
@@ -128,6 +133,9 @@ def solve(
         formulation=formulation,
         solver_options=dict(solver_options or {}),
     )
+    path: str | os.PathLike[str] | None = None
+    if warm_start is not None and not isinstance(warm_start, Assignment):
+        path, warm_start = warm_start, Assignment.load(warm_start, problem)
     if warm_start is not None:
         violations = problem.violations(warm_start)
         if violations:
@@ -135,22 +143,33 @@ def solve(
         tracker.offer(warm_start, "warm start")
     warm_start_objective = None
     try:
+        if path is not None:
+            deadline = math.inf if time_limit is None else began + time_limit
+            known = proved_bound(problem, path, deadline=deadline)
+            if known is not None:
+                tracker.tighten(known.value * factor, known.kind, known.proof.scaled(factor))
         search(
             normal,
             time_limit=None if time_limit is None else WARM_START_SHARE * time_limit,
             max_restarts=WARM_START_ROUNDS,
             seed=seed,
             on_assignment=lambda assignment: tracker.offer(assignment, "greedy and swaps"),
+            should_stop=lambda: tracker.closed,
         )
         if tracker.assignment is not None:
             warm_start_objective = problem.objective(tracker.assignment)
         if uses_solver:
             _require(solver)
         outcome = MethodOutcome(termination_condition=TerminationCondition.TIME_LIMIT)
-        if not tracker.expired:
+        if tracker.closed:
+            outcome = MethodOutcome(termination_condition=TerminationCondition.OPTIMAL)
+        elif not tracker.expired:
             run = _run(method)
             if not tracker.expired:
                 outcome = run(normal, tracker, options)
+    except UnfinishedCheckError as failure:
+        logger.warning("The time was up before the bound of %s was checked: %s", path, failure)
+        outcome = MethodOutcome(termination_condition=TerminationCondition.TIME_LIMIT)
     except KeyboardInterrupt:
         logger.warning("Interrupted; the best assignment found so far is kept.")
         outcome = MethodOutcome(termination_condition=TerminationCondition.INTERRUPTED)
@@ -270,9 +289,7 @@ def _judge(
         node_count=outcome.node_count,
         progress=tuple(_unscaled(entry, factor) for entry in tracker.history),
         options=options,
-        proof=None
-        if outcome.proof is None or bound is None
-        else outcome.proof.scaled(1.0 / factor),
+        proof=None if tracker.proof is None else tracker.proof.scaled(1.0 / factor),
     )
 
 

@@ -60,7 +60,7 @@ def progress_display(console: Console, n_features: int) -> Iterator[Callable[[Pr
     finally:
         done.set()
         printer.join()
-        console.print(line())
+    console.print(line())  # if the block failed, its error is the last word
 
 
 def format_progress(progress: Progress, elapsed: float, n_features: int | None = None) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import heapq
 import math
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from qpm_opt.certificate_check import EPS, Region, evaluate
-from qpm_opt.errors import InvalidSolutionError
+from qpm_opt.errors import InvalidSolutionError, QPMError
 from qpm_opt.problem import Problem
 from qpm_opt.proof_file import ProofFile, read_proof
 from qpm_opt.validation import FloatArray, IntArray
@@ -42,6 +43,10 @@ class ProofReport:
     n_certificates: int
 
 
+class UnfinishedCheckError(QPMError, RuntimeError):
+    """The time was up before a proof was checked to its end; it proves nothing yet."""
+
+
 def check_proof(problem: Problem, path: str | os.PathLike[str]) -> ProofReport:
     """Check a proof file (``qpm-proof/2``) against its problem.
 
@@ -51,9 +56,26 @@ def check_proof(problem: Problem, path: str | os.PathLike[str]) -> ProofReport:
         If the file is no proof for this problem or does not prove the bound it claims; one sentence
         says what is wrong and where.
     """
-    proof = read_proof(path)
+    return check_content(problem, read_proof(path))
+
+
+def check_content(problem: Problem, proof: ProofFile, *, deadline: float = math.inf) -> ProofReport:
+    """Check what a proof file holds against its problem.
+
+    Parameters
+    ----------
+    deadline : float
+        Value of ``time.perf_counter()`` at which to give up, before the next certificate.
+
+    Raises
+    ------
+    InvalidSolutionError
+        As :func:`check_proof`.
+    UnfinishedCheckError
+        If the deadline is reached first.
+    """
     if proof.problem_sha256 != problem.sha256:
-        raise InvalidSolutionError(f"{path} belongs to other data: its problem_sha256 differs.")
+        raise InvalidSolutionError("The proof belongs to other data: its problem_sha256 differs.")
     whole = all(
         (array == np.floor(array)).all()
         for array in (problem.class_similarity, problem.feature_similarity, problem.bias)
@@ -68,7 +90,7 @@ def check_proof(problem: Problem, path: str | os.PathLike[str]) -> ProofReport:
         else:
             region = _child(regions[parent], node, parent, feature, selected)
         if region is not None:
-            region = _remainder(problem, region, proof, node, whole=whole)
+            region = _remainder(problem, region, proof, node, deadline, whole=whole)
         regions.append(region)
     return ProofReport(proof.bound, len(regions), proof.n_certificates)
 
@@ -89,7 +111,7 @@ def _child(
 
 
 def _remainder(
-    problem: Problem, region: Region, proof: ProofFile, node: int, *, whole: bool
+    problem: Problem, region: Region, proof: ProofFile, node: int, deadline: float, *, whole: bool
 ) -> Region | None:
     """What the certificates of a node leave of its region; None if nothing."""
     certificates = proof.certificates[node]
@@ -106,6 +128,10 @@ def _remainder(
             said = f"the value of its only selection is {value:.12g}"
         if number == len(certificates):
             break
+        if time.perf_counter() >= deadline:
+            raise UnfinishedCheckError(
+                f"Checked are {node} of the {len(proof.parent)} nodes of the proof."
+            )
         try:
             found = evaluate(problem, region, certificates[number])
         except InvalidSolutionError as failure:

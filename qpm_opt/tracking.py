@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from typing import Any
 
 from qpm_opt.problem import Assignment, Problem
 from qpm_opt.result import Progress, meets, relative_gap
@@ -13,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 class Tracker:
-    """Keeps the best verified assignment and the best bound of one solve, and its clock.
+    """Keeps the best verified assignment, the best bound with its proof, and the clock of a solve.
 
     Whatever a method or solver claims goes through :meth:`offer` and :meth:`tighten`; the first
     recomputes the objective and refuses what breaks a constraint.
@@ -46,6 +47,7 @@ class Tracker:
         self.objective: float | None = None
         self.bound: float | None = None
         self.bound_kind: str | None = None
+        self.proof: Any = None
         self.n_free: int | None = None
         self.history: list[Progress] = []
         self._start = time.perf_counter() if began is None else began
@@ -91,10 +93,11 @@ class Tracker:
         self._record()
         return True
 
-    def tighten(self, bound: float | None, kind: str) -> None:
+    def tighten(self, bound: float | None, kind: str, proof: Any = None) -> None:
         """Keep an upper bound on the whole problem if it is lower than the one known.
 
-        A bound below the incumbent beyond rounding is false; it is refused with a warning.
+        With it goes what proves it; nothing does if it is the word of a solver. A bound below the
+        incumbent beyond rounding is false; it is refused with a warning.
         """
         if bound is None or not bound < float("inf"):
             return
@@ -111,7 +114,7 @@ class Tracker:
             bound = self.objective
         if self.bound is not None and bound >= self.bound:
             return
-        self.bound, self.bound_kind = bound, kind
+        self.bound, self.bound_kind, self.proof = bound, kind, proof
         self._record()
 
     def report_free(self, n_free: int) -> None:
@@ -133,7 +136,7 @@ class Tracker:
                     self.bound_kind,
                     self.objective,
                 )
-                self.bound = self.bound_kind = None
+                self.bound = self.bound_kind = self.proof = None
             else:
                 self.bound = self.objective
         entry = Progress(self.elapsed, self.objective, self.bound, self.n_free)

@@ -306,25 +306,47 @@ def _bound(record: dict[str, Any]) -> tuple[float | None, list[str]]:
     return bound, []
 
 
-def _proof(
-    problem: Problem, record: dict[str, Any], folder: Path, bound: float | None, tolerance: float
-) -> tuple[ProofReport | None, list[str]]:
-    """What the certificate proves, or why it does not prove the bound."""
+def certificate_path(record: dict[str, Any], folder: Path) -> Path | None:
+    """Path of the certificate that a solution in this folder names; None if it names none.
+
+    Raises
+    ------
+    InvalidSolutionError
+        If that is no file of the folder, or not with these bytes.
+    """
     certificate = record.get("certificate")
     if certificate is None:
-        return None, []
+        return None
     name = certificate.get("file") if isinstance(certificate, dict) else None
     if not isinstance(name, str) or name != Path(name).name or "\\" in name:
-        return None, ["certificate does not hold the plain name of a file beside the solution."]
+        raise InvalidSolutionError(
+            "certificate does not hold the plain name of a file beside the solution."
+        )
     path = folder / name
     try:
         with open(path, "rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
     except (OSError, ValueError):
-        shown = reprlib.repr(name)
-        return None, [f"the certificate {shown} cannot be read; it belongs beside the solution."]
+        raise InvalidSolutionError(
+            f"the certificate {reprlib.repr(name)} cannot be read; it belongs beside the solution."
+        ) from None
     if certificate.get("sha256") != digest:
-        return None, [f"the certificate {name} is not the one of this solution: its hash differs."]
+        raise InvalidSolutionError(
+            f"the certificate {name} is not the one of this solution: its hash differs."
+        )
+    return path
+
+
+def _proof(
+    problem: Problem, record: dict[str, Any], folder: Path, bound: float | None, tolerance: float
+) -> tuple[ProofReport | None, list[str]]:
+    """What the certificate proves, or why it does not prove the bound."""
+    try:
+        path = certificate_path(record, folder)
+    except InvalidSolutionError as failure:
+        return None, [str(failure)]
+    if path is None:
+        return None, []
     try:
         proof = check_proof(problem, path)
     except InvalidSolutionError as failure:

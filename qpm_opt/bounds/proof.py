@@ -49,15 +49,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qpm_opt.files import replace_on_success
 from qpm_opt.problem import Problem
+from qpm_opt.proof_file import FORMAT, Multipliers, ProofFile
 from qpm_opt.validation import FloatArray, IntArray
-
-FORMAT = "qpm-proof/2"
 
 
 def _none(*shape: int) -> FloatArray:
@@ -141,11 +141,28 @@ class ProofNode:
     certificates: list[Certificate] = field(default_factory=list)
 
 
+def _certificate(multipliers: Multipliers) -> Certificate:
+    held: dict[str, Any] = dict(multipliers)
+    return Certificate(**held | {"corner": float(held["corner"].item())})
+
+
 class Proof:
     """A tree of nodes, the root first."""
 
     def __init__(self) -> None:
         self.nodes: list[ProofNode] = [ProofNode(-1, -1, False)]
+
+    @classmethod
+    def of(cls, content: ProofFile) -> Proof:
+        """The proof that a file holds."""
+        proof = cls()
+        proof.nodes = [
+            ProofNode(int(parent), int(feature), bool(selected), [_certificate(c) for c in held])
+            for parent, feature, selected, held in zip(
+                content.parent, content.feature, content.selected, content.certificates, strict=True
+            )
+        ]
+        return proof
 
     def add(self, parent: int, feature: int, selected: bool) -> int:
         """Append a node and return its index."""

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from qpm_opt.bounds.proof import Proof
 from qpm_opt.result import TerminationCondition
 
 
@@ -34,5 +33,3 @@ class MethodOutcome:
     n_rounds: int | None = None
     n_cuts: int | None = None
     node_count: int | None = None
-    proof: Proof | None = None
-    """What makes the tracker's bound checkable."""

@@ -117,11 +117,7 @@ class _Exact:
             self._prove()
             if self._side_constraints and not self._done and not self.tracker.expired:
                 # The bounds ignore them, so what is left is for the whole model.
-                before = self.tracker.bound
-                rest = self._whole_model()
-                if self.tracker.bound == before:
-                    rest.proof = outcome.proof
-                return rest
+                return self._whole_model()
             outcome.termination_condition = (
                 TerminationCondition.TIME_LIMIT
                 if self.tracker.expired
@@ -179,17 +175,18 @@ class _Exact:
         ):
             self._linear = None
         value = root.value if self._linear is None else min(root.value, self._linear.value)
-        near = value - held < NEAR * abs(held)
+        known = value if self.tracker.bound is None else min(value, self.tracker.bound)
+        near = known - held < NEAR * abs(held)
         share = 0.0 if near or len(self.whole.free) <= SMALL else TIMID
         state = root.state
         while not self._done and time.perf_counter() < self._deadline:
             began = time.perf_counter()
             goal = self._target(0.0, value)
-            target = self._target(share, value)
+            target = self._target(share, known)
             proved, state = self._stage(root, state, value, target)
             if not proved:
                 break
-            value = target
+            value = known = target
             quick = time.perf_counter() - began < QUICK * (began - self._began)
             share = BOLD if quick else TIMID
             if target - goal < LAST * (root.value - goal):
@@ -217,10 +214,7 @@ class _Exact:
         self.tracker.offer(assignment, "exact")
 
     def _tighten(self, bound: float, kind: str, proof: Proof) -> None:
-        before = self.tracker.bound
-        self.tracker.tighten(self._claimed(bound), kind)
-        if self.tracker.bound is not None and (before is None or self.tracker.bound < before):
-            self.outcome.proof = proof
+        self.tracker.tighten(self._claimed(bound), kind, proof)
 
     def _claimed(self, bound: float) -> float:
         """The bound with room for the rounding of a check."""
@@ -355,7 +349,6 @@ class _Exact:
     def _prove_linear(self) -> None:
         kind = f"linear branch and bound{self._ignored()}"
         proof = Proof()
-        self.outcome.proof = proof
         reached = branch_linear(
             proof,
             0,

@@ -50,10 +50,12 @@ def test_solve_then_verify(problem_file, tmp_path):
     assert "accepted" in verified.stdout
     again = qpm(
         "solve", problem_file, "--out", out, "--warm-start", out, "--method", "heuristic",
-        "--time-limit", 0,
+        "--time-limit", 10,
     )  # fmt: skip
     assert again.returncode == 0, again.stderr
-    assert json.loads(out.read_text())["warm_start_objective"] == record["objective"]
+    rewritten = json.loads(out.read_text())
+    assert rewritten["warm_start_objective"] == record["objective"]
+    assert rewritten["bound"] == record["bound"]
 
 
 def test_verify_rejects_with_the_reason(problem_file, tmp_path):

@@ -28,7 +28,7 @@ LAYERS = [
     {"verification"},
     {"bounds"},
     {"solvers"},
-    {"methods"},
+    {"methods", "warm_start"},
     {"optimize"},
     {"cli"},
     {"__main__"},

@@ -38,6 +38,13 @@ def test_free_features_are_told_without_their_total():
     assert line.endswith("gap -   208 features free")
 
 
+def test_nothing_is_said_of_a_solve_that_is_refused():
+    stream = io.StringIO()
+    with pytest.raises(ValueError), progress_display(Console(file=stream), 1024):
+        raise ValueError
+    assert stream.getvalue() == ""
+
+
 @pytest.mark.parametrize("is_terminal", [True, False])
 def test_the_latest_state_is_shown(monkeypatch, is_terminal):
     monkeypatch.setattr(progress, "LINE_INTERVAL", 0.01)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import time
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -17,8 +18,8 @@ import qpm_opt
 from qpm_opt.bounds.proof import Certificate, Proof
 from qpm_opt.errors import InvalidSolutionError
 from qpm_opt.problem import Problem
-from qpm_opt.proof_check import check_proof
-from qpm_opt.proof_file import is_proof
+from qpm_opt.proof_check import UnfinishedCheckError, check_content, check_proof
+from qpm_opt.proof_file import is_proof, read_proof
 from tests import oracle
 from tests.certificates import grow, make_problem
 from tests.conftest import random_problem
@@ -171,6 +172,25 @@ def test_a_changed_proof_is_refused_or_still_true(seed, tree):
     except InvalidSolutionError:
         return
     assert report.bound >= optimum
+
+
+def test_a_check_ends_at_its_deadline(tree):
+    problem, _, _, path = tree
+    content = read_proof(path)
+    assert check_content(problem, content) == check_proof(problem, path)
+    with pytest.raises(UnfinishedCheckError, match=f"0 of the {len(content.parent)} nodes"):
+        check_content(problem, content, deadline=time.perf_counter())
+
+
+def test_a_proof_that_was_read_is_written_as_it_was(tree):
+    problem, _, held, path = tree
+    copy = path.with_name("copy.npz")
+    content = read_proof(path)
+    Proof.of(content).scaled(2.0).scaled(0.5).save(copy, problem, content.bound)
+    with np.load(copy) as archive:
+        assert set(archive.files) == set(held)
+        for name, array in held.items():
+            np.testing.assert_array_equal(archive[name], array, strict=True)
 
 
 def test_every_array_of_a_proof_is_needed(tree):

@@ -149,6 +149,18 @@ def test_tracker_drops_a_bound_that_an_incumbent_refutes(problem, caplog):
     assert "refuted" in caplog.text
 
 
+def test_tracker_keeps_the_proof_of_its_bound_and_of_no_other(problem):
+    tracker = Tracker(problem)
+    tracker.tighten(9.0, "first", "a proof")
+    tracker.tighten(10.0, "weaker", "another proof")
+    assert tracker.proof == "a proof"
+    tracker.tighten(8.0, "the word of a solver")
+    assert (tracker.bound, tracker.proof) == (8.0, None)
+    tracker.tighten(5.0, "a liar", "a false proof")
+    tracker.offer(pick(problem, 0, 2), "best")
+    assert (tracker.bound, tracker.proof) == (None, None)
+
+
 def test_tracker_tells_free_features_with_the_next_event_and_by_themselves(problem):
     seen = []
     tracker = Tracker(problem, on_progress=seen.append)
