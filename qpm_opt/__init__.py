@@ -26,7 +26,13 @@ if TYPE_CHECKING:
     )
     from qpm_opt.optimize import FORMULATIONS, METHODS, solve
     from qpm_opt.problem import Assignment, ObjectiveParts, Problem, Violation
-    from qpm_opt.result import Progress, Result, SolutionStatus, TerminationCondition
+    from qpm_opt.result import (
+        Progress,
+        Result,
+        SolutionStatus,
+        TerminationCondition,
+        package_versions,
+    )
     from qpm_opt.solvers import SOLVERS, available_solvers, solver_availability
     from qpm_opt.verification import BoundStatus, Verification, verify
 
@@ -54,6 +60,7 @@ __all__ = [
     "Verification",
     "Violation",
     "available_solvers",
+    "package_versions",
     "solve",
     "solver_availability",
     "verify",

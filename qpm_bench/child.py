@@ -1,0 +1,87 @@
+"""One run in a process of its own: ``python -m qpm_bench.child JOB OUTCOME``, both JSON files."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from qpm_bench.records import Status
+from qpm_opt import (
+    Assignment,
+    Problem,
+    Result,
+    SolverLicenseError,
+    SolverNotAvailableError,
+    TerminationCondition,
+    package_versions,
+    solve,
+)
+
+_STATUS = {
+    TerminationCondition.TIME_LIMIT: Status.TIME,
+    TerminationCondition.MEMORY_LIMIT: Status.MEMORY,
+    TerminationCondition.LICENSE_LIMIT: Status.LICENCE,
+    TerminationCondition.ERROR: Status.ERROR,
+    TerminationCondition.UNKNOWN: Status.ERROR,
+    TerminationCondition.INTERRUPTED: Status.ERROR,
+}
+
+
+def run(job: dict[str, Any]) -> dict[str, Any]:
+    """Fields of the record that the run itself knows."""
+    problem = Problem.load(job["problem"])
+    start = job["start"]
+    try:
+        result = solve(
+            problem,
+            method=job["method"],
+            solver=job["solver"] or "highs",
+            formulation=job["formulation"],
+            time_limit=job["time_limit"],
+            threads=job["threads"],
+            seed=job["seed"],
+            warm_start=None if start is None else Assignment.load(start, problem),
+        )
+    except SolverNotAvailableError as failure:
+        return {"status": Status.MISSING, "reason": str(failure)}
+    except SolverLicenseError as failure:
+        return {"status": Status.LICENCE, "reason": str(failure)}
+    except MemoryError as failure:
+        return {"status": Status.MEMORY, "reason": str(failure) or "out of memory"}
+    return _fields(result)
+
+
+def _fields(result: Result) -> dict[str, Any]:
+    held: dict[str, Any] = {
+        "status": _STATUS.get(result.termination_condition, Status.OK),
+        "termination_condition": str(result.termination_condition),
+        "objective": result.objective,
+        "bound": result.bound,
+        "certified": result.proof is not None,
+        "progress": [list(entry[:3]) for entry in result.progress],
+        "build_time": result.build_time,
+        "solve_time": result.solve_time,
+        "versions": package_versions(),
+    }
+    if held["status"] is Status.ERROR:
+        held["reason"] = f"it ended with {result.termination_condition}"
+    if result.assignment is not None:
+        held["selection"] = result.assignment.selected.tolist()
+        held["assignment"] = [row.nonzero()[0].tolist() for row in result.assignment.matrix]
+    return held
+
+
+def main() -> None:
+    """Read the job, run it, write the outcome."""
+    job, outcome = map(Path, sys.argv[1:])
+    held = run(json.loads(job.read_text(encoding="utf-8")))
+    temporary = outcome.with_suffix(".part")
+    temporary.write_text(json.dumps(held, allow_nan=False), encoding="utf-8")
+    os.replace(temporary, outcome)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""Records are judged against the problem and each other; no solver's word counts.
+
+A solution is recomputed in float64 and checked against every constraint. The best verified
+objective of all runs on an instance is a lower bound on its optimum: a bound below it is false.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from qpm_bench.records import Record, Status
+from qpm_opt import Assignment, InvalidInputError, Problem
+
+#: What values may differ by, relative to the larger of objective and largest coefficient: solvers
+#: work to feasibility tolerances of 1e-6.
+TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A record and what is true of it.
+
+    Attributes
+    ----------
+    record : Record
+        With status and reason WRONG where it claims what is not so.
+    objective : float or None
+        Recomputed; None without a feasible solution.
+    """
+
+    record: Record
+    objective: float | None
+
+
+def judge(records: Sequence[Record], problems: Mapping[str, Problem]) -> list[Judged]:
+    """Recompute every record of a campaign, in their order.
+
+    Parameters
+    ----------
+    records : sequence of Record
+    problems : mapping
+        From names of instances.
+
+    Raises
+    ------
+    InvalidInputError
+        If the problem of a record is missing, or is not the one that was solved.
+    """
+    first = [_recomputed(record, _problem_of(record, problems)) for record in records]
+    best: dict[str, float] = {}
+    for judged in first:
+        if judged.objective is not None:
+            name = judged.record.instance
+            best[name] = max(judged.objective, best.get(name, judged.objective))
+    return [
+        _against_best(judged, best.get(judged.record.instance), problems[judged.record.instance])
+        for judged in first
+    ]
+
+
+def _problem_of(record: Record, problems: Mapping[str, Problem]) -> Problem:
+    problem = problems.get(record.instance)
+    if problem is None or problem.sha256 != record.instance_sha256:
+        state = "is missing" if problem is None else "has other data than the one that was solved"
+        raise InvalidInputError(f"The instance {record.instance} {state}; restore its file.")
+    return problem
+
+
+def _recomputed(record: Record, problem: Problem) -> Judged:
+    if not record.selection:
+        claims = record.objective is not None
+        return Judged(_wrong(record, "an objective without a solution") if claims else record, None)
+    try:
+        assignment = Assignment.from_indices(
+            record.selection, record.assignment, n_features=problem.n_features
+        )
+        violations = problem.violations(assignment)
+    except InvalidInputError as failure:
+        return Judged(_wrong(record, f"its solution cannot be read: {failure}"), None)
+    if violations:
+        return Judged(_wrong(record, f"its solution is infeasible: {violations[0]}"), None)
+    objective = problem.objective(assignment)
+    if record.objective is None or abs(record.objective - objective) > _room(problem, objective):
+        record = _wrong(record, f"its objective is {objective:.9g}, not {record.objective}")
+    return Judged(record, objective)
+
+
+def _against_best(judged: Judged, best: float | None, problem: Problem) -> Judged:
+    bound = judged.record.bound
+    if bound is None or best is None or bound >= best - _room(problem, best):
+        return judged
+    reason = f"its bound {bound:.9g} is below the verified solution {best:.9g}"
+    return replace(judged, record=_wrong(judged.record, reason))
+
+
+def _wrong(record: Record, reason: str) -> Record:
+    return replace(record, status=Status.WRONG, reason=reason)
+
+
+def _room(problem: Problem, value: float) -> float:
+    return TOLERANCE * max(abs(value), problem.scale)

@@ -1,0 +1,165 @@
+"""What one run of a solver left, and the file that holds all runs of a campaign."""
+
+from __future__ import annotations
+
+import enum
+import json
+import logging
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+logger = logging.getLogger(__name__)
+
+FORMAT = "qpm-record/1"
+
+
+class Status(enum.StrEnum):
+    """How a run ended."""
+
+    OK = "OK"
+    """It came to its own end."""
+    TIME = "TIME"
+    """The time limit ended it, or it was killed for overrunning."""
+    MEMORY = "MEMORY"
+    """It ran out of memory, or was killed at the limit."""
+    LICENCE = "LICENCE"
+    """The solver's licence does not admit the model."""
+    MISSING = "MISSING"
+    """The solver is not installed."""
+    ERROR = "ERROR"
+    """It failed; the reason says how."""
+    WRONG = "WRONG"
+    """Its solution breaks a constraint, or a verified solution refutes its bound or objective."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One run. Times are seconds, memory is bytes; what is not known is None.
+
+    Attributes
+    ----------
+    key : str
+        Hash of all that defines the run; a campaign holds every key once.
+    instance, instance_sha256 : str
+    method, solver, formulation : str
+        ``solver`` is empty for methods without one.
+    seed, threads : int
+    time_limit : float
+    warm_start : bool
+        Whether the run began from the campaign's start for the instance.
+    status : Status
+    reason : str
+        Why it is not OK.
+    objective, bound : float or None
+        As stated by the run; :mod:`qpm_bench.judge` recomputes the first and tests the second.
+    certified : bool
+        Whether the bound came with a certificate.
+    selection, assignment : list
+        Selected features; those of every class.
+    progress : list of (time, incumbent, bound)
+    build_time, solve_time : float or None
+    wall_time, cpu_time : float
+        Of the whole process from its start, with its children.
+    peak_memory : int
+        Largest sum of the resident memory of the process and its children; shared pages count for
+        each.
+    termination_condition : str
+    versions, machine : dict
+    date : str
+        UTC, ISO 8601.
+    """
+
+    key: str
+    instance: str
+    instance_sha256: str
+    method: str
+    solver: str
+    formulation: str
+    seed: int
+    threads: int
+    time_limit: float
+    warm_start: bool
+    status: Status
+    reason: str = ""
+    objective: float | None = None
+    bound: float | None = None
+    certified: bool = False
+    selection: list[int] = field(default_factory=list)
+    assignment: list[list[int]] = field(default_factory=list)
+    progress: list[list[float | None]] = field(default_factory=list)
+    build_time: float | None = None
+    solve_time: float | None = None
+    wall_time: float = 0.0
+    cpu_time: float = 0.0
+    peak_memory: int = 0
+    termination_condition: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    machine: dict[str, Any] = field(default_factory=dict)
+    date: str = ""
+
+    @classmethod
+    def from_json(cls, line: str) -> Record:
+        """The record that a line of a file holds.
+
+        Raises
+        ------
+        ValueError
+            If the line is damaged or of another format; the message says how.
+        """
+        held = json.loads(line)
+        if not isinstance(held, dict) or held.pop("format", None) != FORMAT:
+            raise ValueError(f"it is no record of the format {FORMAT}")
+        missing = [f.name for f in fields(cls) if f.name not in held]
+        if missing or len(held) != len(fields(cls)):
+            raise ValueError(f"it lacks {', '.join(missing)}" if missing else "it has other fields")
+        return cls(**held | {"status": Status(held["status"])})
+
+    def to_json(self) -> str:
+        """One line, without its end."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, allow_nan=False)
+
+
+class RecordFile:
+    """Records of a campaign, one a line; only ever appended to, by any number of processes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = FileLock(path.with_suffix(".lock"))
+
+    def read(self) -> list[Record]:
+        """All records, the first of every key; damaged lines are reported and passed over."""
+        if not self.path.exists():
+            return []
+        records: dict[str, Record] = {}
+        for number, line in enumerate(
+            self.path.read_text(encoding="utf-8", errors="replace").splitlines(), 1
+        ):
+            if not line.strip():
+                continue
+            try:
+                record = Record.from_json(line)
+            except (ValueError, TypeError) as damage:
+                logger.warning("%s, line %d is passed over: %s", self.path, number, damage)
+                continue
+            records.setdefault(record.key, record)
+        return list(records.values())
+
+    def append(self, record: Record) -> bool:
+        """Add a record; False if one with its key is there already."""
+        with self._lock:
+            if any(held.key == record.key for held in self.read()):
+                return False
+            with open(self.path, "a+b") as stream:
+                line = record.to_json().encode() + b"\n"
+                if stream.tell() and not self._ends_with_a_line(stream):
+                    line = b"\n" + line  # a writer was killed in the middle of a line
+                stream.write(line)
+            return True
+
+    @staticmethod
+    def _ends_with_a_line(stream: Any) -> bool:
+        stream.seek(-1, 2)
+        return bool(stream.read(1) == b"\n")
