@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from qpm_bench.records import Record, Status
-from qpm_opt import Assignment, InvalidInputError, Problem
+from qpm_opt import Assignment, InvalidInputError, Problem, relative_gap
 
 #: What values may differ by, relative to the larger of objective and largest coefficient: solvers
 #: work to feasibility tolerances of 1e-6.
@@ -31,6 +31,11 @@ class Judged:
 
     record: Record
     objective: float | None
+
+    @property
+    def relative_gap(self) -> float | None:
+        """Distance of the bound and the recomputed objective, relative to the latter."""
+        return relative_gap(self.objective, self.record.bound)
 
 
 def judge(records: Sequence[Record], problems: Mapping[str, Problem]) -> list[Judged]:

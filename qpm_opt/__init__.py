@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         SolutionStatus,
         TerminationCondition,
         package_versions,
+        relative_gap,
     )
     from qpm_opt.solvers import SOLVERS, available_solvers, solver_availability
     from qpm_opt.verification import BoundStatus, Verification, verify
@@ -61,6 +62,7 @@ __all__ = [
     "Violation",
     "available_solvers",
     "package_versions",
+    "relative_gap",
     "solve",
     "solver_availability",
     "verify",
