@@ -256,7 +256,7 @@ def test_a_warm_start_is_never_worsened():
 def test_a_warm_start_from_a_file_of_another_shape_is_refused(tmp_path):
     problem = random_problem(3)
     solve(problem, threads=1).save(tmp_path / "s.json", problem)
-    other = Problem(np.ones((9, 5)), np.zeros((5, 5)), n_selected=4, n_per_class=2)
+    other = Problem(np.ones((9, 5)), np.zeros((5, 5)), n_selected=5, n_per_class=2)
     with pytest.raises(InvalidSolutionError, match="the problem has 9"):
         solve(other, warm_start=tmp_path / "s.json")
 
