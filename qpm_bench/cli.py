@@ -43,7 +43,7 @@ def bench(
     memory_limit: float | None,
     out: Path | None,
 ) -> None:
-    """Run methods and solvers on a suite; a judged table goes to stdout.
+    """Run methods and solvers on a suite; judged tables of runs and of methods go to stdout.
 
     Every run has a process of its own and leaves a record in the folder; what has one is not run
     again, so the same command goes on with a campaign that was stopped.
@@ -59,7 +59,7 @@ def bench(
     from qpm_bench.instances import read_folder
     from qpm_bench.judge import judge
     from qpm_bench.records import Record
-    from qpm_bench.table import markdown
+    from qpm_bench.table import runs_table, summary_table
     from qpm_opt import SOLVERS
 
     problems = suites.suite(suite) if instances is None else read_folder(instances)
@@ -91,4 +91,5 @@ def bench(
 
     limit = None if memory_limit is None else int(memory_limit * 2**30)
     records = campaign(folder, runs, memory_limit=limit, on_record=report)
-    click.echo(markdown(judge(records, problems)), nl=False)
+    judged = judge(records, problems)
+    click.echo(f"{runs_table(judged)}\n{summary_table(judged)}", nl=False)

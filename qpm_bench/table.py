@@ -1,21 +1,91 @@
-"""Judged records as a Markdown table."""
+"""Judged records as Markdown: a row a run, and a row a method with its solver."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 
-from qpm_bench.judge import Judged
-from qpm_bench.records import Record
+import numpy as np
 
+from qpm_bench.judge import TOLERANCE, Judged
+from qpm_bench.measures import n_solved, primal_dual_integral, primal_gap, shifted_geometric_mean
+from qpm_bench.records import Record, Status
+
+#: Seconds; the shift of Mittelmann's benchmarks.
+SHIFT = 10.0
 _HEAD = (
     "instance", "method", "solver", "seed", "status", "objective", "bound", "gap", "seconds",
     "CPU seconds", "MiB",
 )  # fmt: skip
 
 
-def markdown(judged: Iterable[Judged]) -> str:
+_SUMMARY_HEAD = (
+    "method", "solver", "runs", "solved", f"shifted geometric mean, {SHIFT:g} s", "primal gap",
+    "primal-dual integral", "wrong",
+)  # fmt: skip
+
+
+def runs_table(judged: Iterable[Judged]) -> str:
     """One row a record, with the recomputed objective and :attr:`Judged.relative_gap`."""
-    lines = [_HEAD, ("---",) * len(_HEAD), *map(_row, judged)]
+    return _markdown(_HEAD, map(_row, judged))
+
+
+def summary_table(judged: Sequence[Judged]) -> str:
+    """One row for each method with its solver, over all of its runs.
+
+    A run is solved if its gap is at most 1e-6; its time is that of the whole process. Primal gaps
+    are to the best verified objective of all runs on the instance. Means are arithmetic but for
+    that of the times; unsolved runs count at the limit, wrong ones as unsolved.
+    """
+    best: dict[str, float] = {}
+    for one in judged:
+        if one.objective is not None:
+            best[one.record.instance] = max(
+                one.objective, best.get(one.record.instance, one.objective)
+            )
+    entrants = sorted({(one.record.method, one.record.solver) for one in judged})
+    return _markdown(
+        _SUMMARY_HEAD,
+        (
+            _summary_row(
+                [one for one in judged if (one.record.method, one.record.solver) == entrant], best
+            )
+            for entrant in entrants
+        ),
+    )
+
+
+def _summary_row(runs: Sequence[Judged], best: dict[str, float]) -> tuple[str, ...]:
+    record = runs[0].record
+    limit = max(run.record.time_limit for run in runs)
+    times = [_solving_time(run) for run in runs]
+    gaps = [primal_gap(run.objective, best.get(run.record.instance, 0.0)) for run in runs]
+    integrals = [
+        primal_dual_integral(run.record.progress, time_limit=run.record.time_limit) for run in runs
+    ]
+    wrong = sum(run.record.status is Status.WRONG for run in runs)
+    return (
+        record.method,
+        record.solver or "none",
+        str(len(runs)),
+        str(n_solved(times, time_limit=limit)),
+        f"{shifted_geometric_mean(times, time_limit=limit, shift=SHIFT):.3g}",
+        f"{100 * np.mean(gaps):.3g} %",
+        f"{np.mean(integrals):.3g}",
+        f"**{wrong}**" if wrong else "0",
+    )
+
+
+def _solving_time(run: Judged) -> float:
+    """Seconds of the process, starting included, but no more than the limit; inf if unsolved."""
+    gap = run.relative_gap
+    if run.record.status is Status.WRONG or gap is None or gap > TOLERANCE:
+        return math.inf
+    return min(run.record.wall_time, run.record.time_limit)
+
+
+def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 

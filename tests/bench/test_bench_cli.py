@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from click.testing import CliRunner
 
@@ -9,7 +11,7 @@ from qpm_bench.cli import bench
 from qpm_bench.judge import Judged
 from qpm_bench.records import Record, Status
 from qpm_bench.suites import SUITES, suite
-from qpm_bench.table import markdown
+from qpm_bench.table import SHIFT, runs_table, summary_table
 from qpm_opt import InvalidInputError
 from tests.conftest import random_problem
 
@@ -26,10 +28,14 @@ def test_a_folder_of_instances_becomes_a_table_and_is_not_run_twice(tmp_path):
     arguments = ("--instances", instances, "--method", "exact", "--out", tmp_path / "out")
     first = run(*arguments)
     assert first.exit_code == 0
-    rows = [line.split(" | ") for line in first.stdout.splitlines()]
-    assert [row[0] for row in rows[2:]] == ["| p3", "| p5"]
-    assert [row[4] for row in rows[2:]] == ["OK", "OK"]
-    assert len({len(row) for row in rows}) == 1
+    runs, methods = (
+        [line.split(" | ") for line in table.splitlines()] for table in first.stdout.split("\n\n")
+    )
+    assert [row[0] for row in runs[2:]] == ["| p3", "| p5"]
+    assert [row[4] for row in runs[2:]] == ["OK", "OK"]
+    assert [row[:4] for row in methods[2:]] == [["| exact", "none", "2", "2"]]
+    for rows in (runs, methods):
+        assert len({len(row) for row in rows}) == 1
     again = run(*arguments)
     assert again.stdout == first.stdout
     assert "exact  seed" in first.stderr and "exact  seed" not in again.stderr
@@ -46,12 +52,32 @@ def test_suites_hold_different_instances():
         assert len({problem.sha256 for problem in problems.values()}) == len(problems) >= 4
 
 
+def record_of(method, status=Status.OK, instance="one", **fields):
+    common = {"key": method, "instance_sha256": "0", "solver": "", "formulation": "compact"}
+    common |= {"seed": 0, "threads": 1, "time_limit": 100.0, "warm_start": False}
+    return Record(method=method, status=status, instance=instance, **common | fields)
+
+
 def test_a_reason_does_not_break_the_table():
-    record = Record(
-        key="k", instance="one", instance_sha256="0", method="compact", solver="highs",
-        formulation="compact", seed=0, threads=1, time_limit=1.0, warm_start=False,
-        status=Status.ERROR, reason="a | b\nc",
-    )  # fmt: skip
-    table = markdown([Judged(record, None)])
+    record = record_of("compact", Status.ERROR, reason="a | b\nc")
+    table = runs_table([Judged(record, None)])
     assert len(table.splitlines()) == 3
     assert "ERROR: a / b c" in table
+
+
+def test_the_summary_counts_by_hand():
+    trace = [[0.0, 5.0, 10.0], [50.0, 10.0, 10.0]]  # primal-dual gap 1/2, from 50 s on 0
+    judged = [
+        Judged(record_of("a", wall_time=5.0, bound=10.0, progress=trace), 10.0),
+        Judged(record_of("a", instance="two", wall_time=100.0, bound=12.0), 8.0),
+        Judged(record_of("b", wall_time=40.0, bound=5.0, status=Status.WRONG), 5.0),
+        Judged(record_of("b", instance="two", status=Status.MISSING), None),
+    ]
+    first, second = (
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in summary_table(judged).splitlines()[2:]
+    )
+    mean = math.sqrt((5.0 + SHIFT) * (100.0 + SHIFT)) - SHIFT
+    # No trace: the gap is 1 all the time.
+    assert first == ["a", "none", "2", "1", f"{mean:.3g}", "0 %", f"{(25.0 + 100.0) / 2:.3g}", "0"]
+    assert second == ["b", "none", "2", "0", "100", "75 %", "100", "**1**"]
