@@ -1,14 +1,17 @@
 """Quadratic selection in the format of QPLIB.
 
-QPLIB states ``x'Hx / 2 + b0'x + q0`` and gives the lower triangle of the Hessian H: an entry at
-i > j stands for the term ``H_ij x_i x_j``, an entry at i = j for ``H_ii x_i / 2`` if x_i is binary.
+QPLIB states ``x'Qx / 2 + b0'x + q0`` with a lower triangular Q, whose entries the file lists. Q is
+not mirrored: **every entry stands for Q_ij x_i x_j / 2**, off the diagonal as well as on it.
+A reader that takes Q for half of a symmetric Hessian doubles the products and misses every optimum.
+
 A problem maximises ``-sum_{d<e} R_de s_d s_e + sum_d b_d s_d``, so with the sign -1 for a
-minimisation and 1 for a maximisation, ``R_de = -sign H_de`` and ``b_d = sign (b0_d + H_dd / 2)``.
+minimisation and 1 for a maximisation, ``R_de = -sign Q_de / 2`` and, as a binary is its own square,
+``b_d = sign (b0_d + Q_dd / 2)``.
 
 References
 ----------
 Furini et al., QPLIB: a library of quadratic programming instances, Mathematical Programming
-Computation 11 (2019) 237-265, appendix B (the format).
+Computation 11 (2019) 237-265, appendix B (the order of the sections); qplib.zib.de/doc.html (Q).
 """
 
 from __future__ import annotations
@@ -55,7 +58,7 @@ def read_qplib(path: str | os.PathLike[str]) -> Problem:
         raise lines.error("exactly one constraint, a cardinality equality,")
     R, b = np.zeros((n, n)), np.zeros(n)
     if kind[0] != "L":
-        _read_hessian(lines, n, R, b)
+        _read_triangle(lines, n, R, b)
     b += _read_vector(lines, n, "linear coefficient")
     [constant] = _leading(lines, 1, "the constant of the objective")
     if lines.number(constant, "the constant of the objective") != 0.0:
@@ -106,9 +109,9 @@ def write_qplib(problem: Problem, path: str | os.PathLike[str]) -> None:
         "maximize",
         f"{n} # variables",
         "1 # constraint",
-        f"{row.size} # terms in the lower triangle of the Hessian",
+        f"{row.size} # terms in the lower triangle of Q",
         *(
-            f"{e + 1} {d + 1} {-r!r}"
+            f"{e + 1} {d + 1} {-2.0 * r!r}"
             for d, e, r in zip(row.tolist(), col.tolist(), similarity.tolist(), strict=True)
         ),
         "0.0 # linear coefficient unless stated",
@@ -156,22 +159,22 @@ def _count(lines: Lines, what: str, lowest: int, highest: int) -> int:
     return lines.whole(word, what, lowest, highest)
 
 
-def _read_hessian(lines: Lines, n: int, R: np.ndarray, b: np.ndarray) -> None:
+def _read_triangle(lines: Lines, n: int, R: np.ndarray, b: np.ndarray) -> None:
     """Add the products to both triangles of R, the squares to b."""
-    what = "an entry 'i j value' of the Hessian's lower triangle"
+    what = "an entry 'i j value' of Q's lower triangle"
     seen = np.zeros((n, n), dtype=bool)
     for _ in range(_count(lines, "the number of quadratic terms", 0, n * (n + 1) // 2)):
         words = _leading(lines, 3, what)
         i = lines.whole(words[0], "a variable", 1, n) - 1
         j = lines.whole(words[1], "a variable of the lower triangle", 1, i + 1) - 1
         if seen[i, j]:
-            raise lines.error("an entry of the Hessian that was not there before")
+            raise lines.error("an entry of Q that was not there before")
         seen[i, j] = True
-        value = lines.number(words[2], "an entry of the Hessian")
+        value = lines.number(words[2], "an entry of Q")
         if i == j:
             b[i] += value / 2.0
         else:
-            R[i, j] = R[j, i] = value
+            R[i, j] = R[j, i] = value / 2.0
 
 
 def _read_entries(lines: Lines, n: int, what: str, convert: Callable[[str], Any]) -> dict[int, Any]:

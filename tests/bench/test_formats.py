@@ -41,7 +41,7 @@ READERS = {
 }
 
 # Path 1-2-3-4-5 with lengths 1, 5, 0, 2; edge 2-3 is given twice, the other way round, last as 5.
-P_MEDIAN = "5 5 2\n1 2 1\n2 3 9\n3 4 0\n4 5 2\n3 2 5\n"
+P_MEDIAN = "5 5 2\n1 2 1\n2 3 3\n3 4 0\n4 5 2\n3 2 5\n"
 # A square with one diagonal and a pendant vertex: the densest three vertices are a triangle.
 K_CLUSTER = "5 3 6\n1 2 0.5\n2 3 0.5\n3 4 0.5\n1 4 0.5\n1 3 0.5\n4 5 0.5\n"
 DIVERSITY = "4 3\n0 1 1.5\n0 2 2\n0 3 4\n1 2 0.5\n1 3 3\n2 3 2.25\n"
@@ -53,11 +53,11 @@ QBL # the type
 minimize
 3 variables
 1 constraint
-4 # entries of the Hessian
+4 # entries of Q
 1 1 1.0 |
-2 1 -3.0
-3 1 2.0
-3 2 4.0
+2 1 -6.0
+3 1 4.0
+3 2 8.0
 2.0 default value for entries in b_0
 1
 2 -1.0
@@ -140,7 +140,9 @@ def test_diversity_adds_distances(read):
     assert oracle.optimum(problem) == 8.5  # elements 0, 1 and 3
 
 
-def test_qplib_follows_hessian_sense_and_defaults(read):
+def test_qplib_halves_every_entry_and_follows_sense_and_defaults(read):
+    """Off the diagonal too: so says the library, and so are its files."""
+
     def original(x):
         x1, x2, x3 = x
         return x1**2 / 2 - 3 * x1 * x2 + 2 * x1 * x3 + 4 * x2 * x3 + 2 * x1 - x2 + 2 * x3
@@ -391,8 +393,8 @@ def test_what_is_no_text_file_is_refused(tmp_path, kind):
         ("qplib", "minimize", "min", "the sense"),
         ("qplib", "1 constraint", "2 constraints", r"line 6: .* exactly one constraint"),
         ("qplib", "0.0 value", "7.0 value", "no constant in the objective"),
-        ("qplib", "3 1 2.0", "1 3 2.0", r"line 10: .* of the lower triangle"),
-        ("qplib", "3 1 2.0", "2 1 2.0", r"line 10: .* not there before"),
+        ("qplib", "3 1 4.0", "1 3 4.0", r"line 10: .* of the lower triangle"),
+        ("qplib", "3 1 4.0", "2 1 4.0", r"line 10: .* not there before"),
         ("qplib", "1 3 1.0", "1 3 2.0", r"line 19: .* the coefficient 1"),
         ("qplib", "1 3 1.0", "1 2 1.0", r"line 19: .* a new variable"),
         ("qplib", "3\n1 1 1.0\n1 2", "2\n1 2", "a term for each of 3 variables"),
