@@ -347,6 +347,7 @@ class _Exact:
         return reached <= target, state
 
     def _prove_linear(self) -> None:
+        self._search(*SEARCH, self.options.seed + 1)
         kind = f"linear branch and bound{self._ignored()}"
         proof = Proof()
         reached = branch_linear(
