@@ -58,7 +58,13 @@ def _load(source: str) -> Problem:
     if source.startswith("R=0:"):
         problem = _load(source.removeprefix("R=0:"))
         none = np.zeros((problem.n_features, problem.n_features))
-        return replace(problem, feature_similarity=none, name=f"{problem.name} without R")
+        return replace(
+            problem,
+            feature_similarity=none,
+            name=f"{problem.name} without R",
+            best_known=None,
+            proved=False,
+        )
     generated = re.fullmatch(r"paper_like:(\d+)x(\d+):(\d+)", source)
     if generated is None:
         return Problem.load(source)

@@ -81,7 +81,7 @@ def _recomputed(record: Record, problem: Problem) -> Judged:
             record.selection, record.assignment, n_features=problem.n_features
         )
         violations = problem.violations(assignment)
-    except InvalidInputError as failure:
+    except (InvalidInputError, TypeError) as failure:
         return Judged(_wrong(record, f"its solution cannot be read: {failure}"), None)
     if violations:
         return Judged(_wrong(record, f"its solution is infeasible: {violations[0]}"), None)

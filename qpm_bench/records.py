@@ -141,7 +141,7 @@ class RecordFile:
                 continue
             try:
                 record = Record.from_json(line)
-            except (ValueError, TypeError) as damage:
+            except (ValueError, TypeError, RecursionError) as damage:
                 logger.warning("%s, line %d is passed over: %s", self.path, number, damage)
                 continue
             records.setdefault(record.key, record)

@@ -177,7 +177,7 @@ def campaign(
     done = {record.key for record in store.read()}
     left = list({run.key: run for run in runs if run.key not in done}.values())
     if any(run.warm_start for run in left):
-        _make_starts(folder, {run.instance for run in left})
+        _make_starts(folder, {run.instance for run in left if run.warm_start})
     if executor is None:
         for run in left:
             record = execute(folder, run, memory_limit)
@@ -219,16 +219,22 @@ def execute(folder: Path, run: Run, memory_limit: int | None = None) -> Record:
             threads=run.threads,
         )
         held = _outcome(outcome, ended)
-    record = Record(
-        key=run.key,
+    common = {
+        "key": run.key,
         **asdict(run),
-        **held,
-        wall_time=ended.wall_time,
-        cpu_time=ended.cpu_time,
-        peak_memory=ended.peak_memory,
-        machine=_machine(),
-        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    )
+        "wall_time": ended.wall_time,
+        "cpu_time": ended.cpu_time,
+        "peak_memory": ended.peak_memory,
+        "machine": _machine(),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    try:
+        record = Record(**common, **held)
+        record.to_json()
+    except (TypeError, ValueError) as failure:
+        record = Record(
+            **common, status=Status.ERROR, reason=f"its outcome is no record: {failure}"
+        )
     RecordFile(folder / "records.jsonl").append(record)
     return record
 
@@ -252,6 +258,7 @@ def _watch(
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     ended = _Ended()
     cpu: dict[int, float] = {}
+    seen: dict[int, psutil.Process] = {}
     began = time.perf_counter()
     with tempfile.TemporaryFile() as errors:
         process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, env=environment)
@@ -259,6 +266,7 @@ def _watch(
             while process.poll() is None:
                 memory = 0
                 for member in _family(process):
+                    seen[member.pid] = member
                     with contextlib.suppress(psutil.Error):
                         memory += member.memory_info().rss
                         times = member.cpu_times()
@@ -273,7 +281,8 @@ def _watch(
                 with contextlib.suppress(psutil.TimeoutExpired):
                     process.wait(_POLL)
         finally:
-            for member in _family(process):
+            # Those of a process that died are no longer its family.
+            for member in [*seen.values(), *_family(process)]:
                 with contextlib.suppress(psutil.Error):
                     member.kill()
             process.wait()
@@ -300,14 +309,15 @@ def _outcome(path: Path, ended: _Ended) -> dict[str, Any]:
         gib = ended.peak_memory / 2**30
         return {"status": Status.MEMORY, "reason": f"killed when it held {gib:.1f} GiB"}
     try:
-        held: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        held = dict(json.loads(path.read_text(encoding="utf-8")))
+        held["status"] = Status(held["status"])
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         how = f"it ended with code {ended.returncode} and no outcome"
         if ended.returncode < 0:
             with contextlib.suppress(ValueError):
                 how = f"it was ended by {signal.Signals(-ended.returncode).name}"
         return {"status": Status.ERROR, "reason": f"{how}. {ended.errors}".strip()}
-    return held | {"status": Status(held["status"])}
+    return held
 
 
 def _machine() -> dict[str, Any]:

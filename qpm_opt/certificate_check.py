@@ -20,8 +20,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from qpm_opt.errors import InvalidSolutionError
@@ -244,11 +246,13 @@ class _Form:
         level, price, n_free = given["row_level"], given["row_price"], len(self.linear)
         if number.size and not 0 <= number.min() <= number.max() < price.size:
             raise InvalidSolutionError("row_members name a row without a price.")
-        if any((np.abs(whole) > LARGEST_WHOLE).any() for whole in (weight, level)):
+        if any(_exceeds(whole) for whole in (weight, level)):
             raise InvalidSolutionError(f"a row has a weight or level above {LARGEST_WHOLE}.")
         place = self._places(feature, "row")
         w = csr_array((weight.astype(np.float64), (number, place)), (price.size, n_free))
         w.sum_duplicates()
+        if _exceeds(w.data):
+            raise InvalidSolutionError(f"a row has a weight above {LARGEST_WHOLE}.")
         row, j = w.tocoo().coords
         own = price[row] * (w.data * (w.data - 2.0 * level[row] - 1.0) / 2)
         np.add.at(self.linear, j, own)
@@ -259,7 +263,10 @@ class _Form:
         np.fill_diagonal(products, 0.0)
         self.products += products
         self.product_size += size.max(axis=1, initial=0.0)
-        charge = math.fsum(price * (level * (level + 1.0) / 2))
+        try:
+            charge = math.fsum(price * (level * (level + 1.0) / 2))
+        except OverflowError:
+            charge = math.inf
         self.constant += charge
         self.constant_size += charge
         self.n_terms += 4 + int(np.bincount(j, minlength=1).max())
@@ -372,6 +379,11 @@ def _largest_eigenvalue(T: FloatArray, m: int) -> float:
     except np.linalg.LinAlgError:
         return math.inf
     return largest + 10 * len(T) * EPS * _norm(T)
+
+
+def _exceeds(whole: NDArray[Any]) -> bool:
+    """Whether one is above the limit; the magnitude of the least integer of 64 bits is none."""
+    return bool(((whole < -LARGEST_WHOLE) | (whole > LARGEST_WHOLE)).any())
 
 
 def _norm(array: FloatArray) -> float:

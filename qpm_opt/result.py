@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -14,7 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from qpm_opt.files import replace_on_success
+from qpm_opt.errors import InvalidSolutionError
+from qpm_opt.files import read_solution, replace_on_success
 from qpm_opt.problem import Assignment, Problem, Violation
 from qpm_opt.proof_file import is_proof
 
@@ -168,8 +170,10 @@ class Result:
     def save(self, path: str | os.PathLike[str], problem: Problem) -> None:
         """Write the solution file (``qpm-solution/1``, JSON), atomically.
 
-        A proof goes to ``<stem>.certificate.npz`` beside it, first; the solution holds its name and
-        the hash of its bytes. Without a proof, one that is left from an older solution is removed.
+        A proof goes first, to ``<stem>.certificate.npz`` beside it, or with a number in its name
+        where that is taken; the solution holds its name and the hash of its bytes. The certificate
+        of the solution that was there before is removed last, so that there is no moment without a
+        solution and its proof. A link is written through.
 
         Raises
         ------
@@ -179,8 +183,10 @@ class Result:
         if self.assignment is None:
             raise ValueError("There is no assignment to save.")
         record = self._record(self.assignment, problem)
-        certificate = Path(path).with_name(f"{Path(path).stem}.certificate.npz")
+        path = Path(path).resolve()
+        before = _certificate_beside(path)
         if self.proof is not None:
+            certificate = _free_name(path)
             self.proof.save(certificate, problem, self.bound)
             with open(certificate, "rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -188,8 +194,8 @@ class Result:
         text = json.dumps(record, indent=1, allow_nan=False)
         with replace_on_success(path) as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
-        if self.proof is None and is_proof(certificate):
-            certificate.unlink()
+        if before is not None and is_proof(before):
+            before.unlink()
 
     def _record(self, assignment: Assignment, problem: Problem) -> dict[str, Any]:
         gap = self.relative_gap
@@ -233,3 +239,20 @@ def package_versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def _certificate_beside(path: Path) -> Path | None:
+    """Path of the certificate that the solution file there names, if there is one."""
+    try:
+        certificate = read_solution(path).get("certificate")
+    except InvalidSolutionError:
+        return None
+    name = certificate.get("file") if isinstance(certificate, dict) else None
+    if not isinstance(name, str) or name != Path(name).name:
+        return None
+    return path.with_name(name)
+
+
+def _free_name(path: Path) -> Path:
+    names = (f"{path.stem}.certificate{f'.{i}' if i else ''}.npz" for i in itertools.count())
+    return next(beside for name in names if not (beside := path.with_name(name)).exists())

@@ -146,7 +146,7 @@ def verify(
     bound, wrong_bound = _bound(record)
     rejections += wrong_bound
     remarks = []
-    proof, refused = _proof(problem, record, Path(path).parent, bound, tolerance)
+    proof, refused = _proof(problem, record, Path(path).resolve().parent, bound, tolerance)
     rejections += refused
     status = BoundStatus.NONE
     if bound is None:

@@ -57,7 +57,7 @@ def proved_bound(
     if record.get("problem_sha256") != problem.sha256:
         return None
     try:
-        certificate = certificate_path(record, Path(path).parent)
+        certificate = certificate_path(record, Path(path).resolve().parent)
         if certificate is None:
             return None
         content = read_proof(certificate)

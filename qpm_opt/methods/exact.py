@@ -19,7 +19,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -43,8 +43,8 @@ from qpm_opt.tracking import Tracker
 logger = logging.getLogger(__name__)
 
 #: Regions with more free features are bounded from a core: iterations before it is chosen, the
-#: least value of a feature in it, and its least size.
-CORE_FROM, CORE_STEPS, CORE_VALUE, CORE_LEAST = 400, 100, 2e-3, 200
+#: least value of a feature in it, and its least size, also as a multiple of the selection.
+CORE_FROM, CORE_STEPS, CORE_VALUE, CORE_LEAST, CORE_SIZE = 400, 100, 2e-3, 200, 2
 #: When the bounds of core and root end.
 CORE_EFFORT, ROOT_EFFORT = Effort(share=0.005), Effort(share=0.02)
 #: Share of the time for searching, and its most seconds: before any bound, and before the dear one.
@@ -243,7 +243,7 @@ class _Exact:
             state, start = None, None if quick is None else quick.certificate
         else:
             plain = self._semidefinite(self.whole, max_steps=CORE_STEPS, deadline=self._deadline)
-            if time.perf_counter() > self._deadline:
+            if self._done or time.perf_counter() > self._deadline:
                 return plain
             state, start = self._core(plain), None
         return self._semidefinite(
@@ -268,7 +268,10 @@ class _Exact:
 
     def _core(self, plain: Bound) -> State:
         """State of the whole region that comes of the bound on its most promising features."""
-        size = max(CORE_LEAST, int((plain.s > CORE_VALUE).sum()))
+        wanted = int((plain.s > CORE_VALUE).sum())
+        size = max(CORE_LEAST, CORE_SIZE * self.problem.n_selected, wanted)
+        if size >= len(plain.s):
+            return cast(State, plain.state)
         places = np.sort(np.argsort(-plain.s, kind="stable")[:size])
         core = self._semidefinite(
             Region(self.problem, self.whole.ones, self.whole.free[places]),
@@ -277,8 +280,7 @@ class _Exact:
             deadline=self._share_of(*CORE_TIME),
         )
         logger.info("core of %d features: %.9g", size, core.value)
-        state: State = core.state.spread(self.whole, plain.state, places)
-        return state
+        return cast(State, core.state.spread(self.whole, plain.state, places))
 
     def _check_memory(self) -> None:
         """Raise MemoryError if the semidefinite bound would not fit."""

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-HANG, GARBAGE, CRASH, MEMORY, FAIL, SILENT, CHILDREN = range(7)
+HANG, GARBAGE, CRASH, MEMORY, FAIL, SILENT, CHILDREN, ORPHAN, LIST, NAN, FIELD = range(11)
 
 
 def main() -> None:
@@ -33,6 +33,17 @@ def main() -> None:
         with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as child:
             (Path(job["problem"]).parent / "child").write_text(str(child.pid))
             child.wait()
+    elif kind == ORPHAN:
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        (Path(job["problem"]).parent / "child").write_text(str(child.pid))
+        time.sleep(1.0)
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif kind == LIST:
+        outcome.write_text("[1]")
+    elif kind == NAN:
+        outcome.write_text('{"status": "OK", "objective": NaN}')
+    elif kind == FIELD:
+        outcome.write_text('{"status": "OK", "unknown": 1}')
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -71,10 +72,17 @@ def test_a_campaign_goes_on_where_it_was(folder, problem, monkeypatch):
 
 
 def test_a_warm_start_is_the_same_for_all(folder, problem):
-    runs = runs_of(folder, problem, ("exact", ""), warm_start=True)
-    (record,) = campaign(folder, runs)
-    assert record.warm_start and record.status is Status.OK
-    assert (folder / "starts" / "one.json").exists()
+    runs = runs_of(folder, problem, ("exact", ""), ("compact", "highs"), warm_start=True)
+    records = campaign(folder, runs)
+    assert [record.status for record in records] == [Status.OK, Status.OK]
+    # The first incumbent of each is the start.
+    held = json.loads((folder / "starts" / "one.json").read_text())
+    assert {record.progress[0][1] for record in records} == {held["objective"]}
+    # A start that is none for the instance is noticed, so it is really used.
+    held["assignment"] = [[0] for _ in held["assignment"]]
+    (folder / "starts" / "one.json").write_text(json.dumps(held))
+    (again,) = campaign(folder, [replace(runs[0], seed=1)])
+    assert again.status is Status.ERROR
 
 
 def test_threads_of_an_executor_lose_and_repeat_nothing(folder, problem):
@@ -94,6 +102,9 @@ def test_threads_of_an_executor_lose_and_repeat_nothing(folder, problem):
         (odd_child.MEMORY, Status.MEMORY, "killed when it held"),
         (odd_child.FAIL, Status.ERROR, "the reason"),
         (odd_child.SILENT, Status.ERROR, "no outcome"),
+        (odd_child.LIST, Status.ERROR, "no outcome"),
+        (odd_child.NAN, Status.ERROR, "no record"),
+        (odd_child.FIELD, Status.ERROR, "no record"),
     ],
 )
 def test_a_run_that_goes_wrong_costs_one_record(folder, problem, monkeypatch, kind, status, reason):
@@ -107,11 +118,14 @@ def test_a_run_that_goes_wrong_costs_one_record(folder, problem, monkeypatch, ki
     assert judged.record == record and judged.objective is None
 
 
-def test_children_of_a_killed_run_die_with_it(folder, problem, monkeypatch):
+@pytest.mark.parametrize(
+    ("kind", "status"), [(odd_child.CHILDREN, Status.TIME), (odd_child.ORPHAN, Status.ERROR)]
+)
+def test_children_of_a_run_end_with_it(folder, problem, monkeypatch, kind, status):
     monkeypatch.setattr(runner, "_CHILD", "tests.bench.odd_child")
-    monkeypatch.setattr(runner, "GRACE", 2.0)
-    (run,) = runs_of(folder, problem, ("exact", ""), seeds=(odd_child.CHILDREN,), time_limit=0.1)
-    assert execute(folder, run).status is Status.TIME
+    monkeypatch.setattr(runner, "GRACE", 3.0 if status is Status.TIME else 30.0)
+    (run,) = runs_of(folder, problem, ("exact", ""), seeds=(kind,), time_limit=0.1)
+    assert execute(folder, run).status is status
     pid = int((folder / "instances" / "child").read_text())
     deadline = time.monotonic() + 10.0
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
@@ -128,6 +142,7 @@ def test_what_is_claimed_and_not_so_is_wrong(folder, problem, monkeypatch):
         "infeasible": replace(honest, key="c", selection=list(range(problem.n_features))),
         "without a solution": replace(honest, key="f", selection=[]),
         "cannot be read": replace(honest, key="d", selection=[problem.n_features]),
+        "read: ": replace(honest, key="g", assignment=None),
     }
     judged = judge([honest, *lies.values()], {"one": problem})
     assert judged[0].record == honest
@@ -152,7 +167,8 @@ def test_damaged_lines_are_named_and_passed_over(folder, problem, caplog):
     first, second = campaign(folder, runs)
     path = folder / "records.jsonl"
     path.write_text(
-        f'{first.to_json()}\nnonsense\n{{"format": "qpm-record/1"}}\n\n{second.to_json()[:-9]}'
+        f"{first.to_json()}\n{'[' * 200_000}\n"
+        f'{{"format": "qpm-record/1"}}\n\n{second.to_json()[:-9]}'
     )
     with caplog.at_level(logging.WARNING):
         assert RecordFile(path).read() == [first]

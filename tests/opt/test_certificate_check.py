@@ -392,6 +392,8 @@ def test_what_overflows_proves_nothing():
         ({"row_members": np.array([[1, 1, 1]])}, "a row without a price"),
         ({"row_members": np.array([[0, 1, 2**40]])}, "a weight or level above"),
         ({"row_level": np.array([-(2**40)])}, "a weight or level above"),
+        ({"row_level": np.array([-(2**63)])}, "a weight or level above"),
+        ({"row_members": np.array([[0, 1, 2**20], [0, 1, 1]])}, "a weight above"),
         ({"row_level": np.zeros(2, int)}, "differ in length"),
         ({"reward": np.zeros(3)}, "reward is for 3 free features, the region has 4"),
         ({"corner": np.zeros(0)}, "corner"),
@@ -414,6 +416,14 @@ def test_multipliers_that_do_not_fit_are_refused(changes, message):
     evaluate(problem, region, terms)
     with pytest.raises(InvalidSolutionError, match=message):
         evaluate(problem, region, terms | changes)
+
+
+def test_rows_whose_constants_overflow_prove_nothing():
+    problem = Problem(np.ones((2, 6)), np.zeros((6, 6)), n_selected=3, n_per_class=1)
+    region = Region(np.array([0]), np.array([1, 2, 4, 5]))
+    held = arrays(make_certificate(problem, region, ["thresholds"], np.random.default_rng(0)))
+    held |= {"row_level": np.array([1, 1]), "row_price": np.full(2, 1.7e308)}
+    assert evaluate(problem, region, held).value == math.inf
 
 
 def test_pair_terms_need_classes_that_must_differ():

@@ -47,6 +47,21 @@ def test_stages_prove_the_optimum(small_stages, tmp_path, seed):
     assert result.objective == pytest.approx(reference.objective, rel=1e-6)
 
 
+def test_a_core_is_never_the_selection_alone(small_stages, tmp_path):
+    """Exactly as many features as are selected are worth anything."""
+    rng = np.random.default_rng(0)
+    n, p = 40, 18
+    R = np.triu(0.02 * rng.random((n, n)), 1)
+    problem = Problem(
+        rng.random((5, n)),
+        R + R.T,
+        np.where(np.arange(n) < p, 3.0, -3.0) + 0.1 * rng.random(n),
+        n_selected=p,
+        n_per_class=3,
+    )
+    assert check(problem, tmp_path / "core.json", time_limit=60).relative_gap < 1e-2
+
+
 @pytest.mark.parametrize("time_limit", [0.0, 0.5, 3.0])
 def test_any_time_limit_gives_what_was_proved_till_then(tmp_path, time_limit):
     problem = paper_like(n_classes=30, n_features=450, n_selected=20, n_per_class=4, seed=1)

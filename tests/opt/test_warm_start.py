@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import qpm_opt.optimize
+import qpm_opt.result as result_module
 from qpm_bench.instances import paper_like
 from qpm_opt import Problem, solve, verify
 from qpm_opt.bounds.proof import Proof
@@ -133,6 +134,50 @@ def test_a_bound_that_is_not_checked_in_time_is_nothing(begun, caplog):
     assert (after.objective, after.bound) == (before.objective, None)
     assert after.termination_condition is TerminationCondition.TIME_LIMIT
     assert "time was up before the bound" in caplog.text
+
+
+def test_no_interrupt_leaves_a_solution_without_its_proof(begun, monkeypatch):
+    problem = instance()
+    path, before = begun(problem)
+    after = solve(problem, threads=1, warm_start=path)
+    assert after.bound < before.bound
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(result_module, "replace_on_success", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            after.save(path, problem)
+    assert verify(problem, path).bound == before.bound
+    assert verify(problem, path).bound_status is BoundStatus.PROVED
+    after.save(path, problem)
+    assert verify(problem, path).bound == after.bound
+    assert verify(problem, path).bound_status is BoundStatus.PROVED
+    assert not path.with_name("begun.certificate.npz").exists()
+
+
+def test_solutions_of_one_stem_do_not_share_a_certificate(begun):
+    problem = instance()
+    path, before = begun(problem)
+    other = path.with_suffix(".sol")
+    solve(problem, method="heuristic", time_limit=0.1).save(other, problem)
+    assert verify(problem, path).bound_status is BoundStatus.PROVED
+    before.save(other, problem)
+    for solution in (path, other):
+        assert verify(problem, solution).bound_status is BoundStatus.PROVED
+
+
+def test_a_link_is_written_through(begun, tmp_path):
+    problem = instance()
+    path, before = begun(problem)
+    (tmp_path / "links").mkdir()
+    link = tmp_path / "links" / "linked.json"
+    link.symlink_to(path)
+    before.save(link, problem)
+    assert link.is_symlink()
+    for solution in (path, link):
+        assert verify(problem, solution).bound_status is BoundStatus.PROVED
 
 
 def test_the_command_keeps_a_proof_that_it_cannot_match(begun, tmp_path):
