@@ -25,6 +25,7 @@ from typing import Any
 
 import psutil
 
+from qpm_bench.names import check_name
 from qpm_bench.records import Record, RecordFile, Status
 from qpm_opt import METHODS, SOLVERS, InvalidInputError, Problem, solve
 
@@ -119,9 +120,9 @@ def plan(
     """
     chosen = list(entrants)
     for method, solver in chosen:
-        _check_name("method", method, METHODS)
+        check_name("method", method, METHODS)
         if method in WITH_SOLVER:
-            _check_name("solver", solver, SOLVERS)
+            check_name("solver", solver, SOLVERS)
         elif solver:
             raise InvalidInputError(f"The method {method} takes no solver, but {solver} was given.")
     return [
@@ -139,15 +140,6 @@ def plan(
         for method, solver in chosen
         for seed in seeds
     ]
-
-
-def _check_name(what: str, name: str, known: Iterable[str]) -> None:
-    if name not in known:
-        import difflib
-
-        near = difflib.get_close_matches(name, list(known), cutoff=0.4)
-        meant = f"; did you mean {' or '.join(near)}?" if near else "."
-        raise InvalidInputError(f"There is no {what} {name!r}, only {', '.join(known)}{meant}")
 
 
 def campaign(

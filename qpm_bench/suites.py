@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 
 from qpm_bench.instances import paper_like
-from qpm_opt import InvalidInputError, Problem
+from qpm_bench.names import check_name
+from qpm_opt import Problem
 
 
 def _paper_like(*sizes: tuple[int, int, int, int], seeds: tuple[int, ...]) -> dict[str, Problem]:
@@ -36,8 +36,5 @@ def suite(name: str) -> dict[str, Problem]:
     InvalidInputError
         If there is no such suite.
     """
-    if name not in SUITES:
-        near = difflib.get_close_matches(name, SUITES, cutoff=0.4)
-        meant = f"; did you mean {' or '.join(near)}?" if near else "."
-        raise InvalidInputError(f"There is no suite {name!r}, only {', '.join(SUITES)}{meant}")
+    check_name("suite", name, SUITES)
     return SUITES[name]()

@@ -1,0 +1,17 @@
+"""Names that users give, checked against those that there are."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from qpm_opt import InvalidInputError
+
+
+def check_name(what: str, name: str, known: Iterable[str]) -> None:
+    """Raise InvalidInputError, with the names that are near, unless the name is known."""
+    names = list(known)
+    if name not in names:
+        near = difflib.get_close_matches(name, names, cutoff=0.4)
+        meant = f"; did you mean {' or '.join(near)}?" if near else "."
+        raise InvalidInputError(f"There is no {what} {name!r}, only {', '.join(names)}{meant}")
