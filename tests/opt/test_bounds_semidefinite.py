@@ -224,6 +224,34 @@ def test_terms_are_never_below_the_gain(seed):
             assert bound >= gain - tolerance(problem)
 
 
+def test_a_look_at_the_leading_similarities_is_deep_enough(monkeypatch):
+    """Thresholds fall below what was looked at only if it is noticed, and all are looked at."""
+    problem = paper_like(8, 40, n_selected=8, n_per_class=3, seed=2)
+    iteration = Iteration(Region.whole(problem), np.zeros(40), None)
+    iteration.advance(60, math.inf)
+    iteration.refine()
+    deepened = []
+    guard = ClassTerms._too_shallow
+
+    def watched(terms, threshold, classes):
+        deepened.append(guard(terms, threshold, classes))
+        return deepened[-1]
+
+    monkeypatch.setattr(ClassTerms, "_too_shallow", watched)
+    terms = iteration.terms
+    for _ in range(40):
+        least = np.minimum(terms.inside, terms.outside)
+        deepest = (terms._sorted[terms.classes] >= least[:, None]).sum(axis=1).max()
+        deepest = max(deepest, (terms._sorted >= terms.threshold[:, None]).sum(axis=1).max())
+        terms._depth = int(deepest)
+        iteration.advance(1, math.inf)
+        whole = terms.copy()
+        whole._depth, whole._cost = whole._sorted.shape[1], None
+        for part, expected in zip(terms.cost(), whole.cost(), strict=True):
+            assert part == pytest.approx(expected, abs=1e-9)
+    assert any(deepened)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6))
 def test_rows_hold_for_products(seed):
