@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from qpm_bench.entrants import OURS
+from qpm_bench.permutation import Permutation
 from qpm_bench.records import Status
 from qpm_opt import (
     Assignment,
@@ -32,18 +34,23 @@ _STATUS = {
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
     """Fields of the record that the run itself knows."""
-    problem = Problem.load(job["problem"])
-    start = job["start"]
+    original = Problem.load(job["problem"])
+    order = Permutation.of(original, job["permutation"])
+    problem = order.problem(original)
+    method, formulation = OURS[job["method"]]
+    start = None
+    if job["start"] is not None:
+        start = order.assignment(Assignment.load(job["start"], original))
     try:
         result = solve(
             problem,
-            method=job["method"],
+            method=method,
             solver=job["solver"] or "highs",
-            formulation=job["formulation"],
+            formulation=formulation,
             time_limit=job["time_limit"],
             threads=job["threads"],
             seed=job["seed"],
-            warm_start=None if start is None else Assignment.load(start, problem),
+            warm_start=start,
         )
     except SolverNotAvailableError as failure:
         return {"status": Status.MISSING, "reason": str(failure)}
@@ -51,17 +58,20 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         return {"status": Status.LICENCE, "reason": str(failure)}
     except MemoryError as failure:
         return {"status": Status.MEMORY, "reason": str(failure) or "out of memory"}
-    return _fields(result)
+    return _fields(result, order)
 
 
-def _fields(result: Result) -> dict[str, Any]:
+def _fields(result: Result, order: Permutation) -> dict[str, Any]:
     held: dict[str, Any] = {
         "status": _STATUS.get(result.termination_condition, Status.OK),
         "termination_condition": str(result.termination_condition),
         "objective": result.objective,
         "bound": result.bound,
+        "bound_kind": result.bound_kind or "",
         "certified": result.proof is not None,
         "progress": [list(entry[:3]) for entry in result.progress],
+        "n_cuts": result.n_cuts,
+        "node_count": result.node_count,
         "build_time": result.build_time,
         "solve_time": result.solve_time,
         "versions": package_versions(),
@@ -69,8 +79,9 @@ def _fields(result: Result) -> dict[str, Any]:
     if held["status"] is Status.ERROR:
         held["reason"] = f"it ended with {result.termination_condition}"
     if result.assignment is not None:
-        held["selection"] = result.assignment.selected.tolist()
-        held["assignment"] = [row.nonzero()[0].tolist() for row in result.assignment.matrix]
+        found = order.restored(result.assignment)
+        held["selection"] = found.selected.tolist()
+        held["assignment"] = [row.nonzero()[0].tolist() for row in found.matrix]
     return held
 
 

@@ -10,21 +10,30 @@ from rich.console import Console
 from qpm_opt.errors import InvalidInputError
 
 
-@click.command()
+@click.group(invoke_without_command=True)
+@click.pass_context
 @click.option("--suite", default="small", show_default=True, help="Named set of instances.")
 @click.option(
     "--instances", type=click.Path(path_type=Path), help="Folder of problem files, in its place."
 )
-@click.option("--method", "methods", multiple=True, help="[exact, compact; several times]")
 @click.option(
-    "--solver", "solvers", multiple=True, help="Of compact and paper. [all; several times]"
-)
+    "--method", "methods", multiple=True,
+    help="Of exact, heuristic, compact, projected, paper. [exact, compact; several times]",
+)  # fmt: skip
+@click.option(
+    "--solver", "solvers", multiple=True,
+    help="Of compact, projected and paper. [all; several times]",
+)  # fmt: skip
 @click.option(
     "--time-limit", type=click.FloatRange(min=0.0, min_open=True), default=60.0, show_default=True,
     metavar="SECONDS", help="For each run.",
 )  # fmt: skip
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--seed", "seeds", type=click.IntRange(min=0), multiple=True, help="[0; several]")
+@click.option(
+    "--permutation", "permutations", type=click.IntRange(min=0), multiple=True,
+    help="Order of classes and features; 0 is the file's, others are drawn. [0; several]",
+)  # fmt: skip
 @click.option("--warm-start", is_flag=True, help="All runs on an instance begin from one start.")
 @click.option(
     "--memory-limit", type=click.FloatRange(min=0.0, min_open=True), metavar="GIB",
@@ -32,6 +41,7 @@ from qpm_opt.errors import InvalidInputError
 )  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), help="[bench/SUITE]")
 def bench(
+    context: click.Context,
     suite: str,
     instances: Path | None,
     methods: tuple[str, ...],
@@ -39,6 +49,7 @@ def bench(
     time_limit: float,
     threads: int,
     seeds: tuple[int, ...],
+    permutations: tuple[int, ...],
     warm_start: bool,
     memory_limit: float | None,
     out: Path | None,
@@ -48,14 +59,17 @@ def bench(
     Every run has a process of its own and leaves a record in the folder; what has one is not run
     again, so the same command goes on with a campaign that was stopped.
     """
+    if context.invoked_subcommand is not None:
+        return
     try:
-        from qpm_bench.runner import WITH_SOLVER, add_instances, campaign, plan
+        from qpm_bench.runner import add_instances, campaign, make_starts, plan
     except ModuleNotFoundError as missing:
         raise InvalidInputError(
             f"Benchmarks need the package {missing.name}; install the extra: pip install "
             "'qpm[bench]'."
         ) from None
     from qpm_bench import suites
+    from qpm_bench.entrants import entrants
     from qpm_bench.instances import read_folder
     from qpm_bench.judge import judge
     from qpm_bench.records import Record
@@ -65,26 +79,23 @@ def bench(
     problems = suites.suite(suite) if instances is None else read_folder(instances)
     name = suite if instances is None else instances.resolve().name
     folder = out or Path("bench") / name
-    entrants = [
-        (method, solver)
-        for method in methods or ("exact", "compact")
-        for solver in ((solvers or tuple(SOLVERS)) if method in WITH_SOLVER else ("",))
-    ]
+    hashes = add_instances(folder, problems)
     runs = plan(
-        add_instances(folder, problems),
-        entrants,
+        hashes,
+        entrants(methods or ("exact", "compact"), solvers or tuple(SOLVERS)),
         seeds=seeds or (0,),
+        permutations=permutations or (0,),
         time_limit=time_limit,
         threads=threads,
-        warm_start=warm_start,
+        starts=make_starts(folder, hashes) if warm_start else None,
     )
     stderr = Console(stderr=True)
     stderr.print(f"{len(runs)} runs in {folder}")
 
     def report(record: Record) -> None:
-        solver = f"-{record.solver}" if record.solver else ""
+        order = f"  permutation {record.permutation}" if record.permutation else ""
         stderr.print(
-            f"{record.instance}  {record.method}{solver}  seed {record.seed}  {record.status}  "
+            f"{record.instance}  {record.entrant}  seed {record.seed}{order}  {record.status}  "
             f"{record.wall_time:.1f} s  {record.reason}",
             highlight=False,
         )

@@ -27,10 +27,13 @@ class Judged:
         With status and reason WRONG where it claims what is not so.
     objective : float or None
         Recomputed; None without a feasible solution.
+    best : float or None
+        Highest objective on the instance: verified in any of the runs judged, or published.
     """
 
     record: Record
     objective: float | None
+    best: float | None = None
 
     @property
     def relative_gap(self) -> float | None:
@@ -53,13 +56,15 @@ def judge(records: Sequence[Record], problems: Mapping[str, Problem]) -> list[Ju
         If the problem of a record is missing, or is not the one that was solved.
     """
     first = [_recomputed(record, _problem_of(record, problems)) for record in records]
-    best: dict[str, float] = {}
+    verified: dict[str, float] = {}
     for judged in first:
         if judged.objective is not None:
             name = judged.record.instance
-            best[name] = max(judged.objective, best.get(name, judged.objective))
+            verified[name] = max(judged.objective, verified.get(name, judged.objective))
     return [
-        _against_best(judged, best.get(judged.record.instance), problems[judged.record.instance])
+        _against_best(
+            judged, verified.get(judged.record.instance), problems[judged.record.instance]
+        )
         for judged in first
     ]
 
@@ -91,11 +96,14 @@ def _recomputed(record: Record, problem: Problem) -> Judged:
     return Judged(record, objective)
 
 
-def _against_best(judged: Judged, best: float | None, problem: Problem) -> Judged:
+def _against_best(judged: Judged, verified: float | None, problem: Problem) -> Judged:
+    # Published values are rounded, so they refute no bound.
+    known = [value for value in (verified, problem.best_known) if value is not None]
+    judged = replace(judged, best=max(known, default=None))
     bound = judged.record.bound
-    if bound is None or best is None or bound >= best - _room(problem, best):
+    if bound is None or verified is None or bound >= verified - _room(problem, verified):
         return judged
-    reason = f"its bound {bound:.9g} is below the verified solution {best:.9g}"
+    reason = f"its bound {bound:.9g} is below the verified solution {verified:.9g}"
     return replace(judged, record=_wrong(judged.record, reason))
 
 

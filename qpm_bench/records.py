@@ -44,22 +44,26 @@ class Record:
     key : str
         Hash of all that defines the run; a campaign holds every key once.
     instance, instance_sha256 : str
-    method, solver, formulation : str
-        ``solver`` is empty for methods without one.
-    seed, threads : int
+    method, solver : str
+        Of :mod:`qpm_bench.entrants`; ``solver`` is empty for methods without one.
+    seed, permutation, threads : int
+        ``permutation`` is 0 if classes and features had the order of the instance's file.
     time_limit : float
-    warm_start : bool
-        Whether the run began from the campaign's start for the instance.
+    start_sha256 : str
+        Hash of the start's file; empty if the run had no start.
     status : Status
     reason : str
         Why it is not OK.
     objective, bound : float or None
         As stated by the run; :mod:`qpm_bench.judge` recomputes the first and tests the second.
+    bound_kind : str
+        Where the bound comes from.
     certified : bool
         Whether the bound came with a certificate.
     selection, assignment : list
-        Selected features; those of every class.
+        Selected features; those of every class. Indices are those of the instance's file.
     progress : list of (time, incumbent, bound)
+    n_cuts, node_count : int or None
     build_time, solve_time : float or None
     wall_time, cpu_time : float
         Of the whole process from its start, with its children.
@@ -77,19 +81,22 @@ class Record:
     instance_sha256: str
     method: str
     solver: str
-    formulation: str
     seed: int
+    permutation: int
     threads: int
     time_limit: float
-    warm_start: bool
+    start_sha256: str
     status: Status
     reason: str = ""
     objective: float | None = None
     bound: float | None = None
+    bound_kind: str = ""
     certified: bool = False
     selection: list[int] = field(default_factory=list)
     assignment: list[list[int]] = field(default_factory=list)
     progress: list[list[float | None]] = field(default_factory=list)
+    n_cuts: int | None = None
+    node_count: int | None = None
     build_time: float | None = None
     solve_time: float | None = None
     wall_time: float = 0.0
@@ -99,6 +106,11 @@ class Record:
     versions: dict[str, str] = field(default_factory=dict)
     machine: dict[str, Any] = field(default_factory=dict)
     date: str = ""
+
+    @property
+    def entrant(self) -> str:
+        """Method with its solver, such as ``compact-highs``."""
+        return f"{self.method}-{self.solver}" if self.solver else self.method
 
     @classmethod
     def from_json(cls, line: str) -> Record:

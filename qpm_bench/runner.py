@@ -25,12 +25,10 @@ from typing import Any
 
 import psutil
 
-from qpm_bench.names import check_name
+from qpm_bench.entrants import check_entrant
 from qpm_bench.records import Record, RecordFile, Status
-from qpm_opt import METHODS, SOLVERS, InvalidInputError, Problem, solve
+from qpm_opt import InvalidInputError, Problem, solve
 
-#: Methods that hand models to a solver.
-WITH_SOLVER = ("compact", "paper")
 #: Seconds beyond the time limit after which a run is killed: reading, checks, and this share.
 GRACE, GRACE_SHARE = 60.0, 0.2
 #: Seconds between two looks at a run's memory.
@@ -49,24 +47,27 @@ class Run:
     instance : str
         Name; its file is in the campaign's folder.
     instance_sha256 : str
-    method, solver, formulation : str
-        ``solver`` is empty for methods without one.
-    seed, threads : int
+    method, solver : str
+        Of :mod:`qpm_bench.entrants`; ``solver`` is empty for methods without one.
+    seed : int
+    permutation : int
+        Seed of the order of classes and features (:mod:`qpm_bench.permutation`); 0 for the file's.
+    threads : int
     time_limit : float
         Seconds.
-    warm_start : bool
-        Whether to begin from ``starts/<instance>.json``, the same for all.
+    start_sha256 : str
+        Hash of ``starts/<instance>.json``, with which the run begins; empty if it has no start.
     """
 
     instance: str
     instance_sha256: str
     method: str
     solver: str = ""
-    formulation: str = "compact"
     seed: int = 0
+    permutation: int = 0
     threads: int = 1
     time_limit: float = 60.0
-    warm_start: bool = False
+    start_sha256: str = ""
 
     @property
     def key(self) -> str:
@@ -77,6 +78,8 @@ class Run:
     def label(self) -> str:
         """Short name, such as ``compact-highs-digits-seed0``."""
         parts = [self.method, self.solver, self.instance, f"seed{self.seed}"]
+        if self.permutation:
+            parts.append(f"permutation{self.permutation}")
         return "-".join(part for part in parts if part)
 
 
@@ -107,11 +110,27 @@ def plan(
     entrants: Iterable[tuple[str, str]],
     *,
     seeds: Sequence[int] = (0,),
+    permutations: Sequence[int] = (0,),
     time_limit: float,
     threads: int = 1,
-    warm_start: bool = False,
+    starts: Mapping[str, str] | None = None,
 ) -> list[Run]:
-    """Every entrant, a method with its solver, on every instance with every seed.
+    """Every entrant on every instance: with every seed, and with the first in every other order.
+
+    Parameters
+    ----------
+    hashes : mapping
+        Of the instances, by name.
+    entrants : iterable of (method, solver)
+        As :func:`qpm_bench.entrants.entrants` makes them.
+    seeds, permutations : sequence of int
+        0 among the permutations is the order of the instance's file.
+    time_limit : float
+        Seconds.
+    threads : int
+        The same for all.
+    starts : mapping, optional
+        Hashes of the starts, by instance (:func:`make_starts`).
 
     Raises
     ------
@@ -119,12 +138,10 @@ def plan(
         For an unknown method or solver.
     """
     chosen = list(entrants)
-    for method, solver in chosen:
-        check_name("method", method, METHODS)
-        if method in WITH_SOLVER:
-            check_name("solver", solver, SOLVERS)
-        elif solver:
-            raise InvalidInputError(f"The method {method} takes no solver, but {solver} was given.")
+    for entrant in chosen:
+        check_entrant(*entrant)
+    orders = [(seed, 0) for seed in seeds] if 0 in permutations else []
+    orders += [(seeds[0], permutation) for permutation in permutations if permutation]
     return [
         Run(
             instance=name,
@@ -132,14 +149,41 @@ def plan(
             method=method,
             solver=solver,
             seed=seed,
+            permutation=permutation,
             threads=threads,
             time_limit=time_limit,
-            warm_start=warm_start,
+            start_sha256="" if starts is None else starts[name],
         )
         for name, sha256 in hashes.items()
         for method, solver in chosen
-        for seed in seeds
+        for seed, permutation in orders
     ]
+
+
+def make_starts(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """One start for all runs on an instance, that of the method heuristic; hashes by instance.
+
+    A start that is there already is kept.
+
+    Raises
+    ------
+    InvalidInputError
+        If none is found.
+    """
+    hashes = {}
+    for name in names:
+        path = _start_path(folder, name)
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            problem = Problem.load(_instance_path(folder, name))
+            result = solve(problem, method="heuristic", time_limit=1.0, threads=1)
+            if result.assignment is None:
+                raise InvalidInputError(
+                    f"No start was found for {name}; run it without warm starts."
+                )
+            result.save(path, problem)
+        hashes[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashes
 
 
 def campaign(
@@ -168,8 +212,6 @@ def campaign(
     store = RecordFile(folder / "records.jsonl")
     done = {record.key for record in store.read()}
     left = list({run.key: run for run in runs if run.key not in done}.values())
-    if any(run.warm_start for run in left):
-        _make_starts(folder, {run.instance for run in left if run.warm_start})
     if executor is None:
         for run in left:
             record = execute(folder, run, memory_limit)
@@ -193,7 +235,7 @@ def execute(folder: Path, run: Run, memory_limit: int | None = None) -> Record:
     with tempfile.TemporaryDirectory() as temporary:
         outcome = Path(temporary) / "outcome.json"
         job = Path(temporary) / "job.json"
-        start = _start_path(folder, run.instance) if run.warm_start else None
+        start = _start_path(folder, run.instance) if run.start_sha256 else None
         job.write_text(
             json.dumps(
                 {
@@ -327,17 +369,3 @@ def _instance_path(folder: Path, name: str) -> Path:
 
 def _start_path(folder: Path, name: str) -> Path:
     return folder / "starts" / f"{name}.json"
-
-
-def _make_starts(folder: Path, names: Iterable[str]) -> None:
-    """One start for all runs on an instance: that of the method heuristic with seed 0."""
-    for name in sorted(names):
-        path = _start_path(folder, name)
-        if path.exists():
-            continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        problem = Problem.load(_instance_path(folder, name))
-        result = solve(problem, method="heuristic", time_limit=1.0, threads=1)
-        if result.assignment is None:
-            raise InvalidInputError(f"No start was found for {name}; run it without warm starts.")
-        result.save(path, problem)

@@ -14,8 +14,8 @@ from qpm_bench.records import Record, Status
 #: Seconds; the shift of Mittelmann's benchmarks.
 SHIFT = 10.0
 _HEAD = (
-    "instance", "method", "solver", "seed", "status", "objective", "bound", "gap", "seconds",
-    "CPU seconds", "MiB",
+    "instance", "method", "solver", "seed", "order", "status", "objective", "bound", "gap",
+    "seconds", "CPU seconds", "MiB",
 )  # fmt: skip
 
 
@@ -34,32 +34,26 @@ def summary_table(judged: Sequence[Judged]) -> str:
     """One row for each method with its solver, over all of its runs.
 
     A run is solved if its gap is at most 1e-6; its time is that of the whole process. Primal gaps
-    are to the best verified objective of all runs on the instance. Means are arithmetic but for
+    are to :attr:`Judged.best`. Means are arithmetic but for
     that of the times; unsolved runs count at the limit, wrong ones as unsolved.
     """
-    best: dict[str, float] = {}
-    for one in judged:
-        if one.objective is not None:
-            best[one.record.instance] = max(
-                one.objective, best.get(one.record.instance, one.objective)
-            )
     entrants = sorted({(one.record.method, one.record.solver) for one in judged})
     return _markdown(
         _SUMMARY_HEAD,
         (
             _summary_row(
-                [one for one in judged if (one.record.method, one.record.solver) == entrant], best
+                [one for one in judged if (one.record.method, one.record.solver) == entrant]
             )
             for entrant in entrants
         ),
     )
 
 
-def _summary_row(runs: Sequence[Judged], best: dict[str, float]) -> tuple[str, ...]:
+def _summary_row(runs: Sequence[Judged]) -> tuple[str, ...]:
     record = runs[0].record
     limit = max(run.record.time_limit for run in runs)
     times = [_solving_time(run) for run in runs]
-    gaps = [primal_gap(run.objective, best.get(run.record.instance, 0.0)) for run in runs]
+    gaps = [primal_gap(run.objective, run.best or 0.0) for run in runs]
     integrals = [
         primal_dual_integral(run.record.progress, time_limit=run.record.time_limit) for run in runs
     ]
@@ -97,6 +91,7 @@ def _row(judged: Judged) -> tuple[str, ...]:
         record.method,
         record.solver or "none",
         str(record.seed),
+        f"permutation {record.permutation}" if record.permutation else "of the file",
         _status(record),
         "none" if judged.objective is None else f"{judged.objective:.6g}",
         f"{bound}{', certified' if record.certified else ''}",

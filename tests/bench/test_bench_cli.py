@@ -32,7 +32,7 @@ def test_a_folder_of_instances_becomes_a_table_and_is_not_run_twice(tmp_path):
         [line.split(" | ") for line in table.splitlines()] for table in first.stdout.split("\n\n")
     )
     assert [row[0] for row in runs[2:]] == ["| p3", "| p5"]
-    assert [row[4] for row in runs[2:]] == ["OK", "OK"]
+    assert [row[5] for row in runs[2:]] == ["OK", "OK"]
     assert [row[:4] for row in methods[2:]] == [["| exact", "none", "2", "2"]]
     for rows in (runs, methods):
         assert len({len(row) for row in rows}) == 1
@@ -53,8 +53,8 @@ def test_suites_hold_different_instances():
 
 
 def record_of(method, status=Status.OK, instance="one", **fields):
-    common = {"key": method, "instance_sha256": "0", "solver": "", "formulation": "compact"}
-    common |= {"seed": 0, "threads": 1, "time_limit": 100.0, "warm_start": False}
+    common = {"key": method, "instance_sha256": "0", "solver": "", "permutation": 0}
+    common |= {"seed": 0, "threads": 1, "time_limit": 100.0, "start_sha256": ""}
     return Record(method=method, status=status, instance=instance, **common | fields)
 
 
@@ -68,10 +68,10 @@ def test_a_reason_does_not_break_the_table():
 def test_the_summary_counts_by_hand():
     trace = [[0.0, 5.0, 10.0], [50.0, 10.0, 10.0]]  # primal-dual gap 1/2, from 50 s on 0
     judged = [
-        Judged(record_of("a", wall_time=5.0, bound=10.0, progress=trace), 10.0),
-        Judged(record_of("a", instance="two", wall_time=100.0, bound=12.0), 8.0),
-        Judged(record_of("b", wall_time=40.0, bound=5.0, status=Status.WRONG), 5.0),
-        Judged(record_of("b", instance="two", status=Status.MISSING), None),
+        Judged(record_of("a", wall_time=5.0, bound=10.0, progress=trace), 10.0, 10.0),
+        Judged(record_of("a", instance="two", wall_time=100.0, bound=12.0), 8.0, 8.0),
+        Judged(record_of("b", wall_time=40.0, bound=5.0, status=Status.WRONG), 5.0, 10.0),
+        Judged(record_of("b", instance="two", status=Status.MISSING), None, 8.0),
     ]
     first, second = (
         [cell.strip() for cell in line.strip("|").split("|")]

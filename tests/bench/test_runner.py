@@ -19,7 +19,7 @@ import pytest
 from qpm_bench import runner
 from qpm_bench.judge import judge
 from qpm_bench.records import Record, RecordFile, Status
-from qpm_bench.runner import add_instances, campaign, execute, plan
+from qpm_bench.runner import add_instances, campaign, execute, make_starts, plan
 from qpm_opt import InvalidInputError, Problem
 from tests.bench import odd_child
 from tests.conftest import random_problem
@@ -72,16 +72,20 @@ def test_a_campaign_goes_on_where_it_was(folder, problem, monkeypatch):
 
 
 def test_a_warm_start_is_the_same_for_all(folder, problem):
-    runs = runs_of(folder, problem, ("exact", ""), ("compact", "highs"), warm_start=True)
+    entrants = [("exact", ""), ("compact", "highs")]
+    starts = make_starts(folder, add_instances(folder, {"one": problem}))
+    runs = runs_of(folder, problem, *entrants, starts=starts, permutations=(0, 1))
     records = campaign(folder, runs)
-    assert [record.status for record in records] == [Status.OK, Status.OK]
+    assert [record.status for record in records] == [Status.OK] * 4
     # The first incumbent of each is the start.
     held = json.loads((folder / "starts" / "one.json").read_text())
     assert {record.progress[0][1] for record in records} == {held["objective"]}
     # A start that is none for the instance is noticed, so it is really used.
     held["assignment"] = [[0] for _ in held["assignment"]]
     (folder / "starts" / "one.json").write_text(json.dumps(held))
-    (again,) = campaign(folder, [replace(runs[0], seed=1)])
+    other = make_starts(folder, ["one"])
+    assert other != starts
+    (again,) = campaign(folder, [replace(runs[0], start_sha256=other["one"])])
     assert again.status is Status.ERROR
 
 
@@ -200,9 +204,9 @@ def test_several_processes_write_one_file(folder, problem):
 
 def test_records_survive_the_file():
     record = Record(
-        key="k", instance="one", instance_sha256="0", method="exact", solver="", formulation="",
-        seed=1, threads=1, time_limit=2.0, warm_start=False, status=Status.LICENCE, reason="é\n",
-        progress=[[0.5, None, 3.0]],
+        key="k", instance="one", instance_sha256="0", method="exact", solver="", seed=1,
+        permutation=2, threads=1, time_limit=2.0, start_sha256="", status=Status.LICENCE,
+        reason="é\n", progress=[[0.5, None, 3.0]],
     )  # fmt: skip
     assert Record.from_json(record.to_json()) == record
 
