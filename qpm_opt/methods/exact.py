@@ -45,10 +45,14 @@ logger = logging.getLogger(__name__)
 #: Regions with more free features are bounded from a core: iterations before it is chosen, the
 #: least value of a feature in it, and its least size, also as a multiple of the selection.
 CORE_FROM, CORE_STEPS, CORE_VALUE, CORE_LEAST, CORE_SIZE = 400, 100, 2e-3, 200, 2
-#: When the bounds of core and root end.
-CORE_EFFORT, ROOT_EFFORT = Effort(share=0.005), Effort(share=0.02)
+#: When the bounds of core and root end, and that of a root of few features, whose nodes are cheap.
+CORE_EFFORT, ROOT_EFFORT, SMALL_EFFORT = (
+    Effort(share=0.005), Effort(share=0.02), Effort(window=60, share=0.1),
+)  # fmt: skip
 #: Share of the time for searching, and its most seconds: before any bound, and before the dear one.
 FIRST_SEARCH, SEARCH = (0.01, 2.0), (0.05, 60.0)
+#: Restarts of either search: a feature of the problem is worth so many, within limits.
+RESTARTS, LEAST_RESTARTS, MOST_RESTARTS = 0.25, 10, 100
 #: Share of the time left, or seconds if that is unlimited, for linear bound, core and root.
 LINEAR_TIME, CORE_TIME, ROOT_TIME = (0.02, 10.0), (0.3, 300.0), (0.5, 600.0)
 #: A target is this share of the gap above the incumbent, and the next bolder if it took less than
@@ -148,7 +152,9 @@ class _Exact:
             self.problem,
             start=self.tracker.assignment,
             time_limit=most if left is None else min(most, share * left),
-            max_restarts=100,
+            max_restarts=min(
+                max(int(RESTARTS * self.problem.n_features), LEAST_RESTARTS), MOST_RESTARTS
+            ),
             seed=seed,
             on_assignment=self._offer,
         )
@@ -250,7 +256,7 @@ class _Exact:
             self.whole,
             state=state,
             start=start,
-            effort=ROOT_EFFORT,
+            effort=ROOT_EFFORT if len(self.whole.free) > SMALL else SMALL_EFFORT,
             deadline=self._share_of(*ROOT_TIME),
         )
 
