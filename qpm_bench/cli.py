@@ -14,7 +14,15 @@ from qpm_opt.errors import InvalidInputError
 @click.pass_context
 @click.option("--suite", default="small", show_default=True, help="Named set of instances.")
 @click.option(
-    "--instances", type=click.Path(path_type=Path), help="Folder of problem files, in its place."
+    "--instances", type=click.Path(path_type=Path),
+    help="Folder of instances in any format, in its place.",
+)  # fmt: skip
+@click.option(
+    "--n-selected", type=click.IntRange(min=1), default=50, show_default=True,
+    help="For files of features in that folder.",
+)  # fmt: skip
+@click.option(
+    "--n-per-class", type=click.IntRange(min=1), default=5, show_default=True, help="Likewise."
 )
 @click.option(
     "--method", "methods", multiple=True,
@@ -44,6 +52,8 @@ def bench(
     context: click.Context,
     suite: str,
     instances: Path | None,
+    n_selected: int,
+    n_per_class: int,
     methods: tuple[str, ...],
     solvers: tuple[str, ...],
     time_limit: float,
@@ -76,9 +86,12 @@ def bench(
     from qpm_bench.table import runs_table, summary_table
     from qpm_opt import SOLVERS
 
-    problems = suites.suite(suite) if instances is None else read_folder(instances)
     name = suite if instances is None else instances.resolve().name
     folder = out or Path("bench") / name
+    if instances is None:
+        problems = suites.suite(suite, folder / "instances")
+    else:
+        problems = read_folder(instances, n_selected=n_selected, n_per_class=n_per_class)
     hashes = add_instances(folder, problems)
     runs = plan(
         hashes,
@@ -104,3 +117,44 @@ def bench(
     records = campaign(folder, runs, memory_limit=limit, on_record=report)
     judged = judge(records, problems)
     click.echo(f"{runs_table(judged)}\n{summary_table(judged)}", nl=False)
+
+
+@bench.command("instances")
+@click.option("--suite", help="Only those of a suite.")
+def list_instances(suite: str | None) -> None:
+    """List the instances that have a name: sizes, what is known of them, where they come from."""
+    from qpm_bench.registry import registry
+    from qpm_bench.suites import suite_names
+    from qpm_bench.table import instances_table
+
+    known = registry()
+    rows = known.values() if suite is None else [known[name] for name in suite_names(suite)]
+    click.echo(instances_table(rows), nl=False)
+
+
+@bench.command()
+@click.argument("source", metavar="NAME_OR_FILE")
+@click.option("--format", "file_format", required=True, help="Of lp, mps, qplib, npz.")
+@click.option("--out", type=click.Path(path_type=Path), help="[NAME.FORMAT]")
+def export(source: str, file_format: str, out: Path | None) -> None:
+    """Write an instance of the registry, or of a file in any format, for other programs.
+
+    The formats lp and mps hold the linearised model without the demand that classes differ; qplib
+    holds all of it, for as many classes and features as fit.
+    """
+    from qpm_bench.formats import write_instance
+    from qpm_bench.instances import instance, read_instance
+    from qpm_bench.registry import registry
+
+    is_file = source not in registry() and Path(source).exists()
+    problem = read_instance(source) if is_file else instance(source)
+    target = out or Path(f"{Path(source).stem if is_file else source}.{file_format}")
+    if is_file and target.exists() and target.samefile(source):
+        raise InvalidInputError(f"{target} is the file that is read; give another name with --out.")
+    write_instance(problem, target, file_format)
+    click.echo(target)
+    if file_format in ("lp", "mps") and problem.distinct and problem.n_classes > 1:
+        Console(stderr=True).print(
+            "note: the file leaves out that no two classes may have the same features; its optimum "
+            "is an upper bound of that of the instance."
+        )

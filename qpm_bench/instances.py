@@ -1,104 +1,133 @@
-"""Benchmark instances: a seeded family of any size, and folders of problem files."""
+"""Instances by name, from a file or from a folder; whatever is known of them comes with them."""
 
 from __future__ import annotations
 
-import math
+import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
+from qpm_bench.formats.any_format import NotAnInstance, read_any
+from qpm_bench.generators import paper_like
+from qpm_bench.names import check_name
+from qpm_bench.registry import Instance, registry
 from qpm_opt import InvalidInputError, Problem
-from qpm_opt.constants import FeatureStatistics, problem_from_statistics
 
-_IMAGES_PER_CLASS = 20
-_NOISE = 0.6  # of an attribute in an image; an attribute that is present has strength 1
-_CLASSES_AT_ONCE = 50
+__all__ = ["find", "instance", "paper_like", "read_folder", "read_instance"]
+
+logger = logging.getLogger(__name__)
 
 
-def paper_like(
-    n_classes: int,
-    n_features: int,
-    *,
-    n_selected: int = 50,
-    n_per_class: int = 5,
-    seed: int = 0,
-) -> Problem:
-    """Problem whose constants have the structure of those of a fine-grained image data set.
-
-    Classes come in families: those of a family share most of their visual attributes. A feature
-    responds to one to three attributes, at its own strength and threshold, as ReLU features do. The
-    constants are computed from such features (and a random locality) exactly as from real ones.
+def instance(name: str, folder: Path | None = None) -> Problem:
+    """Problem of the registry, its hash checked.
 
     Parameters
     ----------
-    n_classes, n_features : int
-        Sizes, for example 200 and 2048.
-    n_selected, n_per_class : int
-        p and k of the problem.
-    seed : int
-        The problem depends on the arguments and this alone.
+    name : str
+        Of :func:`qpm_bench.registry.registry`.
+    folder : Path, optional
+        Where a file ``NAME.npz`` is taken, if it has the hash of the registry, in the place of
+        generating the problem again.
 
     Raises
     ------
     InvalidInputError
-        If no problem of these sizes exists.
+        If the name is unknown, the instance is one that is read from its public file, a package is
+        missing, or the problem generated here has another hash.
     """
-    if n_classes < 1 or n_features < 1:
+    known = registry()
+    check_name("instance", name, known)
+    row = known[name]
+    if folder is not None and (folder / f"{name}.npz").exists():
+        held = Problem.load(folder / f"{name}.npz")
+        if held.sha256 == row.sha256:
+            return held
+    if row.seed is None:
         raise InvalidInputError(
-            f"n_classes is {n_classes} and n_features is {n_features}; at least 1 was expected."
+            f"{name} is a public instance ({row.citation}); give the folder with its file with "
+            "--instances."
         )
-    rng = np.random.default_rng(seed)
-    n_attributes = 16 + 4 * math.ceil(math.sqrt(n_classes))
-    attributes = _class_attributes(n_classes, n_attributes, rng)
-    directions = _feature_directions(n_features, n_attributes, rng)
-    threshold = rng.uniform(0.0, 1.0, n_features)
-    statistics = FeatureStatistics(n_classes, n_features)
-    for start in range(0, n_classes, _CLASSES_AT_ONCE):
-        classes = np.arange(start, min(start + _CLASSES_AT_ONCE, n_classes))
-        labels = np.repeat(classes, _IMAGES_PER_CLASS)
-        present = attributes[labels]
-        present = present + rng.normal(scale=_NOISE, size=present.shape)
-        response = present @ directions - threshold
-        response += rng.normal(scale=_NOISE, size=response.shape)
-        statistics.update(np.maximum(response, 0.0), labels)
-    return problem_from_statistics(
-        statistics,
-        n_selected=n_selected,
-        n_per_class=n_per_class,
-        locality=rng.beta(2.0, 8.0, n_features),
-        seed=seed,
-        name=f"paper_like_{n_classes}x{n_features}_{seed}",
-        source="generated: class families with sparse attributes, ReLU features",
-    )
+    problem = row.make()
+    if problem.sha256 != row.sha256:
+        raise InvalidInputError(
+            f"The instance {name} generated here has the hash {problem.sha256[:16]}, not "
+            f"{row.sha256[:16]} of the registry, so published figures do not belong to it: another "
+            "version of a package draws or computes otherwise. Put a file of the instance from "
+            f"where it is right (qpm bench export {name} --format npz) into the folder instances "
+            "of the campaign, or give it with --instances."
+        )
+    return problem
 
 
-def read_folder(path: str | os.PathLike[str]) -> dict[str, Problem]:
-    """Problems of all ``.npz`` files of a folder by file stem, in the order of their names.
+def find(problem: Problem) -> Instance | None:
+    """The row of the registry with the very data of a problem, whatever its name."""
+    return next((row for row in registry().values() if row.sha256 == problem.sha256), None)
+
+
+def read_instance(
+    path: str | os.PathLike[str], *, n_selected: int = 50, n_per_class: int = 5
+) -> Problem:
+    """Problem of a file in any of the formats of :mod:`qpm_bench.formats.any_format`.
+
+    If the registry has this very problem, what it knows comes with it, unless the file knows more.
+
+    Parameters
+    ----------
+    path : path-like
+    n_selected, n_per_class : int
+        For a file of features, which does not say.
 
     Raises
     ------
     InvalidInputError
-        If there is no such folder or it has no ``.npz`` file.
-    InvalidProblemError
-        If one of the files is no problem.
+        If the file is no instance, or it cannot be told which format it has.
     """
-    files = sorted(Path(path).glob("*.npz"))
-    if not files:
-        raise InvalidInputError(f"{path} is no folder with .npz files; give one of problem files.")
-    return {file.stem: Problem.load(file) for file in files}
+    problem = read_any(path, n_selected=n_selected, n_per_class=n_per_class)
+    row = find(problem)
+    if row is not None and problem.best_known is None:
+        return replace(problem, best_known=row.best_known, proved=row.proved)
+    stem = Path(path).stem
+    if row is None and stem in registry():
+        logger.warning(
+            "%s has other data than the instance %s of the registry; what is known of that does "
+            "not hold here.", path, stem,
+        )  # fmt: skip
+    return problem
 
 
-def _class_attributes(n_classes: int, n_attributes: int, rng: np.random.Generator) -> np.ndarray:
-    """0/1 array (n_classes, n_attributes): the family's attributes, a tenth of them changed."""
-    n_families = math.ceil(math.sqrt(n_classes))
-    families = rng.random((n_families, n_attributes)) < 0.25
-    changed = rng.random((n_classes, n_attributes)) < 0.1
-    return (families[np.arange(n_classes) % n_families] ^ changed).astype(float)
+def read_folder(
+    path: str | os.PathLike[str], *, n_selected: int = 50, n_per_class: int = 5
+) -> dict[str, Problem]:
+    """Problems of all instance files of a folder by file stem, in the order of their names.
 
+    Formats may be mixed. Other files are passed over; a text file that is no instance with a
+    warning. The arguments are those of :func:`read_instance`.
 
-def _feature_directions(n_features: int, n_attributes: int, rng: np.random.Generator) -> np.ndarray:
-    """Weights (n_attributes, n_features) of one to three attributes a feature."""
-    chosen = rng.random((n_attributes, n_features)).argsort(axis=0).argsort(axis=0)
-    weights = rng.uniform(0.3, 1.0, (n_attributes, n_features))
-    return np.where(chosen < rng.integers(1, 4, n_features), weights, 0.0)
+    Raises
+    ------
+    InvalidInputError
+        If there is no such folder, it has no instance, two files have the same stem, or a file is
+        damaged.
+    """
+    problems: dict[str, Problem] = {}
+    folder = Path(path)
+    for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if not file.is_file() or file.name.startswith("."):
+            continue
+        try:
+            problem = read_instance(file, n_selected=n_selected, n_per_class=n_per_class)
+        except NotAnInstance as reason:
+            logger.warning("Passed over: %s", reason)
+            continue
+        if file.stem in problems:
+            raise InvalidInputError(
+                f"{folder} has two instances named {file.stem}, {file.name} is the second; give "
+                "one of them another name."
+            )
+        problems[file.stem] = problem
+    if not problems:
+        raise InvalidInputError(
+            f"{path} is no folder with instances; give one with .npz, .qplib or .opb files or text "
+            "files of the OR-Library, the k-cluster library or MDPLIB."
+        )
+    return problems

@@ -26,6 +26,7 @@ from typing import Any
 import psutil
 
 from qpm_bench.entrants import check_entrant
+from qpm_bench.manifest import add_to_manifest
 from qpm_bench.records import Record, RecordFile, Status
 from qpm_opt import InvalidInputError, Problem, solve
 
@@ -84,7 +85,7 @@ class Run:
 
 
 def add_instances(folder: Path, problems: Mapping[str, Problem]) -> dict[str, str]:
-    """Write problems to a campaign's folder; their hashes by name.
+    """Write problems and their descriptions to a campaign's folder; their hashes by name.
 
     Raises
     ------
@@ -102,6 +103,7 @@ def add_instances(folder: Path, problems: Mapping[str, Problem]) -> dict[str, st
         if not path.exists():
             problem.save(path)
         hashes[name] = problem.sha256
+    add_to_manifest(folder, problems)
     return hashes
 
 

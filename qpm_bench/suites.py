@@ -1,35 +1,45 @@
-"""Named sets of instances."""
+"""Named sets of instances of the registry."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from pathlib import Path
 
-from qpm_bench.instances import paper_like
+from qpm_bench.instances import instance
 from qpm_bench.names import check_name
+from qpm_bench.registry import registry
 from qpm_opt import Problem
 
-
-def _paper_like(*sizes: tuple[int, int, int, int], seeds: tuple[int, ...]) -> dict[str, Problem]:
-    problems = (
-        paper_like(n_classes, n_features, n_selected=p, n_per_class=k, seed=seed)
-        for n_classes, n_features, p, k in sizes
-        for seed in seeds
-    )
-    return {str(problem.name): problem for problem in problems}
-
-
-#: Suites by name; each makes its instances when it is called.
-SUITES: dict[str, Callable[[], dict[str, Problem]]] = {
-    "tiny": lambda: _paper_like((4, 14, 5, 2), (5, 16, 6, 2), seeds=(0, 1)),
-    "small": lambda: _paper_like(
-        (5, 16, 6, 2), (10, 30, 8, 3), (10, 60, 10, 3), (20, 100, 12, 4), seeds=(0, 1)
+#: Names of instances by suite. "scaling" grows the features at 20 classes, then the classes at 128
+#: features; all of it has p = 12 and k = 3.
+SUITES: dict[str, tuple[str, ...]] = {
+    "tiny": (
+        *(name for name, row in registry().items() if row.family == "tiny"),
+        "planted_3x10_s0",
+        "planted_3x10_s1",
     ),
-    "paper": lambda: _paper_like((200, 2048, 50, 5), seeds=(0, 1, 2, 3, 4)),
+    "small": (
+        "paper_like_10x40_s0",
+        "paper_like_10x40_s1",
+        "paper_like_20x100_s0",
+        "paper_like_50x256_s0",
+        "planted_10x40_s0",
+        "planted_20x100_s0",
+        "planted_30x200_s0",
+        "digits_10x64",
+        "digits_10x128",
+        "digits_10x256",
+    ),
+    "scaling": (
+        *(f"paper_like_20x{n_features}_s0" for n_features in (32, 64, 128, 256, 512, 1024)),
+        *(f"paper_like_{n_classes}x128_s0" for n_classes in (5, 10, 40, 80, 160)),
+    ),
+    "paper": tuple(f"paper_like_200x2048_s{seed}" for seed in range(5)),
+    "large": ("paper_like_1000x2048_s0",),
 }
 
 
-def suite(name: str) -> dict[str, Problem]:
-    """Instances of a suite, by name.
+def suite_names(name: str) -> tuple[str, ...]:
+    """Names of the instances of a suite.
 
     Raises
     ------
@@ -37,4 +47,21 @@ def suite(name: str) -> dict[str, Problem]:
         If there is no such suite.
     """
     check_name("suite", name, SUITES)
-    return SUITES[name]()
+    return SUITES[name]
+
+
+def suite(name: str, folder: Path | None = None) -> dict[str, Problem]:
+    """Instances of a suite, by name, made now.
+
+    Parameters
+    ----------
+    name : str
+    folder : Path, optional
+        With files of instances that were made before, see :func:`qpm_bench.instances.instance`.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such suite, or one of its instances cannot be made.
+    """
+    return {one: instance(one, folder) for one in suite_names(name)}

@@ -10,6 +10,7 @@ import numpy as np
 from qpm_bench.judge import TOLERANCE, Judged
 from qpm_bench.measures import n_solved, primal_dual_integral, primal_gap, shifted_geometric_mean
 from qpm_bench.records import Record, Status
+from qpm_bench.registry import Instance
 
 #: Seconds; the shift of Mittelmann's benchmarks.
 SHIFT = 10.0
@@ -23,6 +24,16 @@ _SUMMARY_HEAD = (
     "method", "solver", "runs", "solved", f"shifted geometric mean, {SHIFT:g} s", "primal gap",
     "primal-dual integral", "wrong",
 )  # fmt: skip
+
+_INSTANCES_HEAD = (
+    "instance", "family", "classes", "features", "selected", "per class", "best known", "proved",
+    "by", "source",
+)  # fmt: skip
+
+
+def instances_table(rows: Iterable[Instance]) -> str:
+    """One row an instance of the registry."""
+    return _markdown(_INSTANCES_HEAD, map(_instance_row, rows))
 
 
 def runs_table(judged: Iterable[Judged]) -> str:
@@ -76,6 +87,21 @@ def _solving_time(run: Judged) -> float:
     if run.record.status is Status.WRONG or gap is None or gap > TOLERANCE:
         return math.inf
     return min(run.record.wall_time, run.record.time_limit)
+
+
+def _instance_row(row: Instance) -> tuple[str, ...]:
+    return (
+        row.name,
+        row.family,
+        str(row.n_classes),
+        str(row.n_features),
+        str(row.n_selected),
+        str(row.n_per_class),
+        "none" if row.best_known is None else f"{row.best_known:.10g}",
+        "yes" if row.proved else "no",
+        row.evidence,
+        row.citation,
+    )
 
 
 def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

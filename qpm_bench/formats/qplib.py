@@ -23,13 +23,12 @@ from typing import Any
 import numpy as np
 
 from qpm_bench.formats.lines import LARGEST, MOST_FEATURES, Lines, selection_problem
-from qpm_opt import InvalidInputError, Problem
-from qpm_opt.files import replace_on_success
+from qpm_opt import Problem
 
 _VARIABLES = {"C": "continuous", "M": "mixed binary", "I": "integer", "G": "mixed integer"}
 _CONSTRAINTS = {"N": "no", "B": "only bound", "D": "quadratic", "C": "quadratic", "Q": "quadratic"}
-_INFINITY = "1e+20"
-_COMMENTS = ("!", "%", "#")
+#: What lines that are passed over begin with.
+COMMENTS = ("!", "%", "#")
 
 
 def read_qplib(path: str | os.PathLike[str]) -> Problem:
@@ -45,7 +44,7 @@ def read_qplib(path: str | os.PathLike[str]) -> Problem:
         If the file is damaged, or has anything else: variables that are not binary, constraints
         other than the one equality, a constant in the objective. The message names it.
     """
-    lines = Lines(path, comments=_COMMENTS)
+    lines = Lines(path, comments=COMMENTS)
     name = lines.next("the name of the problem")[0]
     kind = _read_type(lines)
     sense = lines.next("the sense, minimize or maximize")[0].lower()
@@ -76,59 +75,6 @@ def read_qplib(path: str | os.PathLike[str]) -> Problem:
         name=name,
         source=f"QPLIB format (Furini et al. 2019), {sense}; objective = {sign:+.0f} * original",
     )
-
-
-def write_qplib(problem: Problem, path: str | os.PathLike[str]) -> None:
-    """Write a problem without classes as a ``.qplib`` file, atomically.
-
-    Feature d becomes variable d + 1 of a maximisation; every number is written so that reading it
-    gives the same float64. The type is QBL whether or not the objective is concave.
-
-    Raises
-    ------
-    InvalidInputError
-        If the problem has classes or features that are no candidates, or the path is no file.
-    """
-    if problem.n_classes:
-        raise InvalidInputError(
-            f"The problem has {problem.n_classes} classes; the QPLIB format is written for pure "
-            "selection only, use write_linear_model."
-        )
-    if not problem.candidates.all():
-        raise InvalidInputError(
-            f"Feature {np.flatnonzero(~problem.candidates)[0]} is no candidate, which binary "
-            "variables of the QPLIB format cannot say; remove such features from the problem."
-        )
-    n = problem.n_features
-    row, col, similarity = problem.similar_pairs
-    linear = np.flatnonzero(problem.bias)
-    text = [
-        # One word, and no comment: that is what the first line is read as.
-        "_".join(problem.name.split()).lstrip("".join(_COMMENTS)) or "unnamed",
-        "QBL # quadratic objective, binary variables, linear constraints",
-        "maximize",
-        f"{n} # variables",
-        "1 # constraint",
-        f"{row.size} # terms in the lower triangle of Q",
-        *(
-            f"{e + 1} {d + 1} {-2.0 * r!r}"
-            for d, e, r in zip(row.tolist(), col.tolist(), similarity.tolist(), strict=True)
-        ),
-        "0.0 # linear coefficient unless stated",
-        f"{linear.size} # linear coefficients stated",
-        *(f"{d + 1} {float(problem.bias[d])!r}" for d in linear),
-        "0.0 # constant of the objective",
-        f"{n} # terms in the constraint",
-        *(f"1 {d + 1} 1.0" for d in range(n)),
-        f"{_INFINITY} # infinity",
-    ]
-    for what in ("left side", "right side"):
-        text += [f"{float(problem.n_selected)} # {what} of the constraint", "0 # others"]
-    for what in ("x", "y", "z"):
-        text += [f"0.0 # starting value of {what}", "0 # others"]
-    text += ["0 # names of variables", "0 # names of constraints"]
-    with replace_on_success(path) as temporary:
-        temporary.write_text("\n".join(text) + "\n", encoding="utf-8")
 
 
 def _read_type(lines: Lines) -> str:

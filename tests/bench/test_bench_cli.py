@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from qpm_bench.cli import bench
+from qpm_bench.instances import instance
 from qpm_bench.judge import Judged
+from qpm_bench.manifest import read_manifest
 from qpm_bench.records import Record, Status
 from qpm_bench.suites import SUITES, suite
 from qpm_bench.table import SHIFT, runs_table, summary_table
-from qpm_opt import InvalidInputError
+from qpm_opt import InvalidInputError, Problem
 from tests.conftest import random_problem
 
 
@@ -46,10 +49,51 @@ def test_unknown_suites_list_the_near_ones():
         suite("smal")
 
 
-def test_suites_hold_different_instances():
-    for name in ("tiny", "small"):
-        problems = SUITES[name]()
-        assert len({problem.sha256 for problem in problems.values()}) == len(problems) >= 4
+def test_instances_are_listed_with_what_is_known():
+    outcome = run("instances", "--suite", "tiny")
+    rows = [line.strip("| ").split(" | ") for line in outcome.stdout.splitlines()]
+    assert [row[0] for row in rows[2:]] == list(SUITES["tiny"])
+    planted = dict(zip(rows[0], rows[-2], strict=True))
+    assert planted["classes"] == "3" and planted["best known"] == "6.328125"
+    assert (planted["proved"], planted["by"]) == ("yes", "by construction")
+    everything = run("instances").stdout
+    assert "paper_like_1000x2048_s0" in everything and "| pmed1 |" in everything
+    with pytest.raises(InvalidInputError, match="did you mean tiny"):
+        run("instances", "--suite", "tny")
+
+
+@pytest.mark.parametrize("file_format", ["lp", "mps", "qplib", "npz"])
+def test_instances_are_exported_by_name_and_from_a_file(tmp_path, monkeypatch, file_format):
+    monkeypatch.chdir(tmp_path)
+    outcome = run("export", "tiny_distinct", "--format", file_format)
+    assert outcome.stdout == f"tiny_distinct.{file_format}\n"
+    assert ("leaves out" in outcome.stderr) == (file_format in ("lp", "mps"))
+    first = (tmp_path / f"tiny_distinct.{file_format}").read_bytes()
+    problem = instance("tiny_distinct")
+    problem.save("mine.npz")
+    copy = tmp_path / f"copy.{file_format}"
+    run("export", "mine.npz", "--format", file_format, "--out", copy)
+    if file_format == "npz":
+        assert Problem.load(copy).sha256 == problem.sha256
+        with pytest.raises(InvalidInputError, match="is the file that is read"):
+            run("export", "mine.npz", "--format", "npz")
+    else:
+        assert copy.read_bytes() == first
+
+
+def test_public_formats_run_with_their_optimum(tmp_path):
+    folder = tmp_path / "public"
+    folder.mkdir()
+    (folder / "one.txt").write_text("3 2 1\n1 2 4\n2 3 5\n")
+    np.savez(folder / "two.npz", features=np.eye(6), labels=np.arange(6) % 2)
+    outcome = run(
+        "--instances", folder, "--n-selected", 3, "--n-per-class", 2, "--method", "exact",
+        "--out", tmp_path / "out",
+    )  # fmt: skip
+    rows = [line.split(" | ") for line in outcome.stdout.split("\n\n")[0].splitlines()[2:]]
+    assert [row[0] for row in rows] == ["| one", "| two"]
+    assert rows[0][6] == "-9"
+    assert list(read_manifest(tmp_path / "out")) == ["one", "two"]
 
 
 def record_of(method, status=Status.OK, instance="one", **fields):

@@ -23,9 +23,11 @@ from qpm_bench.formats import (
     read_opb,
     read_p_median,
     read_qplib,
+    write_instance,
     write_linear_model,
     write_qplib,
 )
+from qpm_bench.formats.export import FORMATS
 from qpm_opt import InvalidInputError, Problem
 from qpm_opt.epsilon import max_clique_exact
 from tests import oracle
@@ -241,17 +243,130 @@ def test_qplib_round_trip_changes_nothing(tmp_path_factory, seed, scale, name):
     assert not any(letter.isspace() for letter in again.name)
 
 
-def test_qplib_refuses_what_the_format_cannot_say(tmp_path):
-    path = tmp_path / "problem.qplib"
-    with pytest.raises(InvalidInputError, match=r"2 classes; .* use write_linear_model"):
-        write_qplib(Problem(np.ones((2, 4)), np.zeros((4, 4)), n_selected=3, n_per_class=1), path)
-    fixed = Problem(
-        np.empty((0, 3)), np.zeros((3, 3)), n_selected=1, n_per_class=0,
-        candidate=np.array([True, False, True]),
+class Qplib:
+    """A model in QPLIB format, read straight from the definition; no code of the package."""
+
+    def __init__(self, path):
+        words = [line.split("#")[0].split() for line in path.read_text().splitlines()]
+        self.lines = iter(words)
+        next(self.lines)
+        [self.kind] = next(self.lines)
+        assert next(self.lines) == ["maximize"]
+        n, m = self.number(), self.number()
+        self.Q, self.A = np.zeros((m + 1, n, n)), np.zeros((m + 1, n))
+        for i, j, value in self.entries():
+            self.Q[0, i, j] = value
+        self.A[0] = self.vector(n)
+        assert self.number() == 0
+        for number, i, j, value in self.entries() if self.kind[2] == "Q" else ():
+            self.Q[number + 1, i, j] = value
+        for number, i, value in self.entries():
+            self.A[number + 1, i] = value
+        assert self.number() == 1e20
+        self.left, self.right = self.vector(m), self.vector(m)
+        for size in (n, m, n):
+            self.vector(size)
+        assert [self.number(), self.number()] == [0, 0]
+        assert next(self.lines, None) is None
+
+    def number(self):
+        [word] = next(self.lines)
+        return int(word) if word.isdigit() else float(word)
+
+    def entries(self):
+        rows = [next(self.lines) for _ in range(self.number())]
+        found = [(*(int(word) - 1 for word in row[:-1]), float(row[-1])) for row in rows]
+        assert len({row[:-1] for row in found}) == len(found)
+        return found
+
+    def vector(self, size):
+        vector = np.full(size, float(self.number()))
+        for i, value in self.entries():
+            vector[i] = value
+        return vector
+
+    def optimum(self):
+        """Over all binary points."""
+        n = self.A.shape[1]
+        assert n <= 18
+        X = (np.arange(2**n)[:, np.newaxis] >> np.arange(n) & 1).astype(float)
+
+        def values(i):
+            return ((X @ self.Q[i]) * X).sum(axis=1) / 2 + X @ self.A[i]
+
+        feasible = np.ones(len(X), dtype=bool)
+        for i in range(len(self.left)):
+            activity = values(i + 1)
+            feasible &= (self.left[i] <= activity) & (activity <= self.right[i])
+        return values(0)[feasible].max()
+
+
+SIDES = {
+    "classes": {"distinct": False},
+    "must differ": {"distinct": True},
+    "feature use": {"distinct": False, "min_classes_per_feature": 1},
+    "contrastive pair": {"distinct": False, "contrastive_pairs": np.array([[2, 0]])},
+    "candidates": {"distinct": True, "candidate": np.array([True, True, False, True])},
+}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("kind", SIDES)
+def test_qplib_of_classes_has_the_optimum_of_the_problem(tmp_path, kind, seed):
+    rng = np.random.default_rng(seed)
+    A = np.tile(rng.integers(-3, 9, 4), (3, 1)) + rng.integers(0, 2, (3, 4))
+    R = np.triu(rng.integers(-2, 5, (4, 4)), 1)
+    problem = Problem(
+        A, R + R.T, rng.integers(-2, 3, 4), n_selected=3, n_per_class=2, **SIDES[kind]
+    )
+    path = tmp_path / "model.qplib"
+    write_qplib(problem, path)
+    model = Qplib(path)
+    assert model.kind == ("QBL" if kind in ("classes", "feature use") else "QBQ")
+    assert model.optimum() == oracle.optimum(problem)
+    with pytest.raises(InvalidInputError, match=r"exactly one constraint|linear constraints"):
+        read_qplib(path)
+
+
+def test_qplib_of_classes_holds_every_number(tmp_path):
+    problem = random_problem(7, n_selected=3, n_per_class=2, distinct=True)
+    write_qplib(problem, tmp_path / "model.qplib")
+    model = Qplib(tmp_path / "model.qplib")
+    F = problem.n_features
+    assert (model.A[0, :F] == problem.bias).all()
+    assert (model.A[0, F:] == problem.class_similarity.ravel()).all()
+    assert (-model.Q[0, :F, :F] / 2 == np.tril(problem.feature_similarity)).all()
+
+
+def test_qplib_of_selection_without_all_candidates(tmp_path):
+    b = np.array([1.0, 5.0, 2.0, 3.0])
+    problem = Problem(
+        np.empty((0, 4)), 1.0 - np.eye(4), b, n_selected=2, n_per_class=0, distinct=False,
+        candidate=np.array([True, False, True, True]),
     )  # fmt: skip
-    with pytest.raises(InvalidInputError, match="Feature 1 is no candidate"):
-        write_qplib(fixed, path)
+    write_qplib(problem, tmp_path / "model.qplib")
+    assert Qplib(tmp_path / "model.qplib").optimum() == oracle.optimum(problem) == 4.0
+
+
+def test_qplib_refuses_more_products_than_a_file_should_hold(tmp_path):
+    large = Problem(np.zeros((200, 300)), np.zeros((300, 300)), n_selected=20, n_per_class=5)
+    path = tmp_path / "model.qplib"
+    with pytest.raises(InvalidInputError, match=r"200 classes differ takes 5970000 products"):
+        write_qplib(large, path)
     assert not path.exists()
+    write_qplib(replace(large, distinct=False), path)
+    assert path.exists()
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_any_format_is_written_by_its_name(tmp_path, file_format):
+    problem = random_problem(7)
+    write_instance(problem, tmp_path / f"one.{file_format}", file_format)
+    assert (tmp_path / f"one.{file_format}").stat().st_size
+    with pytest.raises(InvalidInputError, match=rf"has not the suffix \.{file_format}"):
+        write_instance(problem, tmp_path / "one.txt", file_format)
+    with pytest.raises(InvalidInputError, match="no format 'gams'"):
+        write_instance(problem, tmp_path / "one.gams", "gams")
 
 
 OPTIMUM = """

@@ -1,4 +1,4 @@
-"""The generated family and folders of instances."""
+"""The generated family of problems and folders of problem files."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_seed_decides():
 
 
 def test_classes_may_be_generated_in_parts(monkeypatch):
-    monkeypatch.setattr("qpm_bench.instances._CLASSES_AT_ONCE", 7)
+    monkeypatch.setattr("qpm_bench.generators._CLASSES_AT_ONCE", 7)
     assert paper_like(20, 30, n_selected=6, n_per_class=3).n_classes == 20
 
 
@@ -64,7 +64,7 @@ def test_folder_is_read_in_order(tmp_path):
 
 def test_folder_without_problems_is_refused(tmp_path):
     for folder in (tmp_path, tmp_path / "missing"):
-        with pytest.raises(InvalidInputError, match="no folder with"):
+        with pytest.raises(InvalidInputError, match="no folder with instances"):
             read_folder(folder)
     np.savez(tmp_path / "graph.npz", edges=[0])
     with pytest.raises(InvalidProblemError, match="graph"):
