@@ -34,7 +34,8 @@ _N_MARKERS = 4
 #: Bounds further away than so many per cent are beyond the picture.
 _FARTHEST = 1e4
 _STYLE = {
-    "font.family": "DejaVu Sans",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Verdana"],
     "font.size": 9.0,
     "axes.titlesize": 10.0,
     "axes.titlelocation": "left",
