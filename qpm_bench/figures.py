@@ -26,10 +26,10 @@ INK, MUTED, RULE, PAPER = "#000000", "#595959", "#d9d9d9", "#ffffff"
 #: Blue, vermillion, bluish green, reddish purple, orange, sky blue, black; yellow is too pale.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", INK)
 _DASHES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 1.5, 2)))
-_MARKERS = "os^DvPX<>ph*8"
+_MARKERS = "os^DvPX<>*d"
 #: Seconds at which axes of time begin.
 _FIRST = 0.01
-#: Markers on a line.
+#: Markers on a line from one end of the axis to the other.
 _N_MARKERS = 4
 #: Bounds further away than so many per cent are beyond the picture.
 _FARTHEST = 1e4
@@ -72,7 +72,7 @@ class Look:
 
 
 def looks(entrants: Iterable[str]) -> dict[str, Look]:
-    """A look for each entrant; no two of the first 52 share dashes and marker."""
+    """A look for each entrant; no two of the first 44 share dashes and marker."""
     return {
         name: Look(
             COLOURS[i % len(COLOURS)],
@@ -124,8 +124,8 @@ def draw_traces(panel: TracePanel, styles: Mapping[str, Look]) -> Figure:
     """Bounds above and incumbents below the best value known, over time."""
     figure, axes = _one_panel(5.6, 3.6)
     axes.set_title(_wrapped(panel.instance, 70))
-    end = max(panel.time_limit, *(line.end for line in panel.lines))
-    _log_axis(axes, _FIRST, end)
+    end = max(panel.time_limit, 2 * _FIRST, *(line.end for line in panel.lines))
+    _log_axis(axes, _FIRST, 1.25 * end)
     axes.set_xlabel("seconds since the start of the solve")
     relative = panel.best != 0.0
     unit = " %" if relative else ""
@@ -136,6 +136,7 @@ def draw_traces(panel: TracePanel, styles: Mapping[str, Look]) -> Figure:
     linear = 0.01 if relative else 10.0 ** math.floor(math.log10(largest or 1.0) - 4.0)
     _distance_axis(axes, panel, linear, unit)
     axes.axhline(0.0, color=INK, linewidth=0.8)
+    axes.axvline(panel.time_limit, color=MUTED, linewidth=0.8, linestyle=":")
     for line in panel.lines:
         times = np.maximum(line.times, _FIRST)
         _steps(
@@ -152,6 +153,7 @@ def draw_traces(panel: TracePanel, styles: Mapping[str, Look]) -> Figure:
                 Line2D([], [], color=MUTED, marker="o", markerfacecolor=face, label=name, ls="")
             )
     handles.append(Line2D([], [], color=INK, linewidth=0.8, label="best known"))
+    handles.append(_limit_handle())
     _legend(axes, handles)
     return figure
 
@@ -176,7 +178,7 @@ def draw_scaling(series: Sequence[ScalingSeries], styles: Mapping[str, Look]) ->
     handles = [_handle(name, styles[name]) for name in entrants]
     handles += [
         Line2D([], [], color=MUTED, marker="o", markerfacecolor=PAPER, label="unsolved", ls=""),
-        Line2D([], [], color=MUTED, linewidth=0.8, ls=":", label="time limit"),
+        _limit_handle(),
     ]
     figure.legend(
         handles=handles, loc="upper left", bbox_to_anchor=(1.0 + 0.25 / total_width, 1.0),
@@ -190,7 +192,10 @@ def draw_memory(peaks: Mapping[str, Sequence[float]]) -> Figure:
     """A row for each entrant: a dot for each run, a box from five runs on."""
     figure, axes = _one_panel(5.6, 0.5 + 0.27 * len(peaks))
     values = np.concatenate([np.asarray(held) for held in peaks.values()])
-    _log_axis(axes, values.min() / 1.15, values.max() * 1.15)
+    if values.max() > 20.0 * values.min():
+        _log_axis(axes, values.min() / 1.15, values.max() * 1.15)
+    else:
+        axes.set_xlim(0.0, values.max() * 1.05)
     axes.set_xlabel("peak memory of the process and its children, MiB")
     rows = np.arange(len(peaks))
     for row, held in zip(rows, peaks.values(), strict=True):
@@ -236,7 +241,11 @@ def _draw_series(axes: Axes, series: ScalingSeries, styles: Mapping[str, Look]) 
         aside = 1.0 + 0.16 * ((i + 0.5) / len(series.points) - 0.5)
         x = np.array([size * aside for size, _ in held])
         y = np.array([min(time, series.time_limit) for _, time in held])
-        axes.plot(x, y, color=look.colour, linestyle=look.dashes, linewidth=1.1)
+        unsolved = y >= series.time_limit
+        for j in range(len(held) - 1):
+            # Along the limit there is nothing to see.
+            if not unsolved[j : j + 2].all():
+                axes.plot(x[j : j + 2], y[j : j + 2], color=look.colour, ls=look.dashes, lw=1.1)
         for is_solved in (True, False):
             chosen = np.array([(time < math.inf) == is_solved for _, time in held])
             face = look.colour if is_solved else PAPER
@@ -292,8 +301,10 @@ def _steps(
         np.append(x, end), np.append(y, y[-1]), where="post", color=look.colour,
         linestyle=look.dashes,
     )  # fmt: skip
-    shares = (np.arange(_N_MARKERS) + 0.15 + 0.7 * look.place) / _N_MARKERS
-    spots = start * (max(end, start) / start) ** shares
+    low, high = axes.get_xlim()
+    end = max(end, start)
+    n_markers = max(1, round(_N_MARKERS * math.log(end / start) / math.log(high / low)))
+    spots = start * (end / start) ** ((np.arange(n_markers) + 0.15 + 0.7 * look.place) / n_markers)
     heights = y[np.searchsorted(x, spots, side="right") - 1]
     axes.plot(
         spots, heights, look.marker, color=look.colour,
@@ -306,6 +317,10 @@ def _handle(label: str, look: Look) -> Line2D:
         [], [], color=look.colour, linestyle=look.dashes, marker=look.marker,
         label=_wrapped(label, 44),
     )  # fmt: skip
+
+
+def _limit_handle() -> Line2D:
+    return Line2D([], [], color=MUTED, linewidth=0.8, linestyle=":", label="time limit")
 
 
 def _legend(axes: Axes, handles: list[Line2D], title: str | None = None) -> None:

@@ -94,7 +94,8 @@ class _Drawing:
 def _blocks(results: Results) -> Iterator[Block | _Drawing]:
     runs = results.runs
     entrants = by_entrant(runs)
-    styles = figures.looks(entrants)
+    # Those without a solver come first: they get the strongest colours.
+    styles = figures.looks(sorted(entrants, key=lambda name: bool(entrants[name][0].record.solver)))
     yield Facts(_facts([run.record for run in runs], len(entrants), len(results.instances)))
     if results.troubles:
         yield Items(results.troubles, is_warning=True)
@@ -106,7 +107,7 @@ def _blocks(results: Results) -> Iterator[Block | _Drawing]:
     yield Items(_MEASURES)
     yield Heading("Entrants")
     yield entrants_table(runs)
-    yield Text("Times and integrals are seconds; measures but PAR10 and runs are better if small.")
+    yield Text("Times and integrals are in seconds; the less the better.")
     yield Heading("Performance profile")
     yield from _profile(runs, styles)
     yield Heading("Instances")
@@ -199,7 +200,7 @@ def _facts(records: Sequence[Record], n_entrants: int, n_instances: int) -> list
     return [
         ("runs", f"{len(records)} of {n_entrants} entrants on {n_instances} instances"),
         ("status", ", ".join(f"{count} {status}" for status, count in sorted(statuses.items()))),
-        ("ended", f"{dates[0]} to {dates[-1]} (UTC)" if dates else "unknown"),
+        ("ended", f"{_minute(dates[0])} to {_minute(dates[-1])} UTC" if dates else "unknown"),
         ("time limit", _values(f"{record.time_limit:g} s" for record in records)),
         ("threads", _values(str(record.threads) for record in records)),
         ("seeds", _values(str(record.seed) for record in records)),
@@ -221,6 +222,10 @@ def _facts(records: Sequence[Record], n_entrants: int, n_instances: int) -> list
             or "unknown",
         ),
     ]
+
+
+def _minute(date: str) -> str:
+    return date[:16].replace("T", " ")
 
 
 def _values(texts: Iterable[str]) -> str:

@@ -91,7 +91,7 @@ def _cell(
 def spread_table(runs: Sequence[Outcome]) -> Table | None:
     """Median and range over seeds and permutations; None if no entrant has several on an instance.
 
-    Measured are solving times and gaps to the best objective.
+    Measured are solving times, gaps and primal gaps.
     """
     rows = []
     for entrant, of_entrant in by_entrant(runs).items():
@@ -101,22 +101,33 @@ def spread_table(runs: Sequence[Outcome]) -> Table | None:
         for instance, group in by_instance.items():
             if len(group) > 1:
                 times = spread([run.time for run in group])
-                gaps = spread([run.primal_gap for run in group])
                 solved = f"{sum(run.solved for run in group)} of {len(group)}"
+                gaps = spread([_gap(run) for run in group])
+                below = spread([run.primal_gap for run in group])
                 rows.append(
-                    [instance, entrant, solved, *_range(times, _time), *_range(gaps, percent)]
+                    [
+                        instance,
+                        entrant,
+                        solved,
+                        _range(
+                            times, lambda time: "unsolved" if math.isinf(time) else seconds(time)
+                        ),
+                        _range(gaps, lambda gap: "unknown" if math.isinf(gap) else percent(gap)),
+                        _range(below, percent),
+                    ]
                 )
-    head = ["instance", "entrant", "solved", "time, median", "least", "most"]
-    head += ["primal gap, median", "least", "most"]
+    head = ["instance", "entrant", "solved", "time", "gap", "primal gap"]
     return Table(head, sorted(rows), n_text=2) if rows else None
 
 
-def _range(values: Spread, text: Callable[[float], str]) -> list[str]:
-    return [text(value) for value in values]
+def _gap(run: Outcome) -> float:
+    gap = run.judged.relative_gap
+    return math.inf if gap is None or run.record.status is Status.WRONG else gap
 
 
-def _time(time: float) -> str:
-    return "unsolved" if math.isinf(time) else seconds(time)
+def _range(values: Spread, text: Callable[[float], str]) -> str:
+    median, least, most = map(text, values)
+    return median if least == most else f"{median} ({least} to {most})"
 
 
 def failures_table(runs: Sequence[Outcome]) -> Table | None:

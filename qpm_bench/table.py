@@ -45,14 +45,12 @@ class Table:
 
 def markdown_text(text: str) -> str:
     """Text on one line, whose signs mean nothing in Markdown or in the HTML within."""
-    one_line = " ".join(text.split()).replace("|", "/")
-    return re.sub(r"([\\`*<>\[\]&])", r"\\\1", one_line)
+    return re.sub(r"([\\`*<>\[\]&])", r"\\\1", " ".join(text.split()))
 
 
 def _markdown_cell(cell: str | Cell) -> str:
-    if isinstance(cell, str):
-        return markdown_text(cell)
-    text = markdown_text(cell.text)
+    cell = cell if isinstance(cell, Cell) else Cell(cell, "")
+    text = markdown_text(cell.text.replace("|", "/"))
     return f"**{text}**" if cell.mark in ("best", "wrong") else text
 
 
