@@ -156,7 +156,11 @@ class ScalingSeries:
 
 def scaling_series(instances: Sequence[Instance], runs: Sequence[Outcome]) -> list[ScalingSeries]:
     """All series with two sizes or more: of features for equal classes, and the reverse."""
-    provers = {run.entrant for run in runs if run.record.bound is not None}
+    provers = {
+        run.entrant
+        for run in runs
+        if run.record.bound is not None and run.record.status is not Status.WRONG
+    }
     proving = [run for run in runs if run.entrant in provers]
     found = []
     for grows, fixed, letter, size in (

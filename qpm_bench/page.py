@@ -80,12 +80,12 @@ nav a { color: inherit; margin-right: 1.2rem; }
 ul.warning { padding-left: 2.2rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 0.87rem; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.25rem 0.7rem; text-align: right; vertical-align: top;
+th, td { padding: 0.25rem 0.5rem; text-align: right; vertical-align: top;
   border-bottom: 1px solid var(--rule); }
 th { vertical-align: bottom; border-bottom-color: var(--muted); }
 td { white-space: nowrap; }
-.words { text-align: left; } td.words { white-space: normal; overflow-wrap: anywhere;
-  min-width: 8rem; }
+.words { text-align: left; } td.words { white-space: normal; overflow-wrap: break-word;
+  max-width: 40rem; }
 td:first-child, th:first-child { position: sticky; left: 0; background: var(--paper); }
 .best { font-weight: 700; } .wrong { font-weight: 700; color: var(--wrong); }
 .failed { color: var(--muted); font-style: italic; }
