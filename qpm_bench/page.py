@@ -91,7 +91,7 @@ td:first-child, th:first-child { position: sticky; left: 0; background: var(--pa
 .failed { color: var(--muted); font-style: italic; }
 .pictures { display: flex; flex-wrap: wrap; gap: 1.5rem 2.5rem; align-items: flex-start; }
 figure { margin: 0; max-width: 100%; }
-svg { max-width: 100%; height: auto; }
+svg { max-width: 100%; height: auto; fill: var(--ink); }
 svg * { stroke-linejoin: round; stroke-linecap: butt; }
 @media print { body { max-width: none; } .scroll { overflow: visible; } }
 """
@@ -185,7 +185,10 @@ def _markdown(block: Block) -> str:
 
 
 def _inline(svg: str, name: str) -> str:
-    """SVG to stand in a page: names of its own, colours of the page, nothing from elsewhere."""
+    """SVG to stand in a page: names of its own, colours of the page, nothing from elsewhere.
+
+    What is black has no fill of its own in it, so it takes that of the page's style.
+    """
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<(metadata|style)\b.*?</\1>", "", svg, flags=re.DOTALL)
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg, count=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from html.parser import HTMLParser
 
 import numpy as np
@@ -172,7 +173,9 @@ def test_the_page_needs_nothing_and_runs_nothing(reported):
     assert len(page.ids) == len(set(page.ids))
     assert {link[1:] for link in page.links} <= set(page.ids)
     assert page.tags.count("svg") == 3
-    assert "prefers-color-scheme: dark" in text
+    # Every colour of a picture is one of the page, which has a dark one in its place.
+    assert "prefers-color-scheme: dark" in text and "fill: var(--ink)" in text
+    assert not re.findall(r"#[0-9a-f]{6}", text[text.index("<body>") :])
 
 
 def test_what_is_wrong_is_red_and_what_is_text_stays_text(reported):
