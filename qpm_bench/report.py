@@ -106,6 +106,12 @@ def _blocks(results: Results) -> Iterator[Block | _Drawing]:
         )
     yield Items(_MEASURES)
     yield Heading("Entrants")
+    if len({frozenset(run.task for run in group) for group in entrants.values()}) > 1:
+        yield Text(
+            "Not all entrants have run on the same instances, seeds and permutations yet: their "
+            "means cannot be compared.",
+            is_warning=True,
+        )
     yield entrants_table(runs)
     yield Text("Times and integrals are in seconds; the less the better.")
     yield Heading("Performance profile")

@@ -277,6 +277,16 @@ def test_nothing_solved_and_no_progress(tmp_path, no_png):
     assert not list((tmp_path / "out" / "figures").iterdir())
 
 
+def test_an_unfinished_campaign_says_so(tmp_path, no_png):
+    problem = selection_problem()
+    records = [record_of(problem, method) for method in ("exact", "heuristic")]
+    more = record_of(problem, "exact", seed=1)
+    for name, held in (("all", records), ("some", [*records, more])):
+        write_report(campaign(tmp_path / name, {"one": problem}, held), tmp_path / name)
+    texts = [(tmp_path / name / "report.md").read_text("utf-8") for name in ("all", "some")]
+    assert ["means cannot be compared" in text for text in texts] == [False, True]
+
+
 def test_a_best_value_of_zero(tmp_path, no_png):
     problem = selection_problem((0.0, 0.0, -1.0, -2.0))
     records = [
