@@ -158,3 +158,25 @@ def export(source: str, file_format: str, out: Path | None) -> None:
             "note: the file leaves out that no two classes may have the same features; its optimum "
             "is an upper bound of that of the instance."
         )
+
+
+@bench.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="[DIR/report]")
+def report(folder: Path, out: Path | None) -> None:
+    """Judge the campaign in DIR: a page, Markdown, CSV and figures.
+
+    The campaign may still be running or have been killed.
+    """
+    try:
+        from qpm_bench.report import write_report
+    except ModuleNotFoundError as missing:
+        raise InvalidInputError(
+            f"Reports need the package {missing.name}; install the extra: pip install 'qpm[bench]'."
+        ) from None
+    out = out or folder / "report"
+    results = write_report(folder, out)
+    stderr = Console(stderr=True)
+    for trouble in results.troubles:
+        stderr.print(trouble, style="red", markup=False, highlight=False)
+    click.echo(f"{len(results.runs)} runs: {out / 'report.html'}")

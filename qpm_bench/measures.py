@@ -33,6 +33,7 @@ from qpm_opt import InvalidInputError
 FloatArray: TypeAlias = NDArray[np.float64]
 #: Entries (time, incumbent, bound) or longer, such as those of :class:`qpm_opt.Progress`.
 Trace: TypeAlias = Iterable[Sequence[float | None]]
+TraceEntry: TypeAlias = tuple[float, float | None, float | None]
 
 #: Seconds that a solving time counts at least in a performance ratio: differences below are those
 #: of the clock, and a ratio to 0 has no value.
@@ -173,6 +174,43 @@ def primal_dual_integral(trace: Trace, *, time_limit: float) -> float:
     return _integral(trace, primal_dual_gap, time_limit)
 
 
+def running_best(trace: Trace) -> list[TraceEntry]:
+    """Entries of a trace with the best incumbent and bound up to each.
+
+    Parameters
+    ----------
+    trace : iterable of (time, incumbent, bound)
+
+    Raises
+    ------
+    InvalidInputError
+        If the trace's times descend, or a number in it is out of its range or not finite.
+    """
+    entries: list[TraceEntry] = []
+    latest = 0.0
+    best_incumbent: float | None = None
+    best_bound: float | None = None
+    for entry in trace:
+        if len(entry) < 3:
+            raise InvalidInputError(
+                f"The trace has the entry {entry!r}; (time, incumbent, bound) was expected."
+            )
+        time = _finite(entry[0], "A time of the trace")
+        if time < latest:
+            raise InvalidInputError(
+                f"The trace has the time {time} after {latest}; times must ascend from 0."
+            )
+        incumbent = _optional(entry[1], "An incumbent of the trace")
+        bound = _optional(entry[2], "A bound of the trace")
+        if incumbent is not None:
+            best_incumbent = incumbent if best_incumbent is None else max(best_incumbent, incumbent)
+        if bound is not None:
+            best_bound = bound if best_bound is None else min(best_bound, bound)
+        entries.append((time, best_incumbent, best_bound))
+        latest = time
+    return entries
+
+
 def time_to_first_incumbent(trace: Trace) -> float:
     """Seconds until a trace has an incumbent; inf if it never has.
 
@@ -187,7 +225,7 @@ def time_to_first_incumbent(trace: Trace) -> float:
         If the trace's times descend, or a number in it is out of its range or not finite.
     """
     return next(
-        (time for time, incumbent, _ in _running_best(trace) if incumbent is not None), math.inf
+        (time for time, incumbent, _ in running_best(trace) if incumbent is not None), math.inf
     )
 
 
@@ -217,7 +255,7 @@ def time_to_within(trace: Trace, reference: float, share: float) -> float:
     return next(
         (
             time
-            for time, incumbent, _ in _running_best(trace)
+            for time, incumbent, _ in running_best(trace)
             if incumbent is not None and incumbent >= target
         ),
         math.inf,
@@ -485,39 +523,12 @@ def _integral(
     """Area under the step function ``gap(incumbent, bound)`` from 0 to the limit."""
     limit = _positive(time_limit, "The time limit")
     area, start, height = 0.0, 0.0, 1.0
-    for time, incumbent, bound in _running_best(trace):
+    for time, incumbent, bound in running_best(trace):
         if time >= limit:
             break
         area += height * (time - start)
         start, height = time, gap(incumbent, bound)
     return area + height * (limit - start)
-
-
-def _running_best(trace: Trace) -> list[tuple[float, float | None, float | None]]:
-    """Checked entries of a trace with the best incumbent and bound up to each."""
-    entries: list[tuple[float, float | None, float | None]] = []
-    latest = 0.0
-    best_incumbent: float | None = None
-    best_bound: float | None = None
-    for entry in trace:
-        if len(entry) < 3:
-            raise InvalidInputError(
-                f"The trace has the entry {entry!r}; (time, incumbent, bound) was expected."
-            )
-        time = _finite(entry[0], "A time of the trace")
-        if time < latest:
-            raise InvalidInputError(
-                f"The trace has the time {time} after {latest}; times must ascend from 0."
-            )
-        incumbent = _optional(entry[1], "An incumbent of the trace")
-        bound = _optional(entry[2], "A bound of the trace")
-        if incumbent is not None:
-            best_incumbent = incumbent if best_incumbent is None else max(best_incumbent, incumbent)
-        if bound is not None:
-            best_bound = bound if best_bound is None else min(best_bound, bound)
-        entries.append((time, best_incumbent, best_bound))
-        latest = time
-    return entries
 
 
 def _finite(value: float | None, what: str) -> float:

@@ -127,11 +127,31 @@ class Record:
         missing = [f.name for f in fields(cls) if f.name not in held]
         if missing or len(held) != len(fields(cls)):
             raise ValueError(f"it lacks {', '.join(missing)}" if missing else "it has other fields")
+        for f in fields(cls):
+            if not _fits(held[f.name], str(f.type)):
+                raise ValueError(f"its {f.name} is no {f.type}: {held[f.name]!r:.50}")
+        if held["time_limit"] <= 0 or held["wall_time"] < 0:
+            raise ValueError("a time is negative, or its time limit is 0")
         return cls(**held | {"status": Status(held["status"])})
 
     def to_json(self) -> str:
         """One line, without its end."""
         return json.dumps({"format": FORMAT, **asdict(self)}, allow_nan=False)
+
+
+_KINDS = {"str": str, "int": int, "float": (int, float), "bool": bool, "Status": str}
+_KINDS |= {"list": list, "dict": dict}
+
+
+def _fits(value: Any, annotation: str) -> bool:
+    """Whether a value from a file is what the annotation of its field says."""
+    if value is None:
+        return annotation.endswith(" | None")
+    kind = annotation.removesuffix(" | None").split("[")[0]
+    if not isinstance(value, _KINDS[kind]):
+        return False
+    # Numbers that no float holds, such as 1e999, and NaN.
+    return kind not in ("int", "float") or abs(value) < 1e300
 
 
 class RecordFile:
@@ -143,9 +163,17 @@ class RecordFile:
 
     def read(self) -> list[Record]:
         """All records, the first of every key; damaged lines are reported and passed over."""
+        records, damages = self.scan()
+        for damage in damages:
+            logger.warning("%s, %s", self.path, damage)
+        return records
+
+    def scan(self) -> tuple[list[Record], list[str]]:
+        """All records, the first of every key, and a sentence for each damaged line."""
         if not self.path.exists():
-            return []
+            return [], []
         records: dict[str, Record] = {}
+        damages = []
         for number, line in enumerate(
             self.path.read_text(encoding="utf-8", errors="replace").splitlines(), 1
         ):
@@ -154,10 +182,10 @@ class RecordFile:
             try:
                 record = Record.from_json(line)
             except (ValueError, TypeError, RecursionError) as damage:
-                logger.warning("%s, line %d is passed over: %s", self.path, number, damage)
+                damages.append(f"line {number} is passed over: {damage}")
                 continue
             records.setdefault(record.key, record)
-        return list(records.values())
+        return list(records.values()), damages
 
     def append(self, record: Record) -> bool:
         """Add a record; False if one with its key is there already."""

@@ -1,29 +1,83 @@
-"""Judged records as Markdown: a row a run, and a row a method with its solver."""
+"""Tables of text, their Markdown, and the two that ``qpm bench`` prints."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 
-import numpy as np
-
-from qpm_bench.judge import TOLERANCE, Judged
-from qpm_bench.measures import n_solved, primal_dual_integral, primal_gap, shifted_geometric_mean
+from qpm_bench.judge import Judged
+from qpm_bench.outcomes import SHIFT, Outcome, Summary, outcomes, summaries, virtual_best_summary
 from qpm_bench.records import Record, Status
 from qpm_bench.registry import Instance
 
-#: Seconds; the shift of Mittelmann's benchmarks.
-SHIFT = 10.0
-_HEAD = (
-    "instance", "method", "solver", "seed", "order", "status", "objective", "bound", "gap",
-    "seconds", "CPU seconds", "MiB",
-)  # fmt: skip
+
+@dataclass(frozen=True)
+class Cell:
+    """Text of a table that stands out: ``mark`` is "best", "wrong" or "failed"."""
+
+    text: str
+    mark: str
 
 
-_SUMMARY_HEAD = (
-    "method", "solver", "runs", "solved", f"shifted geometric mean, {SHIFT:g} s", "primal gap",
-    "primal-dual integral", "wrong",
-)  # fmt: skip
+@dataclass(frozen=True)
+class Table:
+    """Rows of text below a head.
+
+    Attributes
+    ----------
+    head : sequence of str
+    rows : sequence of sequences of str or Cell
+    n_text : int
+        So many columns on the left hold words, the others numbers.
+    """
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str | Cell]] = field(default_factory=list)
+    n_text: int = 1
+
+    def markdown(self) -> str:
+        """The table in Markdown; cells that are best or wrong are bold."""
+        lines = [list(map(_markdown_cell, self.head)), ["---"] * len(self.head)]
+        lines += [list(map(_markdown_cell, row)) for row in self.rows]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def markdown_text(text: str) -> str:
+    """Text on one line, whose signs mean nothing in Markdown or in the HTML within."""
+    return re.sub(r"([\\`*<>\[\]&])", r"\\\1", " ".join(text.split()))
+
+
+def _markdown_cell(cell: str | Cell) -> str:
+    cell = cell if isinstance(cell, Cell) else Cell(cell, "")
+    text = markdown_text(cell.text.replace("|", "/"))
+    return f"**{text}**" if cell.mark in ("best", "wrong") else text
+
+
+def percent(share: float) -> str:
+    """A share in per cent, with three digits."""
+    if math.isinf(share):
+        return "infinite"
+    return f"{100 * share:.0f} %" if share >= 10.0 else f"{100 * share:.3g} %"
+
+
+def seconds(time: float) -> str:
+    """A time with three digits or whole seconds; "never" if it is inf."""
+    if math.isinf(time):
+        return "never"
+    return f"{time:.0f} s" if time >= 100.0 else f"{time:.3g} s"
+
+
+def mebibytes(size: int) -> str:
+    """A size in MiB."""
+    return f"{size / 2**20:.0f} MiB"
+
+
+def order(permutation: int) -> str:
+    """What a permutation's number means."""
+    return f"permutation {permutation}" if permutation else "of the file"
+
 
 _INSTANCES_HEAD = (
     "instance", "family", "classes", "features", "selected", "per class", "best known", "proved",
@@ -33,60 +87,37 @@ _INSTANCES_HEAD = (
 
 def instances_table(rows: Iterable[Instance]) -> str:
     """One row an instance of the registry."""
-    return _markdown(_INSTANCES_HEAD, map(_instance_row, rows))
+    return Table(_INSTANCES_HEAD, list(map(_instance_row, rows))).markdown()
 
 
 def runs_table(judged: Iterable[Judged]) -> str:
-    """One row a record, with the recomputed objective and :attr:`Judged.relative_gap`."""
-    return _markdown(_HEAD, map(_row, judged))
+    """Markdown, one row a record, with the recomputed objective and :attr:`Judged.relative_gap`."""
+    head = (
+        "instance", "method", "solver", "seed", "order", "status", "objective", "bound", "gap",
+        "seconds", "CPU seconds", "MiB",
+    )  # fmt: skip
+    return Table(head, list(map(_run_row, judged))).markdown()
 
 
-def summary_table(judged: Sequence[Judged]) -> str:
-    """One row for each method with its solver, over all of its runs.
-
-    A run is solved if its gap is at most 1e-6; its time is that of the whole process. Primal gaps
-    are to :attr:`Judged.best`. Means are arithmetic but for
-    that of the times; unsolved runs count at the limit, wrong ones as unsolved.
-    """
-    entrants = sorted({(one.record.method, one.record.solver) for one in judged})
-    return _markdown(
-        _SUMMARY_HEAD,
-        (
-            _summary_row(
-                [one for one in judged if (one.record.method, one.record.solver) == entrant]
-            )
-            for entrant in entrants
-        ),
-    )
+def summary_table(judged: Iterable[Judged]) -> str:
+    """Markdown, one row for each method with its solver (:class:`qpm_bench.outcomes.Summary`)."""
+    columns: dict[str, Callable[[Summary], str | Cell]] = {
+        "method": lambda one: one.method,
+        "solver": lambda one: one.solver or "none",
+    }
+    shown = ("runs", "solved", _MEAN, "primal gap", "primal-dual integral", "wrong")
+    columns |= {name: _COLUMNS[name] for name in shown}
+    return _of_summaries(columns, summaries(outcomes(judged))).markdown()
 
 
-def _summary_row(runs: Sequence[Judged]) -> tuple[str, ...]:
-    record = runs[0].record
-    limit = max(run.record.time_limit for run in runs)
-    times = [_solving_time(run) for run in runs]
-    gaps = [primal_gap(run.objective, run.best or 0.0) for run in runs]
-    integrals = [
-        primal_dual_integral(run.record.progress, time_limit=run.record.time_limit) for run in runs
-    ]
-    wrong = sum(run.record.status is Status.WRONG for run in runs)
-    return (
-        record.method,
-        record.solver or "none",
-        str(len(runs)),
-        str(n_solved(times, time_limit=limit)),
-        f"{shifted_geometric_mean(times, time_limit=limit, shift=SHIFT):.3g}",
-        f"{100 * np.mean(gaps):.3g} %",
-        f"{np.mean(integrals):.3g}",
-        f"**{wrong}**" if wrong else "0",
-    )
+def entrants_table(runs: Sequence[Outcome]) -> Table:
+    """All of the summary of each entrant and, in the last row, of the virtual best."""
+    columns: dict[str, Callable[[Summary], str | Cell]] = {"entrant": lambda one: one.entrant}
+    return _of_summaries(columns | _COLUMNS, [*summaries(runs), virtual_best_summary(runs)])
 
 
-def _solving_time(run: Judged) -> float:
-    """Seconds of the process, starting included, but no more than the limit; inf if unsolved."""
-    gap = run.relative_gap
-    if run.record.status is Status.WRONG or gap is None or gap > TOLERANCE:
-        return math.inf
-    return min(run.record.wall_time, run.record.time_limit)
+def _number(value: float) -> str:
+    return f"{value:.3g}" if value < 1000.0 else f"{value:.0f}"
 
 
 def _instance_row(row: Instance) -> tuple[str, ...]:
@@ -104,12 +135,45 @@ def _instance_row(row: Instance) -> tuple[str, ...]:
     )
 
 
-def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+def _wrong(summary: Summary) -> str | Cell:
+    if summary.peak_memory is None:
+        return ""
+    return Cell(str(summary.n_wrong), "wrong") if summary.n_wrong else "0"
 
 
-def _row(judged: Judged) -> tuple[str, ...]:
+def _failures(summary: Summary) -> str | Cell:
+    others = {s: n for s, n in summary.failures.items() if s is not Status.WRONG}
+    text = ", ".join(f"{n} {status}" for status, n in sorted(others.items()))
+    return Cell(text, "failed") if text else ""
+
+
+_MEAN = f"shifted geometric mean, {SHIFT:g} s"
+#: Columns of a summary by their heads; times and integrals are seconds.
+_COLUMNS: dict[str, Callable[[Summary], str | Cell]] = {
+    "runs": lambda one: str(one.n_runs),
+    "solved": lambda one: str(one.n_solved),
+    _MEAN: lambda one: _number(one.mean_time),
+    "PAR10": lambda one: _number(one.par10),
+    "primal gap": lambda one: percent(one.primal_gap),
+    "primal integral": lambda one: _number(one.primal_integral),
+    "primal-dual integral": lambda one: _number(one.primal_dual_integral),
+    "first incumbent": lambda one: _number(one.first_incumbent),
+    "within 1\N{NO-BREAK SPACE}%": lambda one: _number(one.within_1_percent),
+    "within 0.1\N{NO-BREAK SPACE}%": lambda one: _number(one.within_01_percent),
+    "peak memory": lambda one: "" if one.peak_memory is None else mebibytes(one.peak_memory),
+    "wrong": _wrong,
+    "failed": _failures,
+}
+
+
+def _of_summaries(
+    columns: dict[str, Callable[[Summary], str | Cell]], held: Iterable[Summary]
+) -> Table:
+    rows = [[column(summary) for column in columns.values()] for summary in held]
+    return Table(list(columns), rows)
+
+
+def _run_row(judged: Judged) -> tuple[str, ...]:
     record, gap = judged.record, judged.relative_gap
     bound = "none" if record.bound is None else f"{record.bound:.6g}"
     return (
@@ -117,11 +181,11 @@ def _row(judged: Judged) -> tuple[str, ...]:
         record.method,
         record.solver or "none",
         str(record.seed),
-        f"permutation {record.permutation}" if record.permutation else "of the file",
+        order(record.permutation),
         _status(record),
         "none" if judged.objective is None else f"{judged.objective:.6g}",
         f"{bound}{', certified' if record.certified else ''}",
-        "unknown" if gap is None else f"{100 * gap:.3g} %",
+        "unknown" if gap is None else percent(gap),
         f"{record.wall_time:.1f}",
         f"{record.cpu_time:.1f}",
         f"{record.peak_memory / 2**20:.0f}",
@@ -129,5 +193,4 @@ def _row(judged: Judged) -> tuple[str, ...]:
 
 
 def _status(record: Record) -> str:
-    reason = " ".join(record.reason.split()).replace("|", "/")
-    return f"{record.status}: {reason}" if reason else str(record.status)
+    return f"{record.status}: {record.reason}" if record.reason.strip() else str(record.status)
