@@ -12,9 +12,13 @@ from scipy.special import log_softmax, softmax
 
 from qpm_nn.class_sets import ClassExplanation, explain_set
 from qpm_opt import InvalidInputError, Result, SolverError, TerminationCondition, solve
-from qpm_opt.constants import BIAS_SCALE, problem_from_statistics, statistics_from_features
+from qpm_opt.constants import (
+    BIAS_SCALE,
+    FeatureStatistics,
+    problem_from_statistics,
+    statistics_from_features,
+)
 from qpm_opt.errors import unknown_name
-from qpm_opt.features import FeatureStatistics
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
@@ -39,6 +43,9 @@ class QPMClassifier(SelectorMixin, ClassifierMixin, BaseEstimator):
     is the sum of its features, each standardised by its mean and standard deviation over the
     training samples; nothing else is fitted. It is also a feature selector: ``transform`` and
     ``get_support`` give the selected features.
+
+    A feature speaks for a class by being high. Where low values speak too, as in most tables, offer
+    both signs: ``numpy.hstack([X, -X])``.
 
     Parameters
     ----------
@@ -104,6 +111,7 @@ class QPMClassifier(SelectorMixin, ClassifierMixin, BaseEstimator):
 
     Examples
     --------
+    >>> from qpm_nn import QPMClassifier
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True)
     >>> QPMClassifier(n_selected=3, n_per_class=1).fit(X, y).assignment_.sum(axis=1)
@@ -155,7 +163,7 @@ class QPMClassifier(SelectorMixin, ClassifierMixin, BaseEstimator):
         classes, labels = np.unique(y, return_inverse=True)
         if len(classes) < 2:
             raise InvalidInputError(
-                f"y has only one class, {classes[0]!r}; at least two are needed to tell apart."
+                f"y has only one class, {classes.tolist()[0]!r}; at least two are needed."
             )
         statistics = statistics_from_features(X, labels)
         n_selected, n_per_class, distinct = self._sizes(len(classes), int(statistics.varies.sum()))
@@ -200,9 +208,9 @@ class QPMClassifier(SelectorMixin, ClassifierMixin, BaseEstimator):
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Softmax of the logits, shape (n_samples, n_classes).
 
-        The order is meaningful, the values are not calibrated: no temperature is fitted, and class
-        frequencies do not enter. Wrap the classifier in
-        :class:`sklearn.calibration.CalibratedClassifierCV` where probabilities matter.
+        Not calibrated: no temperature is fitted, and class frequencies do not enter. With
+        scikit-learn 1.8, ``CalibratedClassifierCV(classifier, method="temperature",
+        ensemble=False)`` fits one and keeps a single set of features for every class.
         """
         return np.asarray(softmax(self._logits(X), axis=1))
 
@@ -225,7 +233,7 @@ class QPMClassifier(SelectorMixin, ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         labels = self.classes_.tolist()
-        if label not in labels:
+        if np.ndim(label) or label not in labels:
             raise unknown_name("class", str(label), map(str, labels))
         return explain_set(
             self.assignment_,
@@ -261,6 +269,11 @@ class QPMClassifier(SelectorMixin, ClassifierMixin, BaseEstimator):
             )
         p, k = (_as_size(getattr(self, name), name) for name in ("n_selected", "n_per_class"))
         if p <= n_varying:
+            if k <= p and math.comb(p, k) < n_classes:
+                raise InvalidInputError(
+                    f"{n_classes} classes cannot all differ: there are only {math.comb(p, k)} sets "
+                    f"of n_per_class={k} out of n_selected={p} features; raise n_selected."
+                )
             return p, k, True
         p = n_varying
         sets = {size: math.comb(p, size) for size in range(min(k, p), 0, -1)}
@@ -286,8 +299,8 @@ class QPMClassifier(SelectorMixin, ClassifierMixin, BaseEstimator):
             raise KeyboardInterrupt  # of whatever the fit is part of, a search over parameters say
         if result.assignment is None or result.objective is None:
             raise SolverError(
-                f"No assignment was found ({result.termination_condition}); raise time_limit, which "
-                f"is {self.time_limit}."
+                f"No assignment was found ({result.termination_condition}); raise time_limit, "
+                f"which is {self.time_limit}."
             )
         self.selection_ = result.assignment.selection
         self.assignment_ = result.assignment.matrix
