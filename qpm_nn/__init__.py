@@ -13,6 +13,7 @@ __all__ = [
     "ClassifierSpec",
     "DataModule",
     "DenseHead",
+    "QPMClassifier",
     "RunConfig",
     "create_backbone",
     "evaluate",
@@ -37,6 +38,7 @@ _MODULES = {
     "ClassifierSpec": "saving",
     "DataModule": "data",
     "DenseHead": "heads",
+    "QPMClassifier": "estimator",
     "RunConfig": "config",
     "create_backbone": "backbones",
     "evaluate": "evaluation",
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from qpm_nn.backbones import create_backbone
     from qpm_nn.config import RunConfig, make_config
     from qpm_nn.data import DataModule, load_data
+    from qpm_nn.estimator import QPMClassifier
     from qpm_nn.evaluation import evaluate
     from qpm_nn.explanations import explain_class
     from qpm_nn.extraction import extract_features
