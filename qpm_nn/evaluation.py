@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-import numpy as np
 import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
 
 from qpm_nn import metrics
 from qpm_nn.data import DataModule
@@ -19,47 +21,88 @@ def evaluate(
     *,
     n_per_class: int,
     device: torch.device | str = "cpu",
+    attributes: ArrayLike | None = None,
+    text_embeddings: ArrayLike | None = None,
 ) -> dict[str, Any]:
     """Metrics of a classifier; see :mod:`qpm_nn.metrics` for each.
 
-    Accuracy and SID@k are of the test images; the others of the training images without
-    augmentation, as in the QPM paper (section 4.2). Features that no class uses do not count.
+    Accuracy, SID@k and diversity@k are of the test images, the other metrics of features of the
+    training images without augmentation, as in the QPM paper (section 4.2). Features that no class
+    uses do not count. No maps are kept, and of the features 4 bytes for each training image and
+    used feature.
 
     Parameters
     ----------
     classifier : Classifier
     data : DataModule
     n_per_class : int
-        k of SID@k.
+        k of SID@k and diversity@k.
     device : torch.device or str
+    attributes : array of shape (n_classes, n_attributes), optional
+        For ``structural_grounding``.
+    text_embeddings : array of shape (n_classes, n_dimensions), optional
+        For ``text_grounding``.
 
     Returns
     -------
     dict
-        ``accuracy``, ``n_features`` (used ones), ``sid@<k>``, ``class_independence``,
-        ``contrastiveness``, ``correlation``.
+        ``accuracy``, ``n_features`` (used ones), ``features_per_class``,
+        ``contrastive_pair_share``, ``sid@<k>``, ``diversity@<k>``, ``class_independence``,
+        ``contrastiveness``, ``correlation``, ``dependence``, and ``structural_grounding`` and
+        ``text_grounding`` if asked for. None where a metric is not defined.
+
+    Raises
+    ------
+    InvalidInputError
+        If an activation is NaN or infinite, or an optional argument does not fit the classes.
     """
     weight = classifier.head.weight.detach().to(device)
+    found: dict[str, Any] = {
+        "n_features": metrics.n_features(weight),
+        "features_per_class": metrics.features_per_class(weight),
+        "contrastive_pair_share": metrics.contrastive_pair_share(weight),
+    }
+    if attributes is not None:
+        found["structural_grounding"] = metrics.structural_grounding(weight, attributes)
+    if text_embeddings is not None:
+        found["text_grounding"] = metrics.text_grounding(weight, text_embeddings)
+    found |= _on_test_images(classifier, data, weight, n_per_class, device)
+    found |= _on_training_images(classifier, data, weight, device)
+    return {name: None if math.isnan(value) else value for name, value in found.items()}
+
+
+def _on_test_images(
+    classifier: Classifier, data: DataModule, weight: Tensor, k: int, device: torch.device | str
+) -> dict[str, float]:
+    names = ("accuracy", f"sid@{k}", f"diversity@{k}")
+    accuracy, sid, diversity = means = [metrics.ImageMean() for _ in names]
+    for batch, labels in iterate_activations(classifier, data.test, data.preprocessing, device):
+        class_weights = weight[batch.logits.argmax(1)]
+        accuracy.update(metrics.is_correct(batch.logits, labels))
+        sid.update(metrics.scale_invariant_diversity(batch.maps, class_weights, k))
+        diversity.update(metrics.diversity(batch.maps, class_weights, k))
+    return {name: mean.compute() for name, mean in zip(names, means, strict=True)}
+
+
+def _on_training_images(
+    classifier: Classifier, data: DataModule, weight: Tensor, device: torch.device | str
+) -> dict[str, float]:
     used = (weight != 0).any(0)
-    logits, diversity = [], []
-    for batch, _ in iterate_activations(classifier, data.test, data.preprocessing, device):
-        logits.append(batch.logits.cpu())
-        weights = weight[batch.logits.argmax(1)]
-        diversity.append(metrics.scale_invariant_diversity(batch.maps, weights, n_per_class).cpu())
-    features = np.concatenate(
-        [
-            activations.features[:, used].float().cpu().numpy()
-            for activations, _ in iterate_activations(
-                classifier, data.train, data.preprocessing, device
-            )
-        ]
-    )
-    labels = data.train.labels.numpy()
+    n_classes, n_features = len(weight), int(used.sum())
+    independence = metrics.ClassIndependence(n_classes, n_features)
+    contrastiveness = metrics.Contrastiveness(n_features)
+    correlation = metrics.Correlation(n_features)
+    dependence = metrics.ImageMean()
+    for batch, labels in iterate_activations(classifier, data.train, data.preprocessing, device):
+        features = batch.features[:, used]
+        class_weights = weight[batch.logits.argmax(1)][:, used]
+        independence.update(features, labels)
+        contrastiveness.update(features)
+        correlation.update(features)
+        dependence.update(metrics.dependence(features, class_weights))
     return {
-        "accuracy": metrics.accuracy(torch.cat(logits), data.test.labels),
-        "n_features": int(used.sum()),
-        f"sid@{n_per_class}": float(torch.cat(diversity).double().mean()),
-        "class_independence": metrics.class_independence(features, labels),
-        "contrastiveness": metrics.contrastiveness(features),
-        "correlation": metrics.correlation(features),
+        "class_independence": independence.compute(),
+        "contrastiveness": contrastiveness.compute(),
+        "correlation": correlation.compute(),
+        "dependence": dependence.compute(),
     }

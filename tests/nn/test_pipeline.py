@@ -101,13 +101,19 @@ def test_the_metrics_are_those_of_the_saved_model(finished, tree):
         assert set(values) == {
             "accuracy",
             "n_features",
+            "features_per_class",
+            "contrastive_pair_share",
             "sid@2",
+            "diversity@2",
             "class_independence",
             "contrastiveness",
             "correlation",
+            "dependence",
         }
         assert 0.5 <= values["sid@2"] <= 1
+        assert 0.5 <= values["diversity@2"] <= 1
     assert metrics["qpm"]["n_features"] <= 4
+    assert metrics["qpm"]["features_per_class"] == 2
 
 
 def test_a_second_run_reuses_everything(finished, tree):

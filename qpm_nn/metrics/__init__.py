@@ -1,0 +1,67 @@
+"""Interpretability metrics: tensors or arrays in, floats out.
+
+An accuracy of 0.97 is 97 %. Metrics that each image has by itself are functions with one value for
+each image, and :class:`ImageMean` takes the mean. Metrics of a whole data set are classes with
+``update(batch)`` and ``compute()``, and functions for data that are at hand. A metric that is not
+defined is NaN; NaN or infinite input is an error.
+
+The papers compute
+
+- from the weights: :func:`n_features`, :func:`features_per_class`, :func:`contrastive_pair_share`,
+  :func:`structural_grounding`, :func:`text_grounding`;
+- from the test images: :func:`accuracy`, :func:`scale_invariant_diversity` (SID@k),
+  :func:`diversity`, :func:`plausibility`;
+- from the training images, without augmentation: :class:`ClassIndependence`,
+  :class:`Contrastiveness`, :class:`Correlation`, :func:`dependence`, :class:`FeatureAlignment`.
+"""
+
+from qpm_nn.metrics.alignment import FeatureAlignment, feature_alignment, local_feature_alignment
+from qpm_nn.metrics.contrastiveness import Contrastiveness, contrastiveness
+from qpm_nn.metrics.features import (
+    ClassIndependence,
+    Correlation,
+    class_independence,
+    correlation,
+)
+from qpm_nn.metrics.grounding import structural_grounding, text_grounding
+from qpm_nn.metrics.images import ImageMean, accuracy, dependence, is_correct
+from qpm_nn.metrics.maps import (
+    box_masks,
+    diversity,
+    plausibility,
+    plausibility_by_chance,
+    scale_invariant_diversity,
+)
+from qpm_nn.metrics.weights import (
+    contrastive_pair_share,
+    features_per_class,
+    n_features,
+    shared_features,
+)
+
+__all__ = [
+    "ClassIndependence",
+    "Contrastiveness",
+    "Correlation",
+    "FeatureAlignment",
+    "ImageMean",
+    "accuracy",
+    "box_masks",
+    "class_independence",
+    "contrastive_pair_share",
+    "contrastiveness",
+    "correlation",
+    "dependence",
+    "diversity",
+    "feature_alignment",
+    "features_per_class",
+    "is_correct",
+    "local_feature_alignment",
+    "n_features",
+    "plausibility",
+    "plausibility_by_chance",
+    "scale_invariant_diversity",
+    "shared_features",
+    "structural_grounding",
+    "text_grounding",
+]
