@@ -180,3 +180,16 @@ def report(folder: Path, out: Path | None) -> None:
     for trouble in results.troubles:
         stderr.print(trouble, style="red", markup=False, highlight=False)
     click.echo(f"{len(results.runs)} runs: {out / 'report.html'}")
+
+
+@bench.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--runs", "n_runs", type=click.IntRange(min=2), default=5, show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+def noise(folder: Path, n_runs: int, threads: int) -> None:
+    """Time identical runs and keep the spread for the report of the campaign in DIR."""
+    from qpm_bench.noise import measure_noise
+
+    held = measure_noise(folder, n_runs, threads=threads)
+    times = ", ".join(f"{time:.2f}" for time in held["times"])
+    click.echo(f"{times} s; standard deviation / mean = {100 * held['relative_noise']:.2g} %")
