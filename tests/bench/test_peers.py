@@ -36,7 +36,7 @@ DISTRIBUTION = {
 MODULE = {
     "submodular-greedy": "apricot",
     "pbp-pmedian": "pbp_pmedian",
-    "simulated-annealing": "dwave",
+    "simulated-annealing": "dwave.samplers",
 }
 
 
@@ -234,12 +234,12 @@ def test_peers_take_no_start(tmp_path):
     assert "takes no start" in record.reason
 
 
-def put_first(folder, monkeypatch, peer: str, source: str) -> None:
-    """A module in the place of the peer's library, installed as its distribution."""
-    (folder / f"{MODULE[peer]}.py").write_text(source)
-    installed = folder / f"{DISTRIBUTION[peer].replace('-', '_')}-9.0.dist-info"
+def put_first(folder, monkeypatch, source: str) -> None:
+    """A module in the place of pbp-pmedian, installed as its distribution."""
+    (folder / "pbp_pmedian.py").write_text(source)
+    installed = folder / "pbp_pmedian-9.0.dist-info"
     installed.mkdir()
-    (installed / "METADATA").write_text(f"Name: {DISTRIBUTION[peer]}\nVersion: 9.0\n")
+    (installed / "METADATA").write_text("Name: pbp-pmedian\nVersion: 9.0\n")
     paths = [str(folder), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
 
@@ -253,7 +253,7 @@ def test_a_missing_library_says_what_to_install(monkeypatch, peer):
 
 
 def test_a_missing_library_is_a_record(tmp_path, monkeypatch):
-    put_first(tmp_path, monkeypatch, "pbp-pmedian", "raise ImportError('it is not there')")
+    put_first(tmp_path, monkeypatch, "raise ImportError('it is not there')")
     record = record_of(tmp_path / "out", p_median(0, 8, 3), "pbp-pmedian")
     assert record.status is Status.MISSING
     assert "it is not there" in record.reason and "pip install" in record.reason
@@ -281,7 +281,7 @@ def solve(C, p, time_limit, backend):
     ids=["raises", "nonsense", "false bound", "late", "gives up"],
 )
 def test_a_library_that_goes_wrong_costs_one_record(tmp_path, monkeypatch, line, status, reason):
-    put_first(tmp_path, monkeypatch, "pbp-pmedian", FAKE.format(line=line))
+    put_first(tmp_path, monkeypatch, FAKE.format(line=line))
     limit = 0.5 if status is Status.TIME else 60.0
     record = record_of(tmp_path / "out", p_median(0, 8, 3), "pbp-pmedian", time_limit=limit)
     assert record.status is status
