@@ -12,7 +12,7 @@ demo: $(VENV)/.installed-nn
 test: $(VENV)/.installed-dev,nn,bench,$(ALL_SOLVERS)
 	$(BIN)/python -m pytest
 
-bench: $(VENV)/.installed-bench,$(ALL_SOLVERS)
+bench: $(VENV)/.installed-bench,peers,$(ALL_SOLVERS)
 	$(BIN)/python -m pytest benchmarks
 
 lint: $(VENV)/.installed-dev

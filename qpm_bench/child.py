@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from qpm_bench.entrants import OURS
+from qpm_bench.peers import PEERS
+from qpm_bench.peers.run import PeerRun
 from qpm_bench.permutation import Permutation
 from qpm_bench.records import Status
 from qpm_opt import (
     Assignment,
     Problem,
-    Result,
     SolverLicenseError,
     SolverNotAvailableError,
     TerminationCondition,
+    UnsupportedFormulationError,
     package_versions,
     solve,
 )
@@ -37,31 +39,41 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     original = Problem.load(job["problem"])
     order = Permutation.of(original, job["permutation"])
     problem = order.problem(original)
-    method, formulation = OURS[job["method"]]
     start = None
     if job["start"] is not None:
         start = order.assignment(Assignment.load(job["start"], original))
+    entrant = _peer if job["method"] in PEERS else _ours
     try:
-        result = solve(
-            problem,
-            method=method,
-            solver=job["solver"] or "highs",
-            formulation=formulation,
-            time_limit=job["time_limit"],
-            threads=job["threads"],
-            seed=job["seed"],
-            warm_start=start,
-        )
+        held, found = entrant(job, problem, start)
     except SolverNotAvailableError as failure:
         return {"status": Status.MISSING, "reason": str(failure)}
+    except UnsupportedFormulationError as failure:
+        return {"status": Status.UNSUPPORTED, "reason": str(failure)}
     except SolverLicenseError as failure:
         return {"status": Status.LICENCE, "reason": str(failure)}
     except MemoryError as failure:
         return {"status": Status.MEMORY, "reason": str(failure) or "out of memory"}
-    return _fields(result, order)
+    if found is not None:
+        found = order.restored(found)
+        held["selection"] = found.selected.tolist()
+        held["assignment"] = [row.nonzero()[0].tolist() for row in found.matrix]
+    return held
 
 
-def _fields(result: Result, order: Permutation) -> dict[str, Any]:
+def _ours(
+    job: dict[str, Any], problem: Problem, start: Assignment | None
+) -> tuple[dict[str, Any], Assignment | None]:
+    method, formulation = OURS[job["method"]]
+    result = solve(
+        problem,
+        method=method,
+        solver=job["solver"] or "highs",
+        formulation=formulation,
+        time_limit=job["time_limit"],
+        threads=job["threads"],
+        seed=job["seed"],
+        warm_start=start,
+    )
     held: dict[str, Any] = {
         "status": _STATUS.get(result.termination_condition, Status.OK),
         "termination_condition": str(result.termination_condition),
@@ -78,11 +90,36 @@ def _fields(result: Result, order: Permutation) -> dict[str, Any]:
     }
     if held["status"] is Status.ERROR:
         held["reason"] = f"it ended with {result.termination_condition}"
-    if result.assignment is not None:
-        found = order.restored(result.assignment)
-        held["selection"] = found.selected.tolist()
-        held["assignment"] = [row.nonzero()[0].tolist() for row in found.matrix]
-    return held
+    return held, result.assignment
+
+
+def _peer(
+    job: dict[str, Any], problem: Problem, start: Assignment | None
+) -> tuple[dict[str, Any], Assignment | None]:
+    if start is not None:
+        raise UnsupportedFormulationError(
+            f"{job['method']} takes no start; run it in a campaign without warm starts."
+        )
+    task = PeerRun(
+        problem=problem,
+        time_limit=job["time_limit"],
+        threads=job["threads"],
+        seed=job["seed"],
+    )
+    PEERS[job["method"]](task)
+    ended = TerminationCondition.COMPLETED if task.finished else TerminationCondition.TIME_LIMIT
+    held = {
+        "status": _STATUS.get(ended, Status.OK),
+        "reason": task.reason,
+        "termination_condition": str(ended),
+        "objective": task.objective,
+        "bound": task.bound,
+        "bound_kind": "" if task.bound is None else f"the word of {job['method']}",
+        "progress": task.progress,
+        "solve_time": task.elapsed,
+        "versions": package_versions() | task.versions,
+    }
+    return held, task.assignment
 
 
 def main() -> None:

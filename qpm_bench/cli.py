@@ -26,7 +26,8 @@ from qpm_opt.errors import InvalidInputError
 )
 @click.option(
     "--method", "methods", multiple=True,
-    help="Of exact, heuristic, compact, projected, paper. [exact, compact; several times]",
+    help="Of exact, heuristic, compact, projected, paper, and the peers (extra peers) "
+    "submodular-greedy, pbp-pmedian, simulated-annealing. [exact, compact; several times]",
 )  # fmt: skip
 @click.option(
     "--solver", "solvers", multiple=True,

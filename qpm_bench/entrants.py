@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from qpm_bench.names import check_name
+from qpm_bench.peers import PEERS
 from qpm_opt import SOLVERS, InvalidInputError
 
 #: Methods by the name they have in a campaign; method and formulation of :func:`qpm_opt.solve`.
@@ -40,7 +41,7 @@ def entrants(methods: Iterable[str], solvers: Iterable[str]) -> list[tuple[str, 
 
 def check_entrant(method: str, solver: str) -> None:
     """Raise InvalidInputError unless the method exists and takes the solver."""
-    check_name("method", method, OURS)
+    check_name("method", method, (*OURS, *PEERS))
     if method in WITH_SOLVER:
         check_name("solver", solver, SOLVERS)
     elif solver:
