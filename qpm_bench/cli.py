@@ -39,6 +39,10 @@ from qpm_opt.errors import InvalidInputError
     "--memory-limit", type=click.FloatRange(min=0.0, min_open=True), metavar="GIB",
     help="Runs that hold more are killed.",
 )  # fmt: skip
+@click.option(
+    "--cluster", metavar="ADDRESS",
+    help="Dask scheduler whose workers do the runs; they must see the folder.",
+)  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), help="[bench/SUITE]")
 def bench(
     context: click.Context,
@@ -52,6 +56,7 @@ def bench(
     permutations: tuple[int, ...],
     warm_start: bool,
     memory_limit: float | None,
+    cluster: str | None,
     out: Path | None,
 ) -> None:
     """Run methods and solvers on a suite; judged tables of runs and of methods go to stdout.
@@ -69,6 +74,7 @@ def bench(
             "'qpm[bench]'."
         ) from None
     from qpm_bench import suites
+    from qpm_bench.cluster import concerns, connected
     from qpm_bench.entrants import entrants
     from qpm_bench.instances import read_folder
     from qpm_bench.judge import judge
@@ -76,6 +82,13 @@ def bench(
     from qpm_bench.table import runs_table, summary_table
     from qpm_opt import SOLVERS
 
+    stderr = Console(stderr=True)
+    executor = None
+    if cluster is not None:
+        client = context.with_resource(connected(cluster))
+        executor = client.get_executor(pure=False)
+        for sentence in concerns(client.nthreads()):
+            stderr.print(sentence, style="yellow", highlight=False)
     problems = suites.suite(suite) if instances is None else read_folder(instances)
     name = suite if instances is None else instances.resolve().name
     folder = out or Path("bench") / name
@@ -89,7 +102,6 @@ def bench(
         threads=threads,
         starts=make_starts(folder, hashes) if warm_start else None,
     )
-    stderr = Console(stderr=True)
     stderr.print(f"{len(runs)} runs in {folder}")
 
     def report(record: Record) -> None:
@@ -101,6 +113,6 @@ def bench(
         )
 
     limit = None if memory_limit is None else int(memory_limit * 2**30)
-    records = campaign(folder, runs, memory_limit=limit, on_record=report)
+    records = campaign(folder, runs, executor=executor, memory_limit=limit, on_record=report)
     judged = judge(records, problems)
     click.echo(f"{runs_table(judged)}\n{summary_table(judged)}", nl=False)
