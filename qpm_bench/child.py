@@ -1,12 +1,19 @@
-"""One run in a process of its own: ``python -m qpm_bench.child JOB OUTCOME``, both JSON files."""
+"""One run in a process of its own: ``python -m qpm_bench.child JOB OUTCOME``, both JSON files.
+
+It lasts as long as stdin stays open: whoever started it holds the other end.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from qpm_bench.entrants import OURS
 from qpm_bench.peers import PEERS
@@ -122,8 +129,19 @@ def _peer(
     return held, task.assignment
 
 
+def _end_with_starter() -> None:
+    """A run whose starter was killed would burn a processor that the next run needs."""
+    while os.read(0, 1):
+        pass
+    for member in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            member.kill()
+    os._exit(1)
+
+
 def main() -> None:
     """Read the job, run it, write the outcome."""
+    threading.Thread(target=_end_with_starter, daemon=True).start()
     job, outcome = map(Path, sys.argv[1:])
     held = run(json.loads(job.read_text(encoding="utf-8")))
     temporary = outcome.with_suffix(".part")

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 from rich.console import Console
 
 from qpm_opt.errors import InvalidInputError
+
+
+@contextlib.contextmanager
+def _bench_extra() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as missing:
+        raise InvalidInputError(
+            f"Benchmarks need the package {missing.name}; install the extra: pip install "
+            "'qpm[bench]'."
+        ) from None
 
 
 @click.group(invoke_without_command=True)
@@ -48,6 +61,10 @@ from qpm_opt.errors import InvalidInputError
     "--memory-limit", type=click.FloatRange(min=0.0, min_open=True), metavar="GIB",
     help="Runs that hold more are killed.",
 )  # fmt: skip
+@click.option(
+    "--cluster", metavar="ADDRESS",
+    help="Dask scheduler whose workers do the runs; they must see the folder.",
+)  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), help="[bench/SUITE]")
 def bench(
     context: click.Context,
@@ -63,6 +80,7 @@ def bench(
     permutations: tuple[int, ...],
     warm_start: bool,
     memory_limit: float | None,
+    cluster: str | None,
     out: Path | None,
 ) -> None:
     """Run methods and solvers on a suite; judged tables of runs and of methods go to stdout.
@@ -72,14 +90,10 @@ def bench(
     """
     if context.invoked_subcommand is not None:
         return
-    try:
+    with _bench_extra():
         from qpm_bench.runner import add_instances, campaign, make_starts, plan
-    except ModuleNotFoundError as missing:
-        raise InvalidInputError(
-            f"Benchmarks need the package {missing.name}; install the extra: pip install "
-            "'qpm[bench]'."
-        ) from None
     from qpm_bench import suites
+    from qpm_bench.cluster import concerns, connected
     from qpm_bench.entrants import entrants
     from qpm_bench.instances import read_folder
     from qpm_bench.judge import judge
@@ -87,6 +101,13 @@ def bench(
     from qpm_bench.table import runs_table, summary_table
     from qpm_opt import SOLVERS
 
+    stderr = Console(stderr=True)
+    executor = None
+    if cluster is not None:
+        client = context.with_resource(connected(cluster))
+        executor = client.get_executor(pure=False)
+        for sentence in concerns(client.nthreads()):
+            stderr.print(sentence, style="yellow", highlight=False)
     name = suite if instances is None else instances.resolve().name
     folder = out or Path("bench") / name
     if instances is None:
@@ -103,7 +124,6 @@ def bench(
         threads=threads,
         starts=make_starts(folder, hashes) if warm_start else None,
     )
-    stderr = Console(stderr=True)
     stderr.print(f"{len(runs)} runs in {folder}")
 
     def report(record: Record) -> None:
@@ -115,7 +135,7 @@ def bench(
         )
 
     limit = None if memory_limit is None else int(memory_limit * 2**30)
-    records = campaign(folder, runs, memory_limit=limit, on_record=report)
+    records = campaign(folder, runs, executor=executor, memory_limit=limit, on_record=report)
     judged = judge(records, problems)
     click.echo(f"{runs_table(judged)}\n{summary_table(judged)}", nl=False)
 
@@ -169,12 +189,8 @@ def report(folder: Path, out: Path | None) -> None:
 
     The campaign may still be running or have been killed.
     """
-    try:
+    with _bench_extra():
         from qpm_bench.report import write_report
-    except ModuleNotFoundError as missing:
-        raise InvalidInputError(
-            f"Reports need the package {missing.name}; install the extra: pip install 'qpm[bench]'."
-        ) from None
     out = out or folder / "report"
     results = write_report(folder, out)
     stderr = Console(stderr=True)
@@ -189,8 +205,8 @@ def report(folder: Path, out: Path | None) -> None:
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 def noise(folder: Path, n_runs: int, threads: int) -> None:
     """Time identical runs and keep the spread for the report of the campaign in DIR."""
-    from qpm_bench.noise import measure_noise
-
+    with _bench_extra():
+        from qpm_bench.noise import measure_noise
     held = measure_noise(folder, n_runs, threads=threads)
     times = ", ".join(f"{time:.2f}" for time in held["times"])
     click.echo(f"{times} s; standard deviation / mean = {100 * held['relative_noise']:.2g} %")

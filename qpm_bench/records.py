@@ -189,6 +189,11 @@ class RecordFile:
             records.setdefault(record.key, record)
         return list(records.values()), damages
 
+    def find(self, key: str) -> Record | None:
+        """The record of a key, if there is one; waits for whoever is writing."""
+        with self._lock:
+            return next((record for record in self.read() if record.key == key), None)
+
     def append(self, record: Record) -> bool:
         """Add a record; False if one with its key is there already."""
         with self._lock:

@@ -2,6 +2,12 @@
 
 A folder holds the instances (``instances/<name>.npz``) and what the runs left (``records.jsonl``).
 Runs that have a record are not repeated, so a campaign that was killed goes on where it was.
+
+Every worker appends its records itself, under the file's lock: what it has under way when the
+campaign's process dies is kept. Where locks do not work between machines, two of them may write
+over each other's lines, so the campaign's process also adds, at its end, what it was handed and the
+file lacks. A run that is done twice all the same (its worker was cut off and believed dead) leaves
+the record of whichever ended first.
 """
 
 from __future__ import annotations
@@ -18,17 +24,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor, as_completed
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from qpm_bench.cluster import n_workers_killed
 from qpm_bench.entrants import check_entrant
 from qpm_bench.manifest import add_to_manifest
 from qpm_bench.records import Record, RecordFile, Status
-from qpm_opt import InvalidInputError, Problem, solve
+from qpm_opt import InvalidInputError, Problem, QPMError, solve
 
 #: Seconds beyond the time limit after which a run is killed: reading, checks, and this share.
 GRACE, GRACE_SHARE = 60.0, 0.2
@@ -37,6 +44,10 @@ _POLL = 0.05
 #: Last characters of the error output that a record keeps.
 _TAIL = 500
 _CHILD = "qpm_bench.child"
+#: What a run must find the same wherever it is started: Dask's workers set all of these, the last
+#: to give memory back early, at the price of time.
+_THREAD_COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_TRIMMING = "MALLOC_TRIM_THRESHOLD_"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,46 +209,146 @@ def campaign(
 ) -> list[Record]:
     """Run what has no record yet; all records of these runs, in their order.
 
+    An interruption cancels what has not started; the same campaign goes on with it later.
+
     Parameters
     ----------
     folder : Path
-        Of the campaign, seen by all workers.
+        Of the campaign, seen by all workers under this path.
     runs : sequence of Run
     executor : Executor, optional
         Where to run; one after the other in this process by default. Equal conditions need
-        processors enough for all runs that it has under way.
+        processors enough for all runs that it has under way. Of a Dask client,
+        ``client.get_executor(pure=False)``.
     memory_limit : int, optional
         Bytes of a run with its children, beyond which it is killed.
     on_record : callable, optional
         Called with every new record.
+
+    Raises
+    ------
+    InvalidInputError
+        If a worker does not see the file of an instance.
+    QPMError
+        If the executor lost runs, as a process pool does when one of its workers dies, or a worker
+        failed outside a run. What has a record keeps it. A scheduler that tries again elsewhere
+        costs nothing; a run whose workers die every time gets a record that says so.
     """
+    folder = folder.absolute()  # workers have other directories, and may have other links
     store = RecordFile(folder / "records.jsonl")
     done = {record.key for record in store.read()}
     left = list({run.key: run for run in runs if run.key not in done}.values())
-    if executor is None:
-        for run in left:
-            record = execute(folder, run, memory_limit)
-            if on_record is not None:
-                on_record(record)
-    else:
-        futures = [executor.submit(execute, folder, run, memory_limit) for run in left]
-        for future in as_completed(futures):
-            if on_record is not None:
-                on_record(future.result())
+    received: list[Record] = []
+
+    def keep(record: Record) -> None:
+        received.append(record)
+        if on_record is not None:
+            on_record(record)
+
+    try:
+        if executor is None:
+            for run in left:
+                keep(execute(folder, run, memory_limit))
+        else:
+            _spread(executor, folder, left, memory_limit, keep)
+    finally:
+        held = {record.key for record in store.read()}
+        for record in received:
+            if record.key not in held:
+                store.append(record)
     by_key = {record.key: record for record in store.read()}
     return [by_key[run.key] for run in runs if run.key in by_key]
+
+
+def _spread(
+    executor: Executor,
+    folder: Path,
+    runs: Sequence[Run],
+    memory_limit: int | None,
+    keep: Callable[[Record], None],
+) -> None:
+    """Have runs executed; one that takes its worker with it every time leaves a record, too."""
+    suspects = _collect(executor, folder, runs, memory_limit, keep)
+    # Dask blames the death of a worker on all runs that were sent there, whether they had begun or
+    # not. One that is alone has no other to blame.
+    for run in suspects:
+        for n_killed in _collect(executor, folder, [run], memory_limit, keep).values():
+            reason = f"every worker that took it died, {n_killed} in the last attempt"
+            keep(_stored(folder, Record(**_known(run), status=Status.ERROR, reason=reason)))
+
+
+def _collect(
+    executor: Executor,
+    folder: Path,
+    runs: Sequence[Run],
+    memory_limit: int | None,
+    keep: Callable[[Record], None],
+) -> dict[Run, int]:
+    """Have runs executed; those that were given up because workers died, with how many did."""
+    futures: dict[Future[Record], Run] = {}
+    given_up: dict[Run, int] = {}
+    n_kept = 0
+    try:
+        with contextlib.suppress(BrokenExecutor):  # what was submitted says so, too
+            for run in runs:
+                futures[executor.submit(execute, folder, run, memory_limit)] = run
+        for future in as_completed(futures):
+            try:
+                record = future.result()
+            except (BrokenExecutor, CancelledError):
+                continue
+            except InvalidInputError:
+                raise
+            except Exception as failure:
+                n_killed = n_workers_killed(failure)
+                if not n_killed:
+                    raise QPMError(
+                        f"A worker failed before or after the run {futures[future].label} "
+                        f"({type(failure).__name__}: {failure}); put that right and start the "
+                        "campaign again: what has a record is not repeated."
+                    ) from failure
+                given_up[futures[future]] = n_killed
+            else:
+                keep(record)
+                n_kept += 1
+    except BaseException:
+        for future in futures:
+            future.cancel()
+        raise
+    n_lost = len(runs) - n_kept - len(given_up)
+    if n_lost:
+        raise QPMError(
+            f"The executor broke down and {n_lost} of {len(runs)} runs did not come back; start "
+            "the campaign again with a new one: what has a record is not repeated."
+        )
+    return given_up
 
 
 def execute(folder: Path, run: Run, memory_limit: int | None = None) -> Record:
     """One run in a process of its own; its record is in the campaign's file when this returns.
 
     Whatever the process does (fails, hangs, prints, fills the memory, dies) becomes a record. Only
-    an interruption of this process leaves none.
+    an interruption of this process leaves none. A run that has a record is not repeated: its worker
+    may have died before it could hand it over.
+
+    Raises
+    ------
+    InvalidInputError
+        If this machine does not see the run's files: that is no result of the run.
     """
+    start = _start_path(folder, run.instance) if run.start_sha256 else None
+    for path in (_instance_path(folder, run.instance), start):
+        if path is not None and not path.is_file():
+            raise InvalidInputError(
+                f"{platform.node()} sees no file {path}; workers must see the campaign's folder "
+                "under this very path, with all its files."
+            )
+    known = RecordFile(folder / "records.jsonl").find(run.key)
+    if known is not None:
+        return known
     with tempfile.TemporaryDirectory() as temporary:
         outcome = Path(temporary) / "outcome.json"
         job = Path(temporary) / "job.json"
-        start = _start_path(folder, run.instance) if run.start_sha256 else None
         job.write_text(
             json.dumps(
                 {
@@ -255,14 +366,11 @@ def execute(folder: Path, run: Run, memory_limit: int | None = None) -> Record:
             threads=run.threads,
         )
         held = _outcome(outcome, ended)
-    common = {
-        "key": run.key,
-        **asdict(run),
+    common = _known(run) | {
         "wall_time": ended.wall_time,
         "cpu_time": ended.cpu_time,
         "peak_memory": ended.peak_memory,
         "machine": _machine(),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     try:
         record = Record(**common, **held)
@@ -271,8 +379,19 @@ def execute(folder: Path, run: Run, memory_limit: int | None = None) -> Record:
         record = Record(
             **common, status=Status.ERROR, reason=f"its outcome is no record: {failure}"
         )
-    RecordFile(folder / "records.jsonl").append(record)
-    return record
+    return _stored(folder, record)
+
+
+def _known(run: Run) -> dict[str, Any]:
+    """Fields of a record that has just come to be, whatever became of the run."""
+    date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {"key": run.key, **asdict(run), "date": date}
+
+
+def _stored(folder: Path, record: Record) -> Record:
+    """The record, appended to the campaign's file, or the one of its key that is there already."""
+    store = RecordFile(folder / "records.jsonl")
+    return record if store.append(record) else store.find(record.key) or record
 
 
 @dataclass
@@ -291,13 +410,21 @@ def _watch(
     command: list[str], *, time_limit: float, memory_limit: int | None, threads: int
 ) -> _Ended:
     """Run a command to its end, or kill it with its children at a limit."""
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    environment = os.environ | dict.fromkeys(_THREAD_COUNTS, str(threads))
+    environment.pop(_TRIMMING, None)
     ended = _Ended()
     cpu: dict[int, float] = {}
     seen: dict[int, psutil.Process] = {}
     began = time.perf_counter()
     with tempfile.TemporaryFile() as errors:
-        process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, env=environment)
+        process = psutil.Popen(
+            command,
+            stdin=subprocess.PIPE,  # by its end the run notices that this process is gone
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            env=environment,
+            process_group=0,  # Ctrl-C at the terminal is for the campaign, not a result of the run
+        )
         try:
             while process.poll() is None:
                 memory = 0
@@ -322,6 +449,7 @@ def _watch(
                 with contextlib.suppress(psutil.Error):
                     member.kill()
             process.wait()
+            process.stdin.close()
         ended.wall_time = time.perf_counter() - began
         ended.cpu_time = sum(cpu.values())
         ended.returncode = process.returncode
@@ -358,6 +486,7 @@ def _outcome(path: Path, ended: _Ended) -> dict[str, Any]:
 
 def _machine() -> dict[str, Any]:
     return {
+        "name": platform.node(),
         "system": platform.platform(),
         "processor": platform.processor() or platform.machine(),
         "n_processors": os.cpu_count(),
