@@ -11,6 +11,7 @@ demo: $(VENV)/.installed-nn
 
 test: $(VENV)/.installed-dev,nn,bench,$(ALL_SOLVERS)
 	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest benchmarks --benchmark-disable
 
 bench: $(VENV)/.installed-bench,$(ALL_SOLVERS)
 	$(BIN)/python -m pytest benchmarks
