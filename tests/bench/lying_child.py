@@ -1,4 +1,4 @@
-"""In the place of ``qpm_bench.child``: ``exact`` calls the first selection it can think of optimal."""
+"""In the place of ``qpm_bench.child``: ``exact`` calls the first features the best."""
 
 from __future__ import annotations
 

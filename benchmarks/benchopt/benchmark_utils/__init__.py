@@ -26,29 +26,37 @@ def solve_in_child(
 
 
 class ChildSolver(BaseSolver):
-    """A method of ``qpm_bench.entrants``, with one of its solvers if it needs one."""
+    """A method of ``qpm_bench.entrants``; its solver, if it needs one, is the parameter solver."""
 
     sampling_strategy = "run_once"
     method = ""
-    solver = ""
+
+    def skip(self, problem, time_limit):
+        if self._back_end:
+            report = solver_availability(self._back_end)
+            if not report.level:
+                return True, f"{self._back_end}: {report.reason}"
+        return False, None
 
     def set_objective(self, problem, time_limit):
         self.problem, self.time_limit = problem, time_limit
         self.run_seed = self.get_seed(use_repetition=True) % 2**31
 
-    def skip(self, problem, time_limit):
-        if self.solver:
-            report = solver_availability(self.solver)
-            if not report.level:
-                return True, f"{self.solver}: {report.reason}"
-        return False, None
-
     def run(self, _):
         self.record = solve_in_child(
-            self.problem, self.method, self.solver, time_limit=self.time_limit, seed=self.run_seed
+            self.problem,
+            self.method,
+            self._back_end,
+            time_limit=self.time_limit,
+            seed=self.run_seed,
         )
         if self.record.status not in (Status.OK, Status.TIME):
             raise RuntimeError(f"{self.record.entrant}: {self.record.reason}")
 
     def get_result(self):
         return {"record": self.record}
+
+    @property
+    def _back_end(self) -> str:
+        # No attribute of the class: benchopt sets no parameter that there is already.
+        return getattr(self, "solver", "")
