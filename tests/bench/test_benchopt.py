@@ -56,7 +56,7 @@ def test_a_file_is_solved_and_judged(folder, tmp_path):
     problem.save(tmp_path / "one.npz")
     done = run(
         folder, "-s", "exact", "-s", "compact[solver=[highs,cpsat]]",
-        "-o", "QPM[time_limit=60]", "-d", f"file[path={tmp_path / 'one.npz'}]",
+        "-o", "QPM[time_limit=300]", "-d", f"file[path={tmp_path / 'one.npz'}]",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     found = results(folder).set_index("solver_name")
@@ -72,7 +72,7 @@ def test_a_file_is_solved_and_judged(folder, tmp_path):
 def test_instances_of_suites_are_data_sets(folder):
     name, other = list(suite("small"))[:2]
     done = run(
-        folder, "-s", "exact", "-o", "QPM[time_limit=60]",
+        folder, "-s", "exact", "-o", "QPM[time_limit=300]",
         "-d", f"suite[instance=[small/{name},small/{other}]]",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

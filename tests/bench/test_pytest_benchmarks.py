@@ -35,7 +35,7 @@ def rows_of(done) -> dict[str, list[str]]:
 def test_solves_become_a_table_and_extra_info(tmp_path):
     held = tmp_path / "held.json"
     done = run(
-        "--suite", "tiny", "--method", "exact,compact", "--solver", "highs", "--time-limit", "60",
+        "--suite", "tiny", "--method", "exact,compact", "--solver", "highs", "--time-limit", "300",
         f"--benchmark-json={held}",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
@@ -67,7 +67,7 @@ def test_solvers_are_part_of_the_id_and_a_smoke_run_has_a_table():
 @pytest.mark.parametrize(("methods", "failed"), [("heuristic,exact", 1), ("exact,heuristic", 0)])
 def test_a_refuted_bound_fails_its_test_or_the_session_if_it_comes_to_light_later(methods, failed):
     done = run(
-        "--benchmark-disable", "--method", methods, "--solver", "highs", "--time-limit", "60",
+        "--benchmark-disable", "--method", methods, "--solver", "highs", "--time-limit", "300",
         child="tests.bench.lying_child",
     )  # fmt: skip
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
