@@ -11,6 +11,7 @@ demo: $(VENV)/.installed-nn
 
 test: $(VENV)/.installed-dev,nn,bench,cluster,$(ALL_SOLVERS)
 	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest benchmarks --benchmark-disable
 
 bench: $(VENV)/.installed-bench,peers,$(ALL_SOLVERS)
 	$(BIN)/python -m pytest benchmarks

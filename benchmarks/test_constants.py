@@ -5,28 +5,31 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks.sizes import LARGE
 from qpm_opt.constants import FeatureStatistics, feature_similarity
 
-N_CLASSES, N_FEATURES, N_IMAGES = 200, 2048, 1000
+SIZES = LARGE
+N_IMAGES = 1000
 
 
 @pytest.mark.parametrize("with_locality", [False, True], ids=["features", "locality"])
-def test_update(benchmark, with_locality):
+def test_update(benchmark, size, with_locality):
+    """One batch of a stream of images."""
     rng = np.random.default_rng(0)
-    features = rng.random((N_IMAGES, N_FEATURES), dtype=np.float32)
-    labels = rng.integers(N_CLASSES, size=N_IMAGES)
+    features = rng.random((N_IMAGES, size.n_features), dtype=np.float32)
+    labels = rng.integers(size.n_classes, size=N_IMAGES)
     locality = rng.random(features.shape, dtype=np.float32) if with_locality else None
-    statistics = FeatureStatistics(N_CLASSES, N_FEATURES)
+    statistics = FeatureStatistics(size.n_classes, size.n_features)
     benchmark(statistics.update, features, labels, locality)
     benchmark.extra_info["n_images"] = N_IMAGES
 
 
-def test_class_similarity(benchmark):
-    statistics = FeatureStatistics(N_CLASSES, N_FEATURES)
-    rng = np.random.default_rng(0)
-    statistics.update(rng.random((N_IMAGES, N_FEATURES)), np.arange(N_IMAGES) % N_CLASSES)
+def test_class_similarity(benchmark, size):
+    statistics = FeatureStatistics(size.n_classes, size.n_features)
+    features = np.random.default_rng(0).random((N_IMAGES, size.n_features))
+    statistics.update(features, np.arange(N_IMAGES) % size.n_classes)
     benchmark(lambda: statistics.class_similarity)
 
 
-def test_feature_similarity(benchmark, large):
-    benchmark(feature_similarity, large.class_similarity)
+def test_feature_similarity(benchmark, problem):
+    benchmark(feature_similarity, problem.class_similarity)

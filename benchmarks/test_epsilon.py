@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from benchmarks.sizes import LARGE
 from qpm_opt.constants import feature_similarity
 from qpm_opt.epsilon import max_clique_exact, max_clique_heuristic, tune_epsilon
+
+SIZES = LARGE
 
 
 def random_graph(n_vertices: int, density: float) -> np.ndarray:
@@ -13,9 +16,9 @@ def random_graph(n_vertices: int, density: float) -> np.ndarray:
     return upper | upper.T
 
 
-def test_tune_epsilon(benchmark, large):
-    R = feature_similarity(large.class_similarity)  # before any threshold
-    tuned = benchmark.pedantic(tune_epsilon, (R, large.n_selected), rounds=3)
+def test_tune_epsilon(benchmark, problem):
+    R = feature_similarity(problem.class_similarity)  # before any threshold
+    tuned = benchmark.pedantic(tune_epsilon, (R, problem.n_selected))
     benchmark.extra_info["epsilon"] = tuned.epsilon
 
 

@@ -1,0 +1,8 @@
+from benchmark_utils import ChildSolver
+
+from qpm_opt import SOLVERS
+
+
+class Solver(ChildSolver):
+    name = method = "paper"
+    parameters = {"solver": list(SOLVERS)}
