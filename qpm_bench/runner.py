@@ -39,8 +39,9 @@ from qpm_opt import InvalidInputError, Problem, QPMError, solve
 
 #: Seconds beyond the time limit after which a run is killed: reading, checks, and this share.
 GRACE, GRACE_SHARE = 60.0, 0.2
-#: Seconds between two looks at a run's memory.
-_POLL = 0.05
+#: Seconds between two looks at a run's memory: at first, as a share of its age, and at most. A
+#: look takes milliseconds of a processor that the run may need.
+_POLL, _POLL_SHARE, _POLL_MOST = 0.05, 0.01, 0.5
 #: Last characters of the error output that a record keeps.
 _TAIL = 500
 _CHILD = "qpm_bench.child"
@@ -435,14 +436,15 @@ def _watch(
                         times = member.cpu_times()
                         cpu[member.pid] = times.user + times.system
                 ended.peak_memory = max(ended.peak_memory, memory)
-                if time.perf_counter() - began > time_limit:
+                age = time.perf_counter() - began
+                if age > time_limit:
                     ended.killed = Status.TIME
                 elif memory_limit is not None and memory > memory_limit:
                     ended.killed = Status.MEMORY
                 if ended.killed is not None:
                     break
                 with contextlib.suppress(psutil.TimeoutExpired):
-                    process.wait(_POLL)
+                    process.wait(min(_POLL + _POLL_SHARE * age, _POLL_MOST))
         finally:
             # Those of a process that died are no longer its family.
             for member in [*seen.values(), *_family(process)]:
