@@ -21,7 +21,7 @@ class Instance:
     Attributes
     ----------
     name, family : str
-        The family is the name up to its first number: ``paper_like`` of ``paper_like_10x30_0``.
+        The family is the name up to its first number: ``paper_like`` of ``paper_like_10x40_s0``.
     n_classes, n_features, n_selected, n_per_class : int
     best : float or None
         Highest objective, verified or published.
