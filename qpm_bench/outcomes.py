@@ -10,19 +10,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from qpm_bench.judge import TOLERANCE, Judged
-from qpm_bench.measures import (
+from qpm_bench.measures import n_solved, par10, shifted_geometric_mean
+from qpm_bench.records import Record, Status
+from qpm_bench.traces import (
     TraceEntry,
-    n_solved,
-    par10,
     primal_dual_integral,
     primal_gap,
     primal_integral,
     running_best,
-    shifted_geometric_mean,
     time_to_first_incumbent,
     time_to_within,
 )
-from qpm_bench.records import Record, Status
 from qpm_opt import InvalidInputError
 
 #: Seconds; the shift of Mittelmann's benchmarks.

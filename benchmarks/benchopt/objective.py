@@ -8,8 +8,8 @@ from benchmark_utils import INSTANCE, solve_in_child
 from benchopt import BaseObjective
 
 from qpm_bench.judge import judge
-from qpm_bench.measures import primal_gap
 from qpm_bench.records import Status
+from qpm_bench.traces import primal_gap
 
 
 class Objective(BaseObjective):
