@@ -14,7 +14,8 @@ which any single change is accepted with probability 1/2 (the library's rule) to
 largest coefficient of the problem; the library would end at one that its smallest coefficient
 sets. A read has the library's 1000 sweeps. Rounds go on until the next read would not end in time.
 
-QUBOs of more than ``MAX_COUPLINGS`` products are refused: a read of one takes half a minute.
+QUBOs of more than ``MAX_COUPLINGS`` products are refused: a read of one, which nothing interrupts,
+takes several seconds.
 Everything runs on one thread, whatever threads are given. There are no bounds.
 
 References

@@ -32,16 +32,26 @@ def offer_selection(
     No bound knows of side constraints, so a proof may not rest on them. The value is -inf if there
     is no assignment, and inf if that is not known by the deadline.
     """
-    held = assign_within(problem, selected, seconds_to(deadline))
-    if held is not None:
-        offer(held)
     if len(problem.pairs) or problem.min_classes_per_feature:
+        held = assign_within(problem, selected, seconds_to(deadline))
+        if held is not None:
+            offer(held)
         problem = replace(problem, contrastive_pairs=None, min_classes_per_feature=0)
+        offer = _ignore
     try:
         best = assign(problem, selected, time_limit=seconds_to(deadline))
-    except UndecidedAssignmentError:
+    except UndecidedAssignmentError as undecided:
+        if undecided.assignment is not None:
+            offer(undecided.assignment)
         return math.inf
-    return -math.inf if best is None else problem.objective(best)
+    if best is None:
+        return -math.inf
+    offer(best)
+    return problem.objective(best)
+
+
+def _ignore(assignment: Assignment) -> None:
+    """Meets no side constraints, perhaps."""
 
 
 def seconds_to(deadline: float) -> float | None:

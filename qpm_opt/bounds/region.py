@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -55,6 +56,11 @@ class Region:
         if self.n_left == len(self.free):
             return np.union1d(self.ones, self.free)
         return None
+
+    @property
+    def n_selections(self) -> int:
+        """Number of selections of the region."""
+        return 0 if self.is_empty else math.comb(len(self.free), self.n_left)
 
     def with_feature(self, feature: int, selected: bool) -> Region:
         """The part in which a free feature is (or is not) selected."""

@@ -39,6 +39,9 @@ LINEAR_ROUNDS = 4
 #: Larger nodes are shrunk if such a share of their features is unwanted, with a reward of this
 #: multiple of the gap to the target.
 WORTH_SHRINKING, SHRINKABLE, SPARE = 250, 0.4, 1.3
+#: A region with fewer selections, times one more than there are classes, is split without a bound:
+#: to look at all of them is cheaper, and no bound knows of all that distinctness forbids.
+FEW = 2000
 #: Every so many nodes the rounded point is searched around.
 SEARCH_EVERY = 10
 #: Features whose decision is tried before one is branched on: as many as the region's features go
@@ -222,6 +225,10 @@ class _Tree:
         """Bound a node, fix what the bound decides, and find a feature to branch on."""
         outcome = _Outcome(-node.key[0], node.region, node.linear)
         if self._settled(outcome):
+            return outcome
+        region = outcome.region
+        if region.n_selections * (1 + region.problem.n_classes) < FEW:
+            outcome.feature = int(region.free[0])
             return outcome
         if outcome.linear is not None:
             quick = linear_bound(

@@ -62,6 +62,19 @@ def test_a_core_is_never_the_selection_alone(small_stages, tmp_path):
     assert check(problem, tmp_path / "core.json", time_limit=60).relative_gap < 1e-2
 
 
+@pytest.mark.parametrize("rows", [5, 10])
+def test_what_no_bound_sees_is_enumerated(tmp_path, rows):
+    """All classes want the same features and may not have them: no bound gets near the optimum."""
+    rng = np.random.default_rng(2)
+    R = np.triu(rng.random((9, 9)), 1)
+    A = np.tile(10.0 * rng.random(9), (rows, 1))
+    problem = Problem(A, R + R.T, rng.random(9), n_selected=5, n_per_class=2)
+    result = check(problem, tmp_path / "equal.json", time_limit=120)
+    assert result.termination_condition is TerminationCondition.OPTIMAL
+    assert result.objective == pytest.approx(oracle.optimum(problem), rel=1e-9)
+    assert result.node_count > 10
+
+
 @pytest.mark.parametrize("time_limit", [0.0, 0.5, 3.0])
 def test_any_time_limit_gives_what_was_proved_till_then(tmp_path, time_limit):
     problem = paper_like(n_classes=30, n_features=450, n_selected=20, n_per_class=4, seed=1)
