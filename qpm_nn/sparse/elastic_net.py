@@ -13,7 +13,7 @@ proximal steps, which certify nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -321,7 +321,7 @@ def elastic_net_path(
 
 def _until(
     sequence: FloatArray, solver: ElasticNet, max_per_class: float
-) -> Iterable[ElasticNetFit]:
+) -> Iterator[ElasticNetFit]:
     for lambda_ in sequence:
         fit = solver.fit(float(lambda_))
         if fit.n_per_class > max_per_class:

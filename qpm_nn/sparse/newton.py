@@ -9,6 +9,7 @@ preconditioner. Both only ever lower the objective. The duality gap ends the ite
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -216,13 +217,15 @@ def _block_inverse(
     matrix = blocks * (active[:, :, None] & active[:, None, :])
     diagonal = np.einsum("cjj->cj", matrix)
     # A little more than rounding, for features that repeat each other.
-    diagonal += 1e-8 * diagonal.max(axis=1, keepdims=True)
+    diagonal *= 1 + 1e-8
     diagonal[:, 1:] += penalty.curvature_bound(weight) * active[:, 1:]
     diagonal[~active] = 1.0
     return np.linalg.inv(matrix)
 
 
-def _conjugate_gradients(product, right: FloatArray, inverse: FloatArray) -> FloatArray:
+def _conjugate_gradients(
+    product: Callable[[FloatArray], FloatArray], right: FloatArray, inverse: FloatArray
+) -> FloatArray:
     """Approximate solution of ``product(x) = right``; inverse: preconditioner of each class."""
     solution = np.zeros_like(right)
     residual = right.copy()

@@ -22,7 +22,7 @@ from qpm_nn.sparse import (
     standardise,
 )
 from qpm_opt import InvalidInputError
-from tests.nn.test_elastic_net import data
+from tests.nn.feature_tables import data
 
 SELECTIONS = [select_by_path, select_forward]
 
@@ -185,8 +185,8 @@ def test_layers_of_a_path():
         qsenn = qsenn_layer(path[-1], n_per_class)
         assert np.count_nonzero(qsenn.sign) == 4 * n_per_class
         assert qsenn.scale > 0
-        for logits in (features @ sldd.weight.T + sldd.bias,):
-            assert (logits.argmax(axis=1) == labels).mean() > 0.5
+        logits = features @ sldd.weight.T + sldd.bias
+        assert (logits.argmax(axis=1) == labels).mean() > 0.5
 
 
 @pytest.mark.parametrize("n_per_class", [0, 4])
