@@ -168,11 +168,11 @@ def test_not_worse_than_glm_saga(tmp_path):
     )  # fmt: skip
     solver = ElasticNet(features, labels, alpha=0.9, tolerance=1e-8)
     for point in result["path"]:
-        weight = point["weight"].double().numpy()
-        theirs = loss(weight, point["bias"].double().numpy(), features, labels) + point["lam"] * (
+        weight, lambda_ = point["weight"].double().numpy(), float(point["lam"])
+        theirs = loss(weight, point["bias"].double().numpy(), features, labels) + lambda_ * (
             0.9 * norm(weight, False) + 0.05 * (weight**2).sum()
         )
-        fit = solver.fit(float(point["lam"]))
+        fit = solver.fit(lambda_)
         assert fit.objective - fit.gap <= theirs + 1e-9
         assert fit.objective == pytest.approx(theirs, abs=2e-3)
 
