@@ -20,6 +20,7 @@ from qpm_bench.peers import PEERS
 from qpm_bench.peers.run import PeerRun
 from qpm_bench.permutation import Permutation
 from qpm_bench.records import Status
+from qpm_bench.watch import BEGUN
 from qpm_opt import (
     Assignment,
     Problem,
@@ -41,8 +42,8 @@ _STATUS = {
 }
 
 
-def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Fields of the record that the run itself knows."""
+def run(job: dict[str, Any], begun: Path) -> dict[str, Any]:
+    """Fields of the record that the run itself knows; makes the file ``begun`` on the way."""
     original = Problem.load(job["problem"])
     order = Permutation.of(original, job["permutation"])
     problem = order.problem(original)
@@ -50,6 +51,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     if job["start"] is not None:
         start = order.assignment(Assignment.load(job["start"], original))
     entrant = _peer if job["method"] in PEERS else _ours
+    begun.touch()
     try:
         held, found = entrant(job, problem, start)
     except SolverNotAvailableError as failure:
@@ -95,8 +97,8 @@ def _ours(
         "solve_time": result.solve_time,
         "versions": package_versions(),
     }
-    if held["status"] is Status.ERROR:
-        held["reason"] = f"it ended with {result.termination_condition}"
+    if held["status"] in (Status.ERROR, Status.LICENCE, Status.MEMORY):
+        held["reason"] = result.raw_status or f"it ended with {result.termination_condition}"
     return held, result.assignment
 
 
@@ -129,6 +131,17 @@ def _peer(
     return held, task.assignment
 
 
+def _cpu_time() -> float:
+    """Seconds of this process and of its children that have ended."""
+    times = psutil.Process().cpu_times()
+    return float(
+        times.user
+        + times.system
+        + getattr(times, "children_user", 0.0)
+        + getattr(times, "children_system", 0.0)
+    )
+
+
 def _end_with_starter() -> None:
     """A run whose starter was killed would burn a processor that the next run needs."""
     while os.read(0, 1):
@@ -143,7 +156,8 @@ def main() -> None:
     """Read the job, run it, write the outcome."""
     threading.Thread(target=_end_with_starter, daemon=True).start()
     job, outcome = map(Path, sys.argv[1:])
-    held = run(json.loads(job.read_text(encoding="utf-8")))
+    held = run(json.loads(job.read_text(encoding="utf-8")), outcome.with_name(BEGUN))
+    held["cpu_time"] = _cpu_time()
     temporary = outcome.with_suffix(".part")
     temporary.write_text(json.dumps(held, allow_nan=False), encoding="utf-8")
     os.replace(temporary, outcome)

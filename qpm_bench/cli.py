@@ -7,9 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
-from rich.console import Console
+from click.core import ParameterSource
 
+from qpm_opt.cli import stderr
 from qpm_opt.errors import InvalidInputError
+
+
+def _is_given(context: click.Context, parameter: str) -> bool:
+    return context.get_parameter_source(parameter) is ParameterSource.COMMANDLINE
 
 
 @contextlib.contextmanager
@@ -65,6 +70,10 @@ def _bench_extra() -> Iterator[None]:
     "--cluster", metavar="ADDRESS",
     help="Dask scheduler whose workers do the runs; they must see the folder.",
 )  # fmt: skip
+@click.option(
+    "--again", multiple=True, metavar="STATUS",
+    help="Repeat runs that ended so, such as MISSING, MEMORY or ERROR. [several]",
+)  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), help="[bench/SUITE]")
 def bench(
     context: click.Context,
@@ -81,6 +90,7 @@ def bench(
     warm_start: bool,
     memory_limit: float | None,
     cluster: str | None,
+    again: tuple[str, ...],
     out: Path | None,
 ) -> None:
     """Run methods and solvers on a suite; judged tables of runs and of methods go to stdout.
@@ -89,25 +99,36 @@ def bench(
     again, so the same command goes on with a campaign that was stopped.
     """
     if context.invoked_subcommand is not None:
+        given = [name for name in context.params if _is_given(context, name)]
+        if given:
+            raise click.UsageError(
+                f"qpm bench {context.invoked_subcommand} takes none of the options of a campaign; "
+                f"leave out that of {given[0].replace('_', ' ')}."
+            )
         return
+    if instances is not None and _is_given(context, "suite"):
+        raise click.UsageError("Give --suite or --instances, not both.")
     with _bench_extra():
         from qpm_bench.runner import add_instances, campaign, make_starts, plan
     from qpm_bench import suites
     from qpm_bench.cluster import concerns, connected
     from qpm_bench.entrants import entrants
     from qpm_bench.instances import read_folder
-    from qpm_bench.judge import judge
-    from qpm_bench.records import Record
+    from qpm_bench.judge import contradictions, judge
+    from qpm_bench.names import check_name
+    from qpm_bench.records import Record, Status
     from qpm_bench.table import runs_table, summary_table
     from qpm_opt import SOLVERS
 
-    stderr = Console(stderr=True)
+    for status in again:
+        check_name("status", status.upper(), list(Status))
+    statuses = [Status(status.upper()) for status in again]
     executor = None
     if cluster is not None:
         client = context.with_resource(connected(cluster))
         executor = client.get_executor(pure=False)
         for sentence in concerns(client.nthreads()):
-            stderr.print(sentence, style="yellow", highlight=False)
+            stderr.print(sentence, style="yellow")
     name = suite if instances is None else instances.resolve().name
     folder = out or Path("bench") / name
     if instances is None:
@@ -130,13 +151,16 @@ def bench(
         order = f"  permutation {record.permutation}" if record.permutation else ""
         stderr.print(
             f"{record.instance}  {record.entrant}  seed {record.seed}{order}  {record.status}  "
-            f"{record.wall_time:.1f} s  {record.reason}",
-            highlight=False,
+            f"{record.wall_time:.1f} s  {record.reason}"
         )
 
     limit = None if memory_limit is None else int(memory_limit * 2**30)
-    records = campaign(folder, runs, executor=executor, memory_limit=limit, on_record=report)
+    records = campaign(
+        folder, runs, executor=executor, memory_limit=limit, again=statuses, on_record=report
+    )
     judged = judge(records, problems)
+    for sentence in contradictions(judged, problems):
+        stderr.print(sentence, style="red")
     click.echo(f"{runs_table(judged)}\n{summary_table(judged)}", nl=False)
 
 
@@ -175,7 +199,7 @@ def export(source: str, file_format: str, out: Path | None) -> None:
     write_instance(problem, target, file_format)
     click.echo(target)
     if file_format in ("lp", "mps") and problem.distinct and problem.n_classes > 1:
-        Console(stderr=True).print(
+        stderr.print(
             "note: the file leaves out that no two classes may have the same features; its optimum "
             "is an upper bound of that of the instance."
         )
@@ -193,9 +217,8 @@ def report(folder: Path, out: Path | None) -> None:
         from qpm_bench.report import write_report
     out = out or folder / "report"
     results = write_report(folder, out)
-    stderr = Console(stderr=True)
     for trouble in results.troubles:
-        stderr.print(trouble, style="red", markup=False, highlight=False)
+        stderr.print(trouble, style="red")
     click.echo(f"{len(results.runs)} runs: {out / 'report.html'}")
 
 

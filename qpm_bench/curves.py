@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from qpm_bench.measures import PerformanceProfile, performance_profile
-from qpm_bench.outcomes import Outcome, by_entrant
+from qpm_bench.outcomes import UNREMARKABLE, Outcome, by_entrant
 from qpm_bench.records import Status
 from qpm_bench.results import Instance
 
@@ -134,13 +134,13 @@ def _trace_line(run: Outcome, column: int, best: float) -> list[TraceLine]:
 
 @dataclass(frozen=True)
 class ScalingSeries:
-    """Solving times of instances of a family that differ in one size.
+    """Solving times of instances of a family that differ in one size, C or F, and in no other.
 
     Attributes
     ----------
     family : str
     fixed, size : str
-        The size that is the same, with its value, and the name of the one that grows.
+        The sizes that are the same, with their values, and the name of the one that grows.
     time_limit : float
     points : dict of str to list of (int, float)
         For each entrant that states bounds: size and median solving time in seconds, inf if
@@ -161,17 +161,18 @@ def scaling_series(instances: Sequence[Instance], runs: Sequence[Outcome]) -> li
         for run in runs
         if run.record.bound is not None and run.record.status is not Status.WRONG
     }
-    proving = [run for run in runs if run.entrant in provers]
+    proving = [run for run in runs if run.entrant in provers and run.record.status in UNREMARKABLE]
     found = []
     for grows, fixed, letter, size in (
         ("n_features", "n_classes", "C", "features F"),
         ("n_classes", "n_features", "F", "classes C"),
     ):
-        groups: dict[tuple[str, int], dict[str, int]] = {}
+        groups: dict[tuple[str, int, int, int], dict[str, int]] = {}
         for instance in instances:
-            key = instance.family, getattr(instance, fixed)
+            chosen = instance.n_selected, instance.n_per_class
+            key = instance.family, getattr(instance, fixed), *chosen
             groups.setdefault(key, {})[instance.name] = getattr(instance, grows)
-        for (family, value), sizes in groups.items():
+        for (family, value, p, k), sizes in groups.items():
             of_group = [run for run in proving if run.record.instance in sizes]
             if len(set(sizes.values())) < 2 or min(sizes.values()) < 1 or not of_group:
                 continue
@@ -180,7 +181,8 @@ def scaling_series(instances: Sequence[Instance], runs: Sequence[Outcome]) -> li
                 entrant: _median_times(group, sizes)
                 for entrant, group in by_entrant(of_group).items()
             }
-            found.append(ScalingSeries(family, f"{letter} = {value}", size, limit, points))
+            same = f"{letter} = {value}, p = {p}, k = {k}"
+            found.append(ScalingSeries(family, same, size, limit, points))
     return found
 
 

@@ -6,6 +6,7 @@ objective of all runs on an instance is a lower bound on its optimum: a bound be
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,8 @@ from qpm_opt import Assignment, InvalidInputError, Problem, relative_gap
 #: What values may differ by, relative to the larger of objective and largest coefficient: solvers
 #: work to feasibility tolerances of 1e-6.
 TOLERANCE = 1e-6
+#: Published optima are rounded, to six digits at the worst.
+PUBLISHED = 1e-5
 
 
 @dataclass(frozen=True)
@@ -97,14 +100,53 @@ def _recomputed(record: Record, problem: Problem) -> Judged:
 
 
 def _against_best(judged: Judged, verified: float | None, problem: Problem) -> Judged:
-    # Published values are rounded, so they refute no bound.
+    """Test the bound and the trace against what is verified, and against a proved optimum."""
     known = [value for value in (verified, problem.best_known) if value is not None]
     judged = replace(judged, best=max(known, default=None))
-    bound = judged.record.bound
-    if bound is None or verified is None or bound >= verified - _room(problem, verified):
+    record = judged.record
+    reached: list[tuple[float, float, str]] = []
+    if verified is not None:
+        reached.append((verified, _room(problem, verified), "the verified solution"))
+    if problem.proved and problem.best_known is not None:
+        room = PUBLISHED * max(abs(problem.best_known), problem.scale)
+        reached.append((problem.best_known, room, "the optimum of the instance"))
+    for value, room, what in reached:
+        if record.bound is not None and record.bound < value - room:
+            reason = f"its bound {record.bound:.9g} is below {what} {value:.9g}"
+            return replace(judged, record=_wrong(record, reason))
+    if record.status is Status.WRONG:
         return judged
-    reason = f"its bound {bound:.9g} is below the verified solution {verified:.9g}"
-    return replace(judged, record=_wrong(judged.record, reason))
+    lowest = max((value - room for value, room, _ in reached), default=-math.inf)
+    highest = -math.inf
+    if judged.objective is not None:
+        highest = judged.objective + _room(problem, judged.objective)
+    for entry in record.progress:
+        if not isinstance(entry, list) or len(entry) < 3:
+            continue  # no trace, which its reader says
+        incumbent, bound = entry[1], entry[2]
+        if isinstance(incumbent, int | float) and incumbent > highest:
+            reason = f"its progress claims the objective {incumbent:.9g}, which it never had"
+            return replace(judged, record=_wrong(record, reason))
+        if isinstance(bound, int | float) and bound < lowest:
+            reason = f"its progress claims the bound {bound:.9g}, which is false"
+            return replace(judged, record=_wrong(record, reason))
+    return judged
+
+
+def contradictions(judged: Sequence[Judged], problems: Mapping[str, Problem]) -> list[str]:
+    """A sentence for each instance whose proved optimum a verified solution beats."""
+    sentences = []
+    for name, problem in problems.items():
+        if not problem.proved or problem.best_known is None:
+            continue
+        found = [one.objective for one in judged if one.record.instance == name]
+        highest = max((value for value in found if value is not None), default=-math.inf)
+        if highest > problem.best_known + PUBLISHED * max(abs(problem.best_known), problem.scale):
+            sentences.append(
+                f"{name} has a verified solution of {highest:.9g}, but its optimum is given as "
+                f"{problem.best_known:.9g}: that is no optimum."
+            )
+    return sentences
 
 
 def _wrong(record: Record, reason: str) -> Record:

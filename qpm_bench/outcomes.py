@@ -25,6 +25,8 @@ from qpm_opt import InvalidInputError
 
 #: Seconds; the shift of Mittelmann's benchmarks.
 SHIFT = 10.0
+#: A proof counts if building and solving ended at this multiple of the limit and so many seconds.
+LATE, LATE_SECONDS = 1.05, 1.0
 #: How a run with nothing to complain about ends.
 UNREMARKABLE = (Status.OK, Status.TIME)
 
@@ -41,7 +43,8 @@ class Outcome:
         differ.
     time : float
         Of the whole process, its start included, but no more than the limit; inf if unsolved. A
-        run is solved if its gap is at most 1e-6 and nothing about it is wrong.
+        run is solved if its gap is at most 1e-6, it was not late (1.05 times the limit and one
+        second, to notice it) and nothing about it is wrong.
     primal_gap : float
         Of the recomputed objective to :attr:`Judged.best`; 1 without an objective.
     trace : list of (time, incumbent, bound)
@@ -93,13 +96,13 @@ def outcomes(judged: Iterable[Judged]) -> list[Outcome]:
 def _outcome(judged: Judged, entrant: str) -> Outcome:
     record, best = judged.record, judged.best
     gap, wrong = judged.relative_gap, record.status is Status.WRONG
-    solved = not wrong and gap is not None and gap <= TOLERANCE
+    solved = not wrong and gap is not None and gap <= TOLERANCE and not _is_late(record)
     trace: list[TraceEntry] = []
     damage = ""
     if not wrong:
         try:
             trace = running_best(record.progress)  # type: ignore[arg-type]
-        except (InvalidInputError, TypeError) as failure:
+        except (InvalidInputError, TypeError, LookupError) as failure:
             damage = str(failure)
     limit = record.time_limit
     return Outcome(
@@ -116,6 +119,13 @@ def _outcome(judged: Judged, entrant: str) -> Outcome:
         within_1_percent=math.inf if best is None else time_to_within(trace, best, 0.01),
         within_01_percent=math.inf if best is None else time_to_within(trace, best, 0.001),
     )
+
+
+def _is_late(record: Record) -> bool:
+    """Whether a solver went on after its limit, by more than it may take to notice."""
+    spent = [record.build_time, record.solve_time]
+    held = [time for time in spent if time is not None]
+    return (sum(held) if held else record.wall_time) > LATE * record.time_limit + LATE_SECONDS
 
 
 def _entrants(records: Sequence[Record]) -> list[str]:

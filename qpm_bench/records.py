@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import json
 import logging
+import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -132,14 +133,30 @@ class Record:
         for f in fields(cls):
             if not _fits(held[f.name], str(f.type)):
                 raise ValueError(f"its {f.name} is no {f.type}: {held[f.name]!r:.50}")
-        if held["time_limit"] <= 0 or held["wall_time"] < 0:
-            raise ValueError("a time is negative, or its time limit is 0")
+        if held["time_limit"] <= 0 or held["threads"] < 1:
+            raise ValueError("its time limit or its number of threads is not positive")
+        for name in ("seed", "permutation", "wall_time", "cpu_time", "peak_memory"):
+            if held[name] < 0:
+                raise ValueError(f"its {name} is negative")
+        check_instance_name(held["instance"])
+        for name, value in held.items():
+            if isinstance(value, str):
+                held[name] = _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", value)
         return cls(**held | {"status": Status(held["status"])})
 
     def to_json(self) -> str:
         """One line, without its end."""
         return json.dumps({"format": FORMAT, **asdict(self)}, allow_nan=False)
 
+
+def check_instance_name(name: str) -> None:
+    """Raise ValueError unless a name is that of a file in the folder of instances."""
+    if not name or name.startswith(".") or any(sign in name for sign in "/\\\0"):
+        raise ValueError(f"the instance name {name!r:.60} is no name of a file")
+
+
+#: Lone surrogates, which no file can hold, and control characters but for ends of lines.
+_UNPRINTABLE = re.compile("[\ud800-\udfff\x00-\x08\x0b-\x1f\x7f]")
 
 _KINDS = {"str": str, "int": int, "float": (int, float), "bool": bool, "Status": str}
 _KINDS |= {"list": list, "dict": dict}
@@ -164,14 +181,14 @@ class RecordFile:
         self._lock = FileLock(path.with_suffix(".lock"))
 
     def read(self) -> list[Record]:
-        """All records, the first of every key; damaged lines are reported and passed over."""
+        """All records, the last of every key; damaged lines are reported and passed over."""
         records, damages = self.scan()
         for damage in damages:
             logger.warning("%s, %s", self.path, damage)
         return records
 
     def scan(self) -> tuple[list[Record], list[str]]:
-        """All records, the first of every key, and a sentence for each damaged line."""
+        """All records, the last of every key, and a sentence for each damaged line."""
         if not self.path.exists():
             return [], []
         records: dict[str, Record] = {}
@@ -186,7 +203,7 @@ class RecordFile:
             except (ValueError, TypeError, RecursionError) as damage:
                 damages.append(f"line {number} is passed over: {damage}")
                 continue
-            records.setdefault(record.key, record)
+            records[record.key] = record
         return list(records.values()), damages
 
     def find(self, key: str) -> Record | None:
@@ -194,10 +211,14 @@ class RecordFile:
         with self._lock:
             return next((record for record in self.read() if record.key == key), None)
 
-    def append(self, record: Record) -> bool:
-        """Add a record; False if one with its key is there already."""
+    def append(self, record: Record, *, in_place_of: Record | None = None) -> bool:
+        """Add a record; False if there is one with its key, other than that which it replaces.
+
+        What it replaces stays in the file; the last record of a key counts.
+        """
         with self._lock:
-            if any(held.key == record.key for held in self.read()):
+            held = next((held for held in self.read() if held.key == record.key), None)
+            if held is not None and held != in_place_of:
                 return False
             with open(self.path, "a+b") as stream:
                 line = record.to_json().encode() + b"\n"

@@ -17,19 +17,36 @@ from qpm_bench import figures
 from qpm_bench.curves import peak_memory, profile_of, scaling_series, trace_panel
 from qpm_bench.judge import TOLERANCE
 from qpm_bench.measures import GOULD_SCOTT_WARNING
-from qpm_bench.outcomes import SHIFT, Outcome, Summary, by_entrant, summaries, virtual_best_summary
+from qpm_bench.outcomes import (
+    LATE,
+    LATE_SECONDS,
+    SHIFT,
+    Outcome,
+    Summary,
+    by_entrant,
+    summaries,
+    virtual_best_summary,
+)
 from qpm_bench.page import Block, Facts, Heading, Items, Picture, Text, html_page, markdown_page
-from qpm_bench.records import Record
+from qpm_bench.records import Record, Status
 from qpm_bench.report_tables import INSTANCES_NOTE, failures_table, instances_table, spread_table
 from qpm_bench.results import Results, read_results
 from qpm_bench.table import entrants_table
+
+#: A run on its own processor gets more of it than this, start and end included.
+STARVED = 0.9
 
 _MEASURES = (
     "gap = |bound - objective| / |objective|, the same for all. Objectives are recomputed from the "
     "solutions.",
     f"A run is solved if its gap is at most {TOLERANCE:g} and its objective is verified. It is "
-    "WRONG if its solution breaks a constraint, or if a verified solution refutes its bound or "
-    "objective; a WRONG run counts as unsolved, and as if it had shown no progress.",
+    "WRONG if its solution breaks a constraint, or if a verified solution or a proved optimum "
+    "refutes its bound, its objective or its progress; a WRONG run counts as unsolved, and as if "
+    "it had shown no progress.",
+    f"A proof counts if building and solving took no longer than {LATE:g} times the limit and "
+    f"{LATE_SECONDS:g} s.",
+    "The incumbents and bounds of the progress are the run's own words, as far as nothing refutes "
+    "them.",
     "Solving times are wall clock of the whole process, its start included, and at most the time "
     "limit. Times of incumbents and bounds count from the start of the solve.",
     f"Means of times are shifted geometric, prod(t + {SHIFT:g} s)^(1/n) - {SHIFT:g} s; what never "
@@ -104,6 +121,9 @@ def _blocks(results: Results) -> Iterator[Block | _Drawing]:
             "The runs come from several machines; their times cannot be compared.",
             is_warning=True,
         )
+    starved = _starved([run.record for run in runs])
+    if starved:
+        yield Text(starved, is_warning=True)
     yield Items(_MEASURES)
     yield Heading("Entrants")
     if len({frozenset(run.task for run in group) for group in entrants.values()}) > 1:
@@ -114,6 +134,7 @@ def _blocks(results: Results) -> Iterator[Block | _Drawing]:
         )
     yield entrants_table(runs)
     yield Text("Times and integrals are in seconds; the less the better.")
+    yield from _families(results)
     yield Heading("Performance profile")
     yield from _profile(runs, styles)
     yield Heading("Instances")
@@ -146,6 +167,36 @@ def _blocks(results: Results) -> Iterator[Block | _Drawing]:
     yield Text(_noise(results))
 
 
+def _families(results: Results) -> Iterator[Any]:
+    """The table of entrants for each family alone, where there are several."""
+    families: dict[str, set[str]] = {}
+    for instance in results.instances:
+        families.setdefault(instance.family, set()).add(instance.name)
+    if len(families) < 2:
+        return
+    for family, names in families.items():
+        yield Heading(f"Entrants on {family}")
+        yield entrants_table([run for run in results.runs if run.record.instance in names])
+
+
+def _starved(records: Sequence[Record]) -> str:
+    """A sentence, if runs that used all their time did not have a processor all the time."""
+    shares = [
+        record.cpu_time / record.wall_time
+        for record in records
+        if record.status is Status.TIME and record.cpu_time > 0.0 and record.wall_time > 0.0
+    ]
+    n_starved = sum(share < STARVED for share in shares)
+    if not n_starved:
+        return ""
+    return (
+        f"{n_starved} of the {len(shares)} runs that went on to their limit had less than "
+        f"{100 * STARVED:.0f} % of a processor, the least {100 * min(shares):.0f} %: the machine "
+        "was busy with other things, or waited for its disk. Their times and gaps are worse than "
+        "they need be."
+    )
+
+
 def _profile(runs: Sequence[Outcome], styles: Mapping[str, figures.Look]) -> Iterator[Any]:
     profile = profile_of(runs)
     if profile is None:
@@ -158,9 +209,15 @@ def _profile(runs: Sequence[Outcome], styles: Mapping[str, figures.Look]) -> Ite
         "that it solves within so many times the time of the fastest there (Dolan and Moré, 2002)."
     )
     if profile.n_incomplete:
-        text += f" {profile.n_incomplete} that not all entrants have run yet are left out."
+        text += (
+            f" It rests on {profile.n_tasks}; {profile.n_incomplete} that not all entrants have "
+            "run yet are left out."
+        )
     if profile.without:
-        text += f" Not drawn, because they solve none: {', '.join(profile.without)}."
+        text += (
+            f" Not drawn, because they solve none of these {profile.n_tasks}: "
+            f"{', '.join(profile.without)}."
+        )
     yield Text(text)
     yield _Drawing("profile", figures.draw_profile(profile, styles), "Performance profile")
 

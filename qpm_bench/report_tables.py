@@ -17,7 +17,8 @@ INSTANCES_NOTE = (
     "how far the objective is below the best. The best of a row is bold. Of several seeds and "
     "permutations it is the median run (the worse of two), with the number solved where they "
     "differ; one that is wrong makes the cell WRONG. C classes, F features, p of them selected, k "
-    "for each class; the best objective is verified or published, * if proved optimal."
+    "for each class; the best objective is verified or published, * if that it is the optimum is "
+    "published or certified."
 )
 
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from qpm_bench.judge import Judged, judge
+from qpm_bench.judge import Judged, contradictions, judge
 from qpm_bench.measures import relative_noise
 from qpm_bench.outcomes import Outcome, outcomes
 from qpm_bench.records import Record, RecordFile
@@ -118,6 +118,7 @@ def read_results(folder: Path) -> Results:
             )
         if same:
             of_instance = judge(same, {name: problem})
+            troubles += contradictions(of_instance, {name: problem})
             judged += of_instance
             instances.append(_instance(name, problem, of_instance[0].best))
     if not judged:
@@ -129,7 +130,8 @@ def read_results(folder: Path) -> Results:
         if run.trace_damage
     ]
     noise = _noise(folder / "noise.json", troubles)
-    proved = {run.record.instance for run in runs if run.solved}
+    # The word of a solver proves nothing.
+    proved = {run.record.instance for run in runs if run.solved and run.record.certified}
     instances = [replace(one, proved=one.proved or one.name in proved) for one in instances]
     return Results(
         folder.resolve().name, sorted(instances, key=_sorting_key), runs, noise, troubles

@@ -1,7 +1,8 @@
 """Campaigns: every method and solver on every instance, a process for each run.
 
 A folder holds the instances (``instances/<name>.npz``) and what the runs left (``records.jsonl``).
-Runs that have a record are not repeated, so a campaign that was killed goes on where it was.
+Runs that have a record are not repeated, so a campaign that was killed goes on where it was; on
+demand those of some statuses are.
 
 Every worker appends its records itself, under the file's lock: what it has under way when the
 campaign's process dies is kept. Where locks do not work between machines, two of them may write
@@ -14,16 +15,15 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import hashlib
 import json
 import os
 import platform
 import signal
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,20 +35,14 @@ from qpm_bench.cluster import n_workers_killed
 from qpm_bench.entrants import check_entrant
 from qpm_bench.manifest import add_to_manifest
 from qpm_bench.records import Record, RecordFile, Status
-from qpm_opt import InvalidInputError, Problem, QPMError, solve
+from qpm_bench.watch import BEGUN, Ended, watch
+from qpm_opt import InvalidInputError, Problem, QPMError, package_versions, solve
 
 #: Seconds beyond the time limit after which a run is killed: reading, checks, and this share.
 GRACE, GRACE_SHARE = 60.0, 0.2
-#: Seconds between two looks at a run's memory: at first, as a share of its age, and at most. A
-#: look takes milliseconds of a processor that the run may need.
-_POLL, _POLL_SHARE, _POLL_MOST = 0.05, 0.01, 0.5
-#: Last characters of the error output that a record keeps.
-_TAIL = 500
+#: Seconds that a run may take to begin: a busy machine is no fault of the solver.
+START_LIMIT = 300.0
 _CHILD = "qpm_bench.child"
-#: What a run must find the same wherever it is started: Dask's workers set all of these, the last
-#: to give memory back early, at the price of time.
-_THREAD_COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-_TRIMMING = "MALLOC_TRIM_THRESHOLD_"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +200,7 @@ def campaign(
     *,
     executor: Executor | None = None,
     memory_limit: int | None = None,
+    again: Collection[Status] = (),
     on_record: Callable[[Record], object] | None = None,
 ) -> list[Record]:
     """Run what has no record yet; all records of these runs, in their order.
@@ -223,6 +218,8 @@ def campaign(
         ``client.get_executor(pure=False)``.
     memory_limit : int, optional
         Bytes of a run with its children, beyond which it is killed.
+    again : collection of Status
+        Runs whose record has one of these are repeated; the new record takes its place.
     on_record : callable, optional
         Called with every new record.
 
@@ -237,8 +234,12 @@ def campaign(
     """
     folder = folder.absolute()  # workers have other directories, and may have other links
     store = RecordFile(folder / "records.jsonl")
-    done = {record.key for record in store.read()}
-    left = list({run.key: run for run in runs if run.key not in done}.values())
+    done = {record.key: record for record in store.read()}
+    left = {
+        run: done.get(run.key)
+        for run in runs
+        if run.key not in done or done[run.key].status in again
+    }
     received: list[Record] = []
 
     def keep(record: Record) -> None:
@@ -248,15 +249,15 @@ def campaign(
 
     try:
         if executor is None:
-            for run in left:
-                keep(execute(folder, run, memory_limit))
+            for run, former in left.items():
+                keep(execute(folder, run, memory_limit, former))
         else:
             _spread(executor, folder, left, memory_limit, keep)
     finally:
-        held = {record.key for record in store.read()}
+        held = store.read()
         for record in received:
-            if record.key not in held:
-                store.append(record)
+            if record not in held:
+                store.append(record, in_place_of=done.get(record.key))
     by_key = {record.key: record for record in store.read()}
     return [by_key[run.key] for run in runs if run.key in by_key]
 
@@ -264,24 +265,29 @@ def campaign(
 def _spread(
     executor: Executor,
     folder: Path,
-    runs: Sequence[Run],
+    runs: Mapping[Run, Record | None],
     memory_limit: int | None,
     keep: Callable[[Record], None],
 ) -> None:
-    """Have runs executed; one that takes its worker with it every time leaves a record, too."""
+    """Have runs executed; one that takes its worker with it every time leaves a record, too.
+
+    With each run comes the record whose place its own takes.
+    """
     suspects = _collect(executor, folder, runs, memory_limit, keep)
     # Dask blames the death of a worker on all runs that were sent there, whether they had begun or
     # not. One that is alone has no other to blame.
     for run in suspects:
-        for n_killed in _collect(executor, folder, [run], memory_limit, keep).values():
+        alone = {run: runs[run]}
+        for n_killed in _collect(executor, folder, alone, memory_limit, keep).values():
             reason = f"every worker that took it died, {n_killed} in the last attempt"
-            keep(_stored(folder, Record(**_known(run), status=Status.ERROR, reason=reason)))
+            record = Record(**_known(run), status=Status.ERROR, reason=reason)
+            keep(_stored(folder, record, runs[run]))
 
 
 def _collect(
     executor: Executor,
     folder: Path,
-    runs: Sequence[Run],
+    runs: Mapping[Run, Record | None],
     memory_limit: int | None,
     keep: Callable[[Record], None],
 ) -> dict[Run, int]:
@@ -291,8 +297,8 @@ def _collect(
     n_kept = 0
     try:
         with contextlib.suppress(BrokenExecutor):  # what was submitted says so, too
-            for run in runs:
-                futures[executor.submit(execute, folder, run, memory_limit)] = run
+            for run, former in runs.items():
+                futures[executor.submit(execute, folder, run, memory_limit, former)] = run
         for future in as_completed(futures):
             try:
                 record = future.result()
@@ -325,12 +331,15 @@ def _collect(
     return given_up
 
 
-def execute(folder: Path, run: Run, memory_limit: int | None = None) -> Record:
+def execute(
+    folder: Path, run: Run, memory_limit: int | None = None, former: Record | None = None
+) -> Record:
     """One run in a process of its own; its record is in the campaign's file when this returns.
 
     Whatever the process does (fails, hangs, prints, fills the memory, dies) becomes a record. Only
-    an interruption of this process leaves none. A run that has a record is not repeated: its worker
-    may have died before it could hand it over.
+    an interruption of this process leaves none. A run that has a record, other than the former one
+    whose place the new one takes, is not repeated: its worker may have died before it could hand it
+    over.
 
     Raises
     ------
@@ -345,7 +354,7 @@ def execute(folder: Path, run: Run, memory_limit: int | None = None) -> Record:
                 "under this very path, with all its files."
             )
     known = RecordFile(folder / "records.jsonl").find(run.key)
-    if known is not None:
+    if known is not None and known != former:
         return known
     with tempfile.TemporaryDirectory() as temporary:
         outcome = Path(temporary) / "outcome.json"
@@ -360,19 +369,24 @@ def execute(folder: Path, run: Run, memory_limit: int | None = None) -> Record:
             ),
             encoding="utf-8",
         )
-        ended = _watch(
+        ended = watch(
             [sys.executable, "-m", _CHILD, str(job), str(outcome)],
+            begun=outcome.with_name(BEGUN),
+            start_limit=START_LIMIT,
             time_limit=run.time_limit * (1.0 + GRACE_SHARE) + GRACE,
             memory_limit=memory_limit,
             threads=run.threads,
         )
         held = _outcome(outcome, ended)
+    # Those of the child include what was over between two looks at it.
+    cpu_time = held.pop("cpu_time", 0.0)
     common = _known(run) | {
         "wall_time": ended.wall_time,
-        "cpu_time": ended.cpu_time,
+        "cpu_time": max(ended.cpu_time, cpu_time if isinstance(cpu_time, float) else 0.0),
         "peak_memory": ended.peak_memory,
         "machine": _machine(),
     }
+    held.setdefault("versions", package_versions())
     try:
         record = Record(**common, **held)
         record.to_json()
@@ -380,7 +394,7 @@ def execute(folder: Path, run: Run, memory_limit: int | None = None) -> Record:
         record = Record(
             **common, status=Status.ERROR, reason=f"its outcome is no record: {failure}"
         )
-    return _stored(folder, record)
+    return _stored(folder, record, former)
 
 
 def _known(run: Run) -> dict[str, Any]:
@@ -389,86 +403,21 @@ def _known(run: Run) -> dict[str, Any]:
     return {"key": run.key, **asdict(run), "date": date}
 
 
-def _stored(folder: Path, record: Record) -> Record:
+def _stored(folder: Path, record: Record, former: Record | None) -> Record:
     """The record, appended to the campaign's file, or the one of its key that is there already."""
     store = RecordFile(folder / "records.jsonl")
-    return record if store.append(record) else store.find(record.key) or record
+    if store.append(record, in_place_of=former):
+        return record
+    return store.find(record.key) or record
 
 
-@dataclass
-class _Ended:
-    """How a process ended: its return code, or why it was killed."""
-
-    returncode: int = 0
-    killed: Status | None = None
-    wall_time: float = 0.0
-    cpu_time: float = 0.0
-    peak_memory: int = 0
-    errors: str = ""
-
-
-def _watch(
-    command: list[str], *, time_limit: float, memory_limit: int | None, threads: int
-) -> _Ended:
-    """Run a command to its end, or kill it with its children at a limit."""
-    environment = os.environ | dict.fromkeys(_THREAD_COUNTS, str(threads))
-    environment.pop(_TRIMMING, None)
-    ended = _Ended()
-    cpu: dict[int, float] = {}
-    seen: dict[int, psutil.Process] = {}
-    began = time.perf_counter()
-    with tempfile.TemporaryFile() as errors:
-        process = psutil.Popen(
-            command,
-            stdin=subprocess.PIPE,  # by its end the run notices that this process is gone
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-            env=environment,
-            process_group=0,  # Ctrl-C at the terminal is for the campaign, not a result of the run
-        )
-        try:
-            while process.poll() is None:
-                memory = 0
-                for member in _family(process):
-                    seen[member.pid] = member
-                    with contextlib.suppress(psutil.Error):
-                        memory += member.memory_info().rss
-                        times = member.cpu_times()
-                        cpu[member.pid] = times.user + times.system
-                ended.peak_memory = max(ended.peak_memory, memory)
-                age = time.perf_counter() - began
-                if age > time_limit:
-                    ended.killed = Status.TIME
-                elif memory_limit is not None and memory > memory_limit:
-                    ended.killed = Status.MEMORY
-                if ended.killed is not None:
-                    break
-                with contextlib.suppress(psutil.TimeoutExpired):
-                    process.wait(min(_POLL + _POLL_SHARE * age, _POLL_MOST))
-        finally:
-            # Those of a process that died are no longer its family.
-            for member in [*seen.values(), *_family(process)]:
-                with contextlib.suppress(psutil.Error):
-                    member.kill()
-            process.wait()
-            process.stdin.close()
-        ended.wall_time = time.perf_counter() - began
-        ended.cpu_time = sum(cpu.values())
-        ended.returncode = process.returncode
-        errors.seek(0)
-        ended.errors = errors.read().decode(errors="replace")[-_TAIL:].strip()
-    return ended
-
-
-def _family(process: psutil.Process) -> list[psutil.Process]:
-    try:
-        return [process, *process.children(recursive=True)]
-    except psutil.Error:
-        return []
-
-
-def _outcome(path: Path, ended: _Ended) -> dict[str, Any]:
+def _outcome(path: Path, ended: Ended) -> dict[str, Any]:
     """Fields of the record by what the process wrote and how it ended."""
+    if ended.killed is not None and not ended.begun:
+        return {
+            "status": Status.ERROR,
+            "reason": f"it had not begun to solve after {ended.wall_time:.0f} s",
+        }
     if ended.killed is Status.TIME:
         return {"status": Status.TIME, "reason": "killed: it did not end at its time limit"}
     if ended.killed is Status.MEMORY:
@@ -490,10 +439,20 @@ def _machine() -> dict[str, Any]:
     return {
         "name": platform.node(),
         "system": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
+        "processor": _processor(),
         "n_processors": os.cpu_count(),
         "memory": psutil.virtual_memory().total,
     }
+
+
+@functools.cache
+def _processor() -> str:
+    """Its model, which Linux tells in a file only."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def _instance_path(folder: Path, name: str) -> Path:

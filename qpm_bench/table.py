@@ -147,7 +147,7 @@ def _failures(summary: Summary) -> str | Cell:
     return Cell(text, "failed") if text else ""
 
 
-_MEAN = f"shifted geometric mean, {SHIFT:g} s"
+_MEAN = f"mean solving time (shifted geometric, shift {SHIFT:g} s)"
 #: Columns of a summary by their heads; times and integrals are seconds.
 _COLUMNS: dict[str, Callable[[Summary], str | Cell]] = {
     "runs": lambda one: str(one.n_runs),

@@ -171,7 +171,7 @@ def running_best(trace: Trace) -> list[TraceEntry]:
     best_incumbent: float | None = None
     best_bound: float | None = None
     for entry in trace:
-        if len(entry) < 3:
+        if not isinstance(entry, list | tuple) or len(entry) < 3:
             raise InvalidInputError(
                 f"The trace has the entry {entry!r}; (time, incumbent, bound) was expected."
             )

@@ -10,13 +10,17 @@ import sys
 import time
 from pathlib import Path
 
-HANG, GARBAGE, CRASH, MEMORY, FAIL, SILENT, CHILDREN, ORPHAN, LIST, NAN, FIELD = range(11)
+from qpm_bench.watch import BEGUN
+
+HANG, GARBAGE, CRASH, MEMORY, FAIL, SILENT, CHILDREN, ORPHAN, LIST, NAN, FIELD, LATE = range(12)
 
 
 def main() -> None:
     job, outcome = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
     kind = job["seed"]
-    if kind == HANG:
+    if kind != LATE:
+        (outcome.parent / BEGUN).touch()
+    if kind in (HANG, LATE):
         time.sleep(60)
     elif kind == GARBAGE:
         sys.stdout.write("{" * 100_000)

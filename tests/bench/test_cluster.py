@@ -155,7 +155,7 @@ def test_what_workers_could_not_append_is_added(folder, monkeypatch):
     elsewhere = folder.with_name("elsewhere")
     add_instances(elsewhere, {"one": random_problem(3)})
     monkeypatch.setattr(
-        runner, "execute", lambda folder, run, memory_limit: execute(elsewhere, run, memory_limit)
+        runner, "execute", lambda folder, *arguments: execute(elsewhere, *arguments)
     )
     with ThreadPoolExecutor(1) as pool:
         records = campaign(folder, runs, executor=pool)

@@ -61,14 +61,29 @@ def test_a_campaign_goes_on_where_it_was(folder, problem, monkeypatch):
     campaign(folder, runs[:2])
     executed = []
 
-    def counted(folder, run, memory_limit):
+    def counted(folder, run, memory_limit, former):
         executed.append(run.seed)
-        return execute(folder, run, memory_limit)
+        return execute(folder, run, memory_limit, former)
 
     monkeypatch.setattr(runner, "execute", counted)
     records = campaign(folder, runs)
     assert executed == [2]
     assert [record.seed for record in records] == [0, 1, 2]
+
+
+def test_runs_of_a_status_are_repeated_on_demand(folder, problem, monkeypatch):
+    monkeypatch.setattr(runner, "_CHILD", "tests.bench.odd_child")
+    runs = runs_of(folder, problem, ("heuristic", ""), seeds=(odd_child.FAIL, 100), time_limit=0.2)
+    failed, silent = campaign(folder, runs)
+    monkeypatch.undo()
+    assert campaign(folder, runs) == [failed, silent]  # both have their record
+    assert campaign(folder, runs, again=[Status.MISSING]) == [failed, silent]
+    repeated = campaign(folder, runs, again=[Status.ERROR])
+    assert [record.status for record in repeated] == [Status.TIME, Status.TIME]
+    # The former ones stay in the file, and nothing is repeated twice.
+    assert len((folder / "records.jsonl").read_text().splitlines()) == 4
+    assert campaign(folder, runs, again=[Status.ERROR]) == repeated
+    assert execute(folder, runs[0], None, failed) == repeated[0]
 
 
 def test_a_warm_start_is_the_same_for_all(folder, problem):
@@ -101,6 +116,7 @@ def test_threads_of_an_executor_lose_and_repeat_nothing(folder, problem):
     ("kind", "status", "reason"),
     [
         (odd_child.HANG, Status.TIME, "did not end"),
+        (odd_child.LATE, Status.ERROR, "had not begun"),
         (odd_child.GARBAGE, Status.ERROR, "no outcome"),
         (odd_child.CRASH, Status.ERROR, "SIGSEGV"),
         (odd_child.MEMORY, Status.MEMORY, "killed when it held"),
@@ -114,6 +130,7 @@ def test_threads_of_an_executor_lose_and_repeat_nothing(folder, problem):
 def test_a_run_that_goes_wrong_costs_one_record(folder, problem, monkeypatch, kind, status, reason):
     monkeypatch.setattr(runner, "_CHILD", "tests.bench.odd_child")
     monkeypatch.setattr(runner, "GRACE", 1.0 if kind == odd_child.HANG else 30.0)
+    monkeypatch.setattr(runner, "START_LIMIT", 1.0 if kind == odd_child.LATE else 300.0)
     (run,) = runs_of(folder, problem, ("exact", ""), seeds=(kind,), time_limit=0.1)
     (record,) = campaign(folder, [run], memory_limit=250 * 2**20)
     assert record.status is status
