@@ -63,7 +63,7 @@ def reported(tmp_path_factory):
     records = [
         record_of(
             problem, status=Status.OK, selection=[0, 1], objective=16.0, bound=16.0,
-            wall_time=60.0, progress=[[0.0, 12.0, 20.0], [50.0, 16.0, 16.0]],
+            certified=True, wall_time=60.0, progress=[[0.0, 12.0, 20.0], [50.0, 16.0, 16.0]],
         ),
         record_of(
             problem, "compact", "highs", selection=[0, 2], objective=12.0, bound=18.0,
@@ -244,8 +244,11 @@ def test_what_cannot_be_judged_is_left_out_and_named(tmp_path):
         record_of(other, selection=[0, 1], objective=3.0),
         record_of(problem, instance="gone"),
         record_of(problem, instance="damaged"),
-        record_of(problem, "heuristic", progress=[[5.0, 1.0, None], [1.0, 2.0, None]]),
-    ]
+        record_of(
+            problem, "heuristic", selection=[0, 1], objective=16.0,
+            progress=[[5.0, 1.0, None], [1.0, 2.0, None]],
+        ),
+    ]  # fmt: skip
     folder = campaign(tmp_path / "all", {"one": problem}, records)
     (folder / "instances" / "damaged.npz").write_bytes(b"PK")
     (folder / "noise.json").write_text('{"times": [1.0]}')
@@ -385,7 +388,7 @@ def test_series_differ_in_one_size():
     of_features, of_classes = scaling_series(instances, runs)
     assert (of_features.family, of_features.fixed, of_features.size) == (
         "a",
-        "C = 10",
+        "C = 10, p = 2, k = 1",
         "features F",
     )
     assert of_features.points == {"exact": [(30, 1.0), (60, 6.0)]}
@@ -396,3 +399,18 @@ def test_series_differ_in_one_size():
 def test_looks_differ_without_colour():
     held = figures.looks(map(str, range(44))).values()
     assert len({(str(look.dashes), look.marker) for look in held}) == 44
+
+
+def test_runs_without_a_processor_of_their_own_are_counted(tmp_path, no_png):
+    problem = selection_problem()
+    shares = {"exact": 99.0, "heuristic": 50.0}
+    records = [record_of(problem, name, cpu_time=time) for name, time in shares.items()]
+    for name, held in (("one", records[:1]), ("two", records)):
+        write_report(campaign(tmp_path / name, {"one": problem}, held), tmp_path / name)
+    texts = [(tmp_path / name / "report.md").read_text("utf-8") for name in ("one", "two")]
+    assert "of a processor" not in texts[0]
+    assert (
+        "1 of the 2 runs that went on to their limit had less than 90 % of a processor, the "
+        in (texts[1])
+    )
+    assert "least 50 %" in texts[1]

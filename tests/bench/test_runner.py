@@ -171,7 +171,9 @@ def test_what_is_claimed_and_not_so_is_wrong(folder, problem, monkeypatch):
         assert found.record.status is Status.WRONG
         assert lie in found.record.reason
     # A bound is false if any run has found better.
-    low = replace(honest, key="e", objective=None, selection=[], assignment=[], bound=-1e9)
+    low = replace(
+        honest, key="e", objective=None, selection=[], assignment=[], bound=-1e9, progress=[]
+    )
     assert judge([low, honest], {"one": problem})[0].record.status is Status.WRONG
     assert judge([low], {"one": problem})[0].record.status is Status.OK
 
