@@ -26,6 +26,10 @@ PLACES = {
     "dataset": "data.name",
     "root": "data.root",
     "image_size": "data.image_size",
+    "crop": "data.crop",
+    "on_corrupt": "data.on_corrupt",
+    "normalisation": "data.normalisation",
+    "workers": "data.workers",
     "model": "model",
     "arch": "arch",
     "seed": "seed",
@@ -55,9 +59,13 @@ def demo(out: Path, seed: int) -> None:
 
 
 @click.command()
-@click.option("--dataset", metavar="NAME|PATH", help="digits, omniglot, or a folder of images.")
+@click.option("--dataset", metavar="NAME|PATH", help="Name of a data set, or folder of images.")
 @click.option("--root", help="Folder with the files of a named data set [QPM_DATA].")
-@click.option("--image-size", type=int, help="Side of the images of a folder, in pixels.")
+@click.option("--image-size", type=int, help="Side of photographs, in pixels.")
+@click.option("--crop/--no-crop", default=None, help="Crop photographs to their boxes.")
+@click.option("--on-corrupt", help="What to do about unreadable images: fail, skip.")
+@click.option("--normalisation", help="Mean and std of: dataset, imagenet.")
+@click.option("--workers", type=int, help="Processes that read images.")
 @click.option("--model", type=click.Choice(["qpm"]), help="Kind of model.")
 @click.option("--arch", help="Backbone.")
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="Settings (TOML).")

@@ -33,13 +33,18 @@ class DataConfig:
         A known data set, or the path of a folder of images.
     root : str
         Folder with the files of a known data set; empty: ``QPM_DATA``, else the current folder.
-    image_size : int
-        Side of the images of a folder, in pixels.
+    image_size, crop, on_corrupt, normalisation, memory, workers
+        Of photographs; see :func:`~qpm_nn.data.load_data`.
     """
 
     name: str = "digits"
     root: str = ""
     image_size: int = 64
+    crop: bool = False
+    on_corrupt: str = "fail"
+    normalisation: str = "dataset"
+    memory: float = 1.0
+    workers: int = 4
 
 
 @dataclass(frozen=True)
@@ -168,6 +173,8 @@ class RunConfig:
         return "\n".join(lines) + "\n"
 
 
+#: Sizes of images and explanations in the QPM paper.
+_PUBLISHED = {"data": {"image_size": 224}, "problem": {"n_selected": 50, "n_per_class": 5}}
 #: What differs from the defaults, by data set. Settings were chosen on images taken out of the
 #: training part, never on test images.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -181,6 +188,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "dense": {"epochs": 35, "weight_decay": 1e-3},
         "problem": {"n_selected": 50, "n_per_class": 5},
     },
+    "aircraft": _PUBLISHED,
+    "cub2011": _PUBLISHED,
+    "grocery": _PUBLISHED | {"data": {"image_size": 128}},
+    "imagenet": _PUBLISHED,
+    "stanford_cars": _PUBLISHED,
+    "traveling_birds": _PUBLISHED,
 }
 
 

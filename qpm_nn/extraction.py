@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qpm_nn.data import LabelledImages, Preprocessing
+from qpm_nn.data import BatchLoader, ImageSet, Preprocessing
 from qpm_nn.heads import Activations, Classifier
 from qpm_opt.constants import FeatureStatistics
 
@@ -36,7 +36,7 @@ class Extraction(NamedTuple):
 
 def extract_features(
     classifier: Classifier,
-    images: LabelledImages,
+    images: ImageSet,
     preprocessing: Preprocessing,
     *,
     n_classes: int,
@@ -69,12 +69,11 @@ def spatial_maximum(maps: Tensor) -> Tensor:
 @torch.no_grad()
 def iterate_activations(
     classifier: Classifier,
-    images: LabelledImages,
+    images: ImageSet,
     preprocessing: Preprocessing,
     device: torch.device | str = "cpu",
 ) -> Iterator[tuple[Activations, Tensor]]:
     """Activations (on the device) and labels (on the CPU), batch by batch, in evaluation mode."""
     classifier = classifier.to(device).eval()
-    for start in range(0, len(images), BATCH_SIZE):
-        batch, labels = images[start : start + BATCH_SIZE]
+    for batch, labels in BatchLoader(images, BATCH_SIZE):
         yield classifier.activations(preprocessing(batch.to(device))), labels

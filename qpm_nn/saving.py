@@ -8,16 +8,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from qpm_nn.backbones import create_backbone
-from qpm_nn.data import Preprocessing
+from qpm_nn.data import Framing, Preprocessing, read_image
+from qpm_nn.data.reading import Box
 from qpm_nn.heads import AssignmentHead, Classifier, DenseHead
 from qpm_opt import InvalidInputError
 from qpm_opt.files import replace_on_success
 
-FORMAT = "qpm-model/1"
+FORMAT = "qpm-model/2"
+#: Format 1 does not say how images were framed, and has no hierarchy.
+READABLE = ("qpm-model/1", FORMAT)
 
 
 @dataclass(frozen=True)
@@ -32,12 +37,42 @@ class ClassifierSpec:
         Channels, height and width.
     class_names : tuple of str
     preprocessing : Preprocessing
+    hierarchy : tuple of tuples of str
+        Names of the parents of each class, the nearest first; empty if there are none.
     """
 
     arch: str
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
+    hierarchy: tuple[tuple[str, ...], ...] = ()
+
+    def read(self, path: str | os.PathLike[str], box: Box | None = None) -> Tensor:
+        """An image file as the classifier was trained to see it.
+
+        Parameters
+        ----------
+        path : path
+        box : tuple of float, optional
+            Left, upper, right and lower edge of the object in pixels, the last two exclusive; for a
+            classifier of crops.
+
+        Returns
+        -------
+        Tensor of shape (1, channels, height, width), uint8
+            For ``preprocessing``, then the classifier.
+
+        Raises
+        ------
+        InvalidInputError
+            If the file cannot be read, or the box is missing.
+        """
+        framing = self.preprocessing.framing
+        if framing.crop and box is None:
+            raise InvalidInputError(
+                f"The classifier was trained on crops; give the box around the object in {path}."
+            )
+        return torch.from_numpy(read_image(path, self.image_shape, framing, box).copy())[None]
 
 
 def save_classifier(
@@ -75,15 +110,22 @@ def load_classifier(path: str | os.PathLike[str]) -> tuple[Classifier, Classifie
         raise InvalidInputError(f"{failure.filename or path} does not exist.") from None
     except (OSError, ValueError, SafetensorError) as failure:
         raise InvalidInputError(f"{path} cannot be read as a classifier: {failure}") from None
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise InvalidInputError(f'{description} is no model: "format" is not "{FORMAT}".')
+    if not isinstance(record, dict) or record.get("format") not in READABLE:
+        raise InvalidInputError(
+            f'{description} is no model: "format" is not "{FORMAT}" or an older one.'
+        )
     try:
-        preprocessing = {key: tuple(value) for key, value in record["preprocessing"].items()}
+        preprocessing = record["preprocessing"]
         spec = ClassifierSpec(
             arch=record["arch"],
             image_shape=tuple(record["image_shape"]),
             class_names=tuple(record["class_names"]),
-            preprocessing=Preprocessing(**preprocessing),
+            preprocessing=Preprocessing(
+                tuple(preprocessing["mean"]),
+                tuple(preprocessing["std"]),
+                Framing(**preprocessing.get("framing", {})),
+            ),
+            hierarchy=tuple(map(tuple, record.get("hierarchy", ()))),
         )
         backbone = create_backbone(spec.arch, spec.image_shape[0])
         classifier = Classifier(backbone, _make_head(record, tensors))

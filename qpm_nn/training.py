@@ -18,12 +18,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
 from torch.nn import functional
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DistributedSampler
 
 from qpm_nn.config import RuntimeConfig, TrainingConfig
-from qpm_nn.data import DataModule
+from qpm_nn.data import BatchLoader, DataModule
 from qpm_nn.heads import Classifier
 from qpm_nn.losses import feature_diversity_loss
 from qpm_opt import InvalidInputError
@@ -145,12 +144,11 @@ def _run(
         data.train, fabric.world_size, fabric.global_rank, shuffle=True, seed=seed
     )
     # Not set up by Fabric, whose loaders count epochs from 0 again after a resumption.
-    loader = DataLoader(
+    loader = BatchLoader(
         data.train,
         min(config.batch_size, len(sampler)),
         sampler=sampler,
         drop_last=True,  # batch normalisation cannot do with a last batch of one image
-        collate_fn=_whole_batch,
     )
     optimizer = torch.optim.SGD(
         _parameter_groups(classifier, config.weight_decay),
@@ -207,10 +205,6 @@ def _run(
             if on_epoch is not None:
                 on_epoch(report)
         fabric.barrier()
-
-
-def _whole_batch(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    return batch
 
 
 def _parameter_groups(classifier: Classifier, weight_decay: float) -> list[dict[str, Any]]:

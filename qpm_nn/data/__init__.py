@@ -1,54 +1,115 @@
-"""Data sets by name, or a folder of own images."""
+"""Data sets by name, a folder of own images, own arrays, or own torch data sets."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
-from qpm_nn.data.base import Augmentation, DataModule, LabelledImages, Preprocessing
+from qpm_nn.data.aircraft import read_aircraft
+from qpm_nn.data.base import Augmentation, DataModule, Preprocessing
+from qpm_nn.data.cub import read_cub
 from qpm_nn.data.digits import load_digits
-from qpm_nn.data.folder import load_folder
+from qpm_nn.data.files import LabelledFiles
+from qpm_nn.data.folder import read_folder
+from qpm_nn.data.grocery import read_grocery
+from qpm_nn.data.imagenet import read_imagenet
+from qpm_nn.data.images import BatchLoader, ImageSet, LabelledImages
+from qpm_nn.data.listing import Listing
 from qpm_nn.data.omniglot import load_omniglot
+from qpm_nn.data.photographs import PhotoOptions, make_data_module
+from qpm_nn.data.reading import Framing, read_image
+from qpm_nn.data.stanford_cars import read_stanford_cars
+from qpm_nn.data.traveling_birds import read_traveling_birds
+from qpm_opt import InvalidInputError
 from qpm_opt.errors import unknown_name
 
 __all__ = [
     "DATA_SETS",
     "Augmentation",
+    "BatchLoader",
     "DataModule",
+    "Framing",
+    "ImageSet",
+    "LabelledFiles",
     "LabelledImages",
     "Preprocessing",
     "load_data",
+    "read_image",
 ]
 
-#: Loader of each named data set; takes the folder that holds its files.
-DATA_SETS = {
+#: Data sets with pixels of their own; the loader takes the folder that holds the files.
+ARRAYS: dict[str, Callable[[Path], DataModule]] = {
     "digits": lambda root: load_digits(),
     "omniglot": load_omniglot,
 }
+#: Data sets of photographs; the reader takes the folder that holds the files, and whether boxes are
+#: needed.
+PHOTOGRAPHS: dict[str, Callable[[Path, bool], Listing]] = {
+    "aircraft": read_aircraft,
+    "cub2011": read_cub,
+    "grocery": read_grocery,
+    "imagenet": read_imagenet,
+    "stanford_cars": read_stanford_cars,
+    "traveling_birds": read_traveling_birds,
+}
+#: All data sets with a name.
+DATA_SETS = (*ARRAYS, *PHOTOGRAPHS)
 
 
 def load_data(
-    name: str, *, root: str | os.PathLike[str] | None = None, image_size: int = 64
+    name: str,
+    *,
+    root: str | os.PathLike[str] | None = None,
+    image_size: int = 64,
+    crop: bool = False,
+    on_corrupt: str = "fail",
+    normalisation: str = "dataset",
+    memory: float = 1.0,
+    workers: int = 4,
 ) -> DataModule:
     """A data set.
 
     Parameters
     ----------
     name : str
-        One of ``DATA_SETS``, or the path of a folder (:func:`~qpm_nn.data.folder.load_folder`).
+        One of ``DATA_SETS``, or the path of a folder
+        (:func:`~qpm_nn.data.folder.read_folder`).
     root : path, optional
         Where the files of a named data set are; the environment variable ``QPM_DATA`` by default,
         else the current folder.
     image_size : int
-        Side of own images in pixels; named data sets have their own size.
+        Side of photographs in pixels; digits and Omniglot have their own size.
+    crop : bool
+        Whether photographs are cropped to the given box around the object, in test images too.
+    on_corrupt : {"fail", "skip"}
+        What to do about a file that cannot be read: end with its name; or log its name and leave it
+        out, for which every image is decoded once at the beginning.
+    normalisation : {"dataset", "imagenet"}
+        Whether the input of the network has the mean and std of these training images, or those of
+        ImageNet, which pretrained networks expect.
+    memory : float
+        Gigabytes up to which photographs are decoded at the beginning and held; larger sets are
+        read from the files in every epoch.
+    workers : int
+        Processes that read such files; 0: none but this one.
 
     Raises
     ------
     InvalidInputError
-        If the name is unknown or the files are missing or damaged.
+        If the name or an option is unknown, or the files are missing or damaged.
     """
-    if name in DATA_SETS:
-        return DATA_SETS[name](Path(root or os.environ.get("QPM_DATA", ".")))
+    options = PhotoOptions(image_size, crop, on_corrupt, normalisation, memory, workers)
+    folder = Path(root or os.environ.get("QPM_DATA", "."))
+    if name in PHOTOGRAPHS:
+        return make_data_module(name, PHOTOGRAPHS[name](folder, crop), options)
+    if name in ARRAYS:
+        if crop or normalisation != "dataset":
+            raise InvalidInputError(
+                f"{name} is no set of photographs: it can neither be cropped nor take the "
+                "normalisation of ImageNet."
+            )
+        return ARRAYS[name](folder)
     if os.sep in name or Path(name).is_dir():
-        return load_folder(Path(name), image_size)
+        return make_data_module(Path(name).resolve().name, read_folder(Path(name), crop), options)
     raise unknown_name("data set or folder", name, DATA_SETS)

@@ -1,67 +1,72 @@
-"""What every data set hands over: images in memory, names, and how to feed them to a network."""
+"""What every data set hands over: images, names, and how to feed them to a network."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.data import Dataset
 
+from qpm_nn.data.datasets import WrappedDataset, class_indices, image_stack
+from qpm_nn.data.images import BatchLoader, ImageSet, LabelledImages
+from qpm_nn.data.reading import Framing
 from qpm_opt import InvalidInputError
 
-
-class LabelledImages(Dataset):
-    """Images of one size with their labels, held in memory.
-
-    Parameters
-    ----------
-    images : array of shape (n_images, channels, height, width), uint8
-    labels : array of shape (n_images,), int
-        Class indices.
-    """
-
-    def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.integer]) -> None:
-        self.images = torch.from_numpy(np.ascontiguousarray(images))
-        self.labels = torch.from_numpy(np.asarray(labels, dtype=np.int64))
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int | slice) -> tuple[Tensor, Tensor]:
-        return self.images[index], self.labels[index]
-
-    def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """A whole batch at once, which spares the loader from stacking single images."""
-        return self.images[indices], self.labels[indices]
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of an image."""
-        channels, height, width = self.images.shape[1:]
-        return channels, height, width
+#: Where mean and std come from: the training images, or ImageNet, for which weights are published.
+NORMALISATIONS = ("dataset", "imagenet")
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+#: Images that are not in memory are counted for mean and std up to this number, evenly spaced.
+STATISTICS_SAMPLE = 10_000
+STATISTICS_BATCH = 64
+#: Of images that were no files, too.
+AS_IS = Framing()
+#: Without test images, one image in so many of each class is one.
+TEST_EVERY = 5
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Raw images to what the network takes: scaled to [0, 1], then normalised by channel."""
+    """Raw images to what the network takes: scaled to [0, 1], then normalised by channel.
+
+    Attributes
+    ----------
+    mean, std : tuple of float
+        By channel, on the scale [0, 1].
+    framing : Framing
+        How the images were made from files.
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    framing: Framing = AS_IS
 
     @classmethod
-    def of(cls, images: LabelledImages) -> Preprocessing:
-        """Statistics of a training set, on the scale [0, 1]."""
-        per_channel = images.images.transpose(0, 1).flatten(1).double() / 255
-        std = per_channel.std(1, correction=0).clamp_min(1e-6)
-        return cls(tuple(per_channel.mean(1).tolist()), tuple(std.tolist()))
+    def of(cls, images: ImageSet) -> Preprocessing:
+        """Statistics of a training set; of up to 10,000 images if they are not in memory."""
+        step = 1
+        if not isinstance(images, LabelledImages):
+            step = -(-len(images) // STATISTICS_SAMPLE)
+        chosen = images.subset(range(0, len(images), step)) if step > 1 else images
+        n_channels = images.shape[0]
+        n, total, squares = 0, [0] * n_channels, [0] * n_channels
+        for batch, _ in BatchLoader(chosen, STATISTICS_BATCH):
+            # Exact: all sums are whole numbers below 2**53.
+            values = batch.transpose(0, 1).flatten(1).double()
+            n += values.shape[1]
+            for c in range(n_channels):
+                total[c] += int(values[c].sum())
+                squares[c] += int(values[c].square().sum())
+        mean = tuple(first / n / 255 for first in total)
+        variances = (n * second - first**2 for first, second in zip(total, squares, strict=True))
+        return cls(mean, tuple(max(math.sqrt(v) / n / 255, 1e-6) for v in variances))
 
     def scale(self, images: Tensor) -> Tensor:
         """Float images in [0, 1] from uint8 ones."""
@@ -138,32 +143,161 @@ class DataModule:
     Attributes
     ----------
     name : str
-    train, test : LabelledImages
+    train, test : ImageSet
     class_names : tuple of str
         By label.
     augmentation : Augmentation
         Applied to training images only.
+    hierarchy : tuple of tuples of str
+        Names of the parents of each class, the nearest first, by label; empty if there are none.
+    framing : Framing
+        How the images were made from files, for images to come.
+    normalisation : {"dataset", "imagenet"}
+        Whose mean and std the network's input has.
     """
 
     name: str
-    train: LabelledImages
-    test: LabelledImages
+    train: ImageSet
+    test: ImageSet
     class_names: tuple[str, ...]
     augmentation: Augmentation
+    hierarchy: tuple[tuple[str, ...], ...] = ()
+    framing: Framing = AS_IS
+    normalisation: str = "dataset"
 
     def __post_init__(self) -> None:
         if self.n_classes < 2:
             raise InvalidInputError(
                 f"{self.name} has {self.n_classes} class; at least two are needed to tell apart."
             )
+        if self.train.shape != self.test.shape:
+            raise InvalidInputError(
+                f"{self.name} has training images of shape {self.train.shape} and test images of "
+                f"shape {self.test.shape}; they must be equal."
+            )
+        if self.normalisation == "imagenet" and self.image_shape[0] != len(IMAGENET_MEAN):
+            raise InvalidInputError(
+                f"{self.name} has images with {self.image_shape[0]} channels, the mean of ImageNet "
+                "is of 3; use the normalisation of the data set."
+            )
         for part, images in (("training", self.train), ("test", self.test)):
-            counts = np.bincount(images.labels.numpy(), minlength=self.n_classes)
+            labels = images.labels.numpy()
+            if labels.size and not 0 <= labels.min() <= labels.max() < self.n_classes:
+                raise InvalidInputError(
+                    f"{self.name} has {part} labels from {labels.min()} to {labels.max()}, but "
+                    f"{self.n_classes} class names; labels from 0 to {self.n_classes - 1} were "
+                    "expected."
+                )
+            counts = np.bincount(labels, minlength=self.n_classes)
             if (counts == 0).any():
                 empty = self.class_names[int(counts.argmin())]
                 raise InvalidInputError(
                     f"Class {empty!r} of {self.name} has no {part} image; add one or remove the "
                     "class."
                 )
+
+    @classmethod
+    def from_arrays(
+        cls,
+        images: ArrayLike,
+        labels: ArrayLike,
+        *,
+        test: tuple[ArrayLike, ArrayLike] | None = None,
+        class_names: Sequence[str] | None = None,
+        name: str = "arrays",
+        augmentation: Augmentation = Augmentation(),
+        hierarchy: tuple[tuple[str, ...], ...] = (),
+        normalisation: str = "dataset",
+    ) -> DataModule:
+        """Data set of arrays in memory.
+
+        Parameters
+        ----------
+        images : array of shape (n, height, width), (n, channels, height, width)
+            Or (n, height, width, channels) with 1 or 3 channels; uint8, or floating point in
+            [0, 1], which is rounded to 8 bits.
+        labels : array of shape (n,)
+            Anything that can be ordered: numbers with gaps, or names.
+        test : tuple of images and labels, optional
+            Test images; by default every fifth image of each class.
+        class_names : sequence of str, optional
+            In the order of the labels; the labels themselves by default.
+        name : str
+        augmentation : Augmentation
+        hierarchy : tuple of tuples of str
+        normalisation : str
+
+        Raises
+        ------
+        InvalidInputError
+            If the arrays do not fit together, or a class has too few images.
+        """
+        parts = [(images, labels)] + ([] if test is None else [test])
+        stacks = [image_stack(part[0]) for part in parts]
+        counts = [np.asarray(part[1]).shape for part in parts]
+        for stack, shape in zip(stacks, counts, strict=True):
+            if shape != (len(stack),):
+                raise InvalidInputError(
+                    f"There are {len(stack)} images and labels of shape {shape}; a label for each "
+                    "image was expected."
+                )
+        indices, found = class_indices(np.concatenate([np.asarray(part[1]) for part in parts]))
+        if class_names is not None and len(class_names) != len(found):
+            raise InvalidInputError(
+                f"There are {len(class_names)} class names and {len(found)} different labels; a "
+                "name for each label was expected."
+            )
+        n_train = len(stacks[0])
+        if test is None:
+            is_test = rank_in_class(indices) % TEST_EVERY == TEST_EVERY - 1
+            sets = [LabelledImages(stacks[0][m], indices[m]) for m in (~is_test, is_test)]
+        else:
+            sets = [
+                LabelledImages(stacks[0], indices[:n_train]),
+                LabelledImages(stacks[1], indices[n_train:]),
+            ]
+        return cls(
+            name,
+            *sets,
+            tuple(class_names or found),
+            augmentation,
+            hierarchy,
+            normalisation=normalisation,
+        )
+
+    @classmethod
+    def from_datasets(
+        cls,
+        train: Any,
+        test: Any,
+        class_names: Sequence[str],
+        *,
+        name: str = "datasets",
+        augmentation: Augmentation = Augmentation(),
+        hierarchy: tuple[tuple[str, ...], ...] = (),
+        normalisation: str = "dataset",
+        workers: int = 0,
+    ) -> DataModule:
+        """Data set of two map-style torch data sets of pairs (image, label).
+
+        Images are PIL images, arrays or tensors (channels, height, width), uint8 or floating point
+        in [0, 1], all of one size; labels are class indices. They are asked for at every access, by
+        ``workers`` processes, and must not be random: random changes belong into ``augmentation``.
+
+        Raises
+        ------
+        InvalidInputError
+            If an image or a label is unusable, or a class has no image.
+        """
+        sets = (WrappedDataset(part, workers) for part in (train, test))
+        return cls(
+            name,
+            *sets,
+            tuple(class_names),
+            augmentation,
+            hierarchy,
+            normalisation=normalisation,
+        )
 
     @property
     def n_classes(self) -> int:
@@ -177,15 +311,26 @@ class DataModule:
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
-        """Scaling and normalisation with the statistics of the training images."""
-        return Preprocessing.of(self.train)
+        """What the network's input is made with, to be stored with it."""
+        if self.normalisation == "imagenet":
+            return Preprocessing(IMAGENET_MEAN, IMAGENET_STD, self.framing)
+        return replace(Preprocessing.of(self.train), framing=self.framing)
 
     @cached_property
     def sha256(self) -> str:
         """Hash of everything that training and evaluation depend on."""
-        digest = hashlib.sha256(repr((self.class_names, asdict(self.augmentation))).encode())
+        settings = (self.class_names, asdict(self.augmentation), self.normalisation)
+        digest = hashlib.sha256(repr(settings).encode())
         for part in (self.train, self.test):
-            digest.update(repr(tuple(part.images.shape)).encode())
-            digest.update(part.images.numpy().tobytes())
-            digest.update(part.labels.numpy().tobytes())
+            part.update_digest(digest)
         return digest.hexdigest()
+
+
+def rank_in_class(labels: ArrayLike) -> Any:
+    """Position of each image among those of its class, from 0; (n_images,)."""
+    labels = np.asarray(labels)
+    rank = np.empty(labels.size, dtype=int)
+    for c in np.unique(labels):
+        members = np.flatnonzero(labels == c)
+        rank[members] = np.arange(members.size)
+    return rank

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from qpm_nn.data.base import Augmentation, DataModule, LabelledImages
-
-#: Of each class, in the order of the file, one image in so many is a test image.
-TEST_EVERY = 5
+from qpm_nn.data.base import TEST_EVERY, Augmentation, DataModule, rank_in_class
+from qpm_nn.data.images import LabelledImages
 
 
 def load_digits() -> DataModule:
@@ -26,11 +24,7 @@ def load_digits() -> DataModule:
     digits = datasets.load_digits()
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[:, None]
     labels = digits.target
-    rank = np.empty(labels.size, dtype=int)
-    for c in range(10):
-        members = np.flatnonzero(labels == c)
-        rank[members] = np.arange(members.size)
-    is_test = rank % TEST_EVERY == TEST_EVERY - 1
+    is_test = rank_in_class(labels) % TEST_EVERY == TEST_EVERY - 1
     return DataModule(
         name="digits",
         train=LabelledImages(images[~is_test], labels[~is_test]),

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from qpm_nn.data import LabelledImages
+from qpm_nn.data import ImageSet
 from qpm_nn.explanations.canvas import Canvas
 from qpm_nn.explanations.words import class_features, shared_features
 from qpm_nn.extraction import iterate_activations
@@ -66,7 +66,7 @@ def closest_pair(head: AssignmentHead) -> tuple[int, int]:
 
 def example_image(
     classifier: Classifier,
-    images: LabelledImages,
+    images: ImageSet,
     c: int,
     spec: ClassifierSpec,
     device: torch.device | str = "cpu",
@@ -76,7 +76,7 @@ def example_image(
     Strong means a large sum of the normalised features assigned to the class: its logit.
     """
     members = torch.nonzero(images.labels == c).flatten()
-    mine = LabelledImages(images.images[members].numpy(), images.labels[members].numpy())
+    mine = images.subset(members)
     batches = [
         batch for batch, _ in iterate_activations(classifier, mine, spec.preprocessing, device)
     ]
@@ -86,7 +86,7 @@ def example_image(
     is_correct = logits.argmax(1) == c
     strength = logits[:, c].masked_fill(~is_correct & is_correct.any(), -torch.inf)
     best = int(strength.argmax())
-    image = mine.images[best].permute(1, 2, 0).squeeze(2).numpy() / 255
+    image = mine[best][0].permute(1, 2, 0).squeeze(2).numpy() / 255
     return Example(
         int(members[best]),
         bool(is_correct[best]),
@@ -99,7 +99,7 @@ def example_image(
 @rc_context({"text.parse_math": False})  # a class may be called "US$"
 def draw_comparison(
     classifier: Classifier,
-    images: LabelledImages,
+    images: ImageSet,
     spec: ClassifierSpec,
     pair: tuple[int, int] | None = None,
     device: torch.device | str = "cpu",
@@ -114,7 +114,7 @@ def draw_comparison(
     ----------
     classifier : Classifier
         With an assignment head.
-    images : LabelledImages
+    images : ImageSet
         To take the examples from.
     spec : ClassifierSpec
     pair : tuple of int, optional

@@ -21,7 +21,7 @@ import torch
 
 from qpm_nn.backbones import create_backbone
 from qpm_nn.config import RunConfig
-from qpm_nn.data import load_data
+from qpm_nn.data import DataModule, load_data
 from qpm_nn.evaluation import evaluate
 from qpm_nn.explanations import draw_assignment, draw_comparison
 from qpm_nn.extraction import extract_features
@@ -83,6 +83,7 @@ def run(
     *,
     resume: bool = True,
     observer: Observer | None = None,
+    data: DataModule | None = None,
 ) -> RunDirectory:
     """Run the pipeline in a directory, reusing what an earlier run with equal settings made.
 
@@ -94,6 +95,8 @@ def run(
     resume : bool
         Whether to reuse finished stages and epochs; otherwise all is made again.
     observer : Observer, optional
+    data : DataModule, optional
+        Own images; by default those that the settings name.
 
     Raises
     ------
@@ -102,23 +105,30 @@ def run(
     NoAssignmentError
         If the solver finds no assignment within its limits.
     """
-    return _Run(config, out, resume, observer or Observer())()
+    return _Run(config, out, resume, observer or Observer(), data)()
 
 
 class _Run:
     def __init__(
-        self, config: RunConfig, out: str | os.PathLike[str], resume: bool, observer: Observer
+        self,
+        config: RunConfig,
+        out: str | os.PathLike[str],
+        resume: bool,
+        observer: Observer,
+        data: DataModule | None,
     ) -> None:
         self.device = make_fabric(config.runtime).device
         self.config = config
         self.observer = observer
-        self.data = load_data(
-            config.data.name, root=config.data.root or None, image_size=config.data.image_size
-        )
+        self.data = load_data(**asdict(config.data)) if data is None else data
         self._check_solve()
         self.directory = RunDirectory(out, resume=resume)
         self.spec = ClassifierSpec(
-            config.arch, self.data.image_shape, self.data.class_names, self.data.preprocessing
+            config.arch,
+            self.data.image_shape,
+            self.data.class_names,
+            self.data.preprocessing,
+            self.data.hierarchy,
         )
 
     def _check_solve(self) -> None:

@@ -9,13 +9,17 @@ import pytest
 import torch
 
 from qpm_nn.backbones import create_backbone
-from qpm_nn.data import Preprocessing
+from qpm_nn.data import Framing, Preprocessing
 from qpm_nn.heads import AssignmentHead, Classifier, DenseHead
 from qpm_nn.saving import ClassifierSpec, load_classifier, save_classifier
 from qpm_opt import InvalidInputError
 
 SPEC = ClassifierSpec(
-    "convnet_tiny", (3, 8, 8), ("a", "b"), Preprocessing((0.1, 0.2, 0.3), (1.0, 2.0, 3.0))
+    "convnet_tiny",
+    (3, 8, 8),
+    ("a", "b"),
+    Preprocessing((0.1, 0.2, 0.3), (1.0, 2.0, 3.0), Framing("squash", True, 20)),
+    (("kind", "kingdom"), ("other", "kingdom")),
 )
 
 
@@ -39,6 +43,17 @@ def test_round_trip_gives_equal_logits(make_head, tmp_path):
     assert spec == SPEC
     assert not loaded.training and loaded.head.dropout.p == 0.25
     assert torch.equal(loaded(images), classifier.eval()(images))
+
+
+def test_models_of_the_first_format_are_read(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_classifier(path, Classifier(create_backbone("convnet_tiny", 3), dense_head()), SPEC)
+    record = json.loads(path.with_suffix(".json").read_text())
+    del record["hierarchy"], record["preprocessing"]["framing"]
+    path.with_suffix(".json").write_text(json.dumps(record | {"format": "qpm-model/1"}))
+    _, spec = load_classifier(path)
+    assert spec.hierarchy == () and spec.preprocessing.framing == Framing()
+    assert spec.preprocessing.mean == SPEC.preprocessing.mean
 
 
 def test_damaged_models_are_refused(tmp_path):

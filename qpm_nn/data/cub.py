@@ -1,0 +1,85 @@
+"""CUB-200-2011: photographs of 200 kinds of birds, with a box around each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from qpm_nn.data.listing import FileList, Layout, Listing, look_up, read_numbers, read_rows
+from qpm_nn.data.reading import Box
+from qpm_opt import InvalidInputError
+
+LAYOUT = Layout(
+    name="CUB-200-2011",
+    folders=("CUB_200_2011", ".", "cub/CUB_200_2011"),
+    required=(
+        "images",
+        "images.txt",
+        "image_class_labels.txt",
+        "train_test_split.txt",
+        "classes.txt",
+    ),
+    tree="""\
+CUB_200_2011/
+    images/001.Black_footed_Albatross/*.jpg, ...
+    images.txt  image_class_labels.txt  train_test_split.txt  classes.txt
+    bounding_boxes.txt (for crops)""",
+    source="https://www.vision.caltech.edu/datasets/cub_200_2011/ (CUB_200_2011.tgz, 1.1 GB)",
+)
+
+
+def read_cub(root: Path, crop: bool = False) -> Listing:
+    """CUB-200-2011, 5,994 training and 5,794 test images; boxes if ``crop``.
+
+    The numbers of the classes may have gaps (a part of the data set); labels follow their order.
+
+    Raises
+    ------
+    InvalidInputError
+        If files are missing, or contradict one another.
+
+    References
+    ----------
+    Wah, Branson, Welinder, Perona, Belongie, The Caltech-UCSD Birds-200-2011 dataset, technical
+    report CNS-TR-2011-001, California Institute of Technology (2011).
+    """
+    folder = LAYOUT.find(root)
+    classes = {number: name for number, name in read_rows(folder / "classes.txt", 2)}
+    label_of = {number: label for label, number in enumerate(classes)}
+    labels_path = folder / "image_class_labels.txt"
+    class_of = dict(read_rows(labels_path, 2))
+    split_path = folder / "train_test_split.txt"
+    is_train = dict(read_rows(split_path, 2))
+    boxes = read_boxes(folder) if crop else {}
+    parts = {"1": FileList(), "0": FileList()}
+    for image, path in read_rows(folder / "images.txt", 2):
+        number = look_up(class_of, image, labels_path, "image")
+        label = look_up(label_of, number, folder / "classes.txt", "class")
+        part = look_up(is_train, image, split_path, "image")
+        if part not in parts:
+            raise InvalidInputError(f"{split_path}: image {image} has {part!r}; 0 or 1 expected.")
+        box = look_up(boxes, path, folder / "bounding_boxes.txt", "image") if crop else None
+        parts[part].add(f"images/{path}", label, box)
+    return Listing(folder, parts["1"], parts["0"], species(classes.values()))
+
+
+def read_boxes(folder: Path) -> dict[str, Box]:
+    """Box of each image by its path below ``images``.
+
+    Raises
+    ------
+    InvalidInputError
+        If ``images.txt`` or ``bounding_boxes.txt`` is missing or damaged.
+    """
+    path = folder / "bounding_boxes.txt"
+    rows = {row[0]: read_numbers(row[1:], path) for row in read_rows(path, 5)}
+    boxes = {}
+    for image, name in read_rows(folder / "images.txt", 2):
+        left, upper, width, height = look_up(rows, image, path, "image")
+        boxes[name] = (left, upper, left + width, upper + height)
+    return boxes
+
+
+def species(folders: Iterable[str]) -> tuple[str, ...]:
+    """Names of birds from names of folders: ``001.Black_footed_Albatross``."""
+    return tuple(name.partition(".")[2].replace("_", " ") or name for name in folders)

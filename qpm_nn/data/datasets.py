@@ -1,0 +1,162 @@
+"""Any ``torch.utils.data.Dataset`` of pairs (image, label) as a set of labelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from qpm_nn.data.images import ImageSet
+from qpm_opt import InvalidInputError
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+
+class WrappedDataset(ImageSet):
+    """A map-style data set of pairs (image, label), asked at every access.
+
+    Parameters
+    ----------
+    dataset : torch.utils.data.Dataset
+        Its images are what :func:`as_pixels` takes, all of one size. It must not be random: put
+        augmentation into the :class:`~qpm_nn.data.DataModule`.
+    workers : int
+        Processes that a loader should start.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is empty, or an image is none.
+    """
+
+    def __init__(self, dataset: Any, workers: int = 0) -> None:
+        if not len(dataset):
+            raise InvalidInputError("The data set is empty; it must have images of every class.")
+        self.dataset = dataset
+        self.workers = workers
+        self._indices = np.arange(len(dataset))
+        self.labels = _labels(dataset)
+        channels, height, width = as_pixels(dataset[0][0], "image 0").shape
+        self.shape = channels, height, width
+
+    def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        images = torch.empty((len(indices), *self.shape), dtype=torch.uint8)
+        for row, index in enumerate(indices):
+            which = int(self._indices[index])
+            pixels = as_pixels(self.dataset[which][0], f"image {which}")
+            if pixels.shape != self.shape:
+                raise InvalidInputError(
+                    f"image {which} has shape {pixels.shape}, the first one {self.shape}; all must "
+                    "be of one size: resize them in the data set."
+                )
+            images[row] = torch.from_numpy(pixels)
+        return images, self.labels[torch.as_tensor(indices)]
+
+    def subset(self, indices: Sequence[int] | Tensor) -> WrappedDataset:
+        """The images of these indices, in this order."""
+        chosen = np.asarray(indices)
+        part = object.__new__(WrappedDataset)
+        part.__dict__.update(self.__dict__)
+        part._indices = self._indices[chosen]
+        part.labels = self.labels[torch.as_tensor(chosen)]
+        return part
+
+    def update_digest(self, digest: _Hash) -> None:
+        """Add all pixels, since nothing else is known of such a set: every image is read once."""
+        digest.update(repr((len(self), self.shape)).encode())
+        for index in range(len(self)):
+            digest.update(self[index][0].numpy().tobytes())
+        digest.update(self.labels.numpy().tobytes())
+
+
+def as_pixels(image: Any, what: str) -> NDArray[np.uint8]:
+    """An image in 8 bits, channels first.
+
+    Parameters
+    ----------
+    image : array, Tensor or PIL image
+        (height, width) or (channels, height, width); of PIL images (height, width, channels). Of
+        type uint8, or floating point in [0, 1].
+    what : str
+        To be named in messages.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is anything else.
+    """
+    pixels = np.asarray(image)
+    if pixels.ndim == 3 and not isinstance(image, (Tensor, np.ndarray)):
+        pixels = pixels.transpose(2, 0, 1)
+    if pixels.ndim == 2:
+        pixels = pixels[None]
+    if pixels.ndim != 3:
+        raise InvalidInputError(
+            f"{what} has shape {pixels.shape}; (height, width) or (channels, height, width) was "
+            "expected."
+        )
+    return as_bytes(pixels, what)
+
+
+def as_bytes(pixels: NDArray[Any], what: str) -> NDArray[np.uint8]:
+    """Pixels as uint8; floating point ones in [0, 1] are scaled and rounded.
+
+    Raises
+    ------
+    InvalidInputError
+        If they are of another type, or outside [0, 1].
+    """
+    if pixels.dtype == np.uint8:
+        return np.ascontiguousarray(pixels)
+    if not np.issubdtype(pixels.dtype, np.floating):
+        raise InvalidInputError(
+            f"{what} has type {pixels.dtype}; uint8, or floating point in [0, 1], was expected."
+        )
+    if not ((pixels >= 0) & (pixels <= 1)).all():
+        raise InvalidInputError(
+            f"{what} has values from {pixels.min():g} to {pixels.max():g}; [0, 1] was expected, "
+            "without normalisation."
+        )
+    return np.rint(pixels * 255).astype(np.uint8)
+
+
+def class_indices(labels: ArrayLike) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Labels of any kind as indices 0, 1, ... in their order, and their names."""
+    names, indices = np.unique(np.asarray(labels), return_inverse=True)
+    return indices.astype(np.int64), tuple(map(str, names))
+
+
+def image_stack(images: ArrayLike) -> NDArray[np.uint8]:
+    """Images as uint8 of shape (n_images, channels, height, width).
+
+    Raises
+    ------
+    InvalidInputError
+        If they are of another shape or type, or outside [0, 1].
+    """
+    stack = np.asarray(images)
+    if stack.ndim == 3:
+        stack = stack[:, None]
+    elif stack.ndim == 4 and stack.shape[1] not in (1, 3) and stack.shape[3] in (1, 3):
+        stack = stack.transpose(0, 3, 1, 2)
+    if stack.ndim != 4 or 0 in stack.shape:
+        raise InvalidInputError(
+            f"The images have shape {stack.shape}; (n, height, width), (n, channels, height, "
+            "width) or (n, height, width, channels) was expected, with at least one image."
+        )
+    return as_bytes(stack, "the array of images")
+
+
+def _labels(dataset: Any) -> Tensor:
+    """Labels from ``targets`` or ``labels`` if the data set has them, else by reading it all."""
+    if getattr(dataset, "target_transform", None) is None:
+        for name in ("targets", "labels"):
+            found = np.asarray(getattr(dataset, name, None))
+            if np.issubdtype(found.dtype, np.integer) and found.shape == (len(dataset),):
+                return torch.from_numpy(found.astype(np.int64))
+    return torch.tensor([int(dataset[i][1]) for i in range(len(dataset))], dtype=torch.int64)

@@ -1,0 +1,158 @@
+"""Own arrays and own torch data sets."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import Dataset, TensorDataset
+
+from qpm_nn.data import DataModule, LabelledImages, Preprocessing
+from qpm_nn.pipelines.qpm import run
+from qpm_nn.saving import load_classifier
+from qpm_opt import InvalidInputError
+from tests.nn.conftest import tiny_config
+
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 256, (30, 3, 8, 10), dtype=np.uint8)
+LABELS = np.repeat([2, 5, 11], 10)
+
+
+def test_every_fifth_array_of_a_class_is_a_test_image():
+    data = DataModule.from_arrays(PIXELS, LABELS)
+    assert data.class_names == ("2", "5", "11")  # numbers with gaps, in their order
+    assert np.bincount(data.train.labels).tolist() == [8, 8, 8]
+    assert np.array_equal(data.test.images, PIXELS[4::5])
+
+
+def test_arrays_with_test_images_and_names():
+    data = DataModule.from_arrays(
+        PIXELS[:20], LABELS[:20], test=(PIXELS[5:15], LABELS[5:15]), class_names=["x", "y"]
+    )
+    assert data.class_names == ("x", "y")
+    assert np.array_equal(data.test.images, PIXELS[5:15])
+    assert data.test.labels.tolist() == [0] * 5 + [1] * 5
+
+
+@pytest.mark.parametrize(
+    "images",
+    [PIXELS / 255, PIXELS.transpose(0, 2, 3, 1), torch.from_numpy(PIXELS)],
+    ids=["floating point", "channels last", "tensor"],
+)
+def test_kinds_of_arrays(images):
+    assert np.array_equal(DataModule.from_arrays(images, LABELS).test.images, PIXELS[4::5])
+
+
+def test_grey_arrays():
+    assert DataModule.from_arrays(PIXELS[:, 0], LABELS).image_shape == (1, 8, 10)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((PIXELS, LABELS[:5]), r"30 images and labels of shape \(5,\)"),
+        ((PIXELS[0, 0], LABELS), r"images have shape \(8, 10\)"),
+        ((PIXELS * 1.0, LABELS), "values from 0 to 255"),
+        ((PIXELS.astype(int), LABELS), "has type int64"),
+        ((PIXELS, np.zeros(30)), "has 1 class"),
+        ((PIXELS[8:], LABELS[8:]), "Class '2' of arrays has no test image"),
+    ],
+)
+def test_unusable_arrays(arguments, message):
+    with pytest.raises(InvalidInputError, match=message):
+        DataModule.from_arrays(*arguments)
+
+
+def test_arrays_that_do_not_go_with_their_names_or_their_test_images():
+    with pytest.raises(InvalidInputError, match="2 class names and 3 different labels"):
+        DataModule.from_arrays(PIXELS, LABELS, class_names=["a", "b"])
+    with pytest.raises(InvalidInputError, match="test images of shape"):
+        DataModule.from_arrays(PIXELS, LABELS, test=(PIXELS[:, 0], LABELS))
+    with pytest.raises(InvalidInputError, match="the mean of ImageNet is of 3"):
+        DataModule.from_arrays(PIXELS[:, 0], LABELS, normalisation="imagenet")
+
+
+class Pictures(Dataset):
+    """PIL images with labels that only asking tells."""
+
+    def __init__(self, pixels, labels):
+        self.pixels, self.answers = pixels, labels
+
+    def __len__(self):
+        return len(self.pixels)
+
+    def __getitem__(self, index):
+        return Image.fromarray(self.pixels[index].transpose(1, 2, 0)), int(self.answers[index])
+
+
+class Targets(Pictures):
+    """Tells its labels as data sets of torchvision do; asking would raise."""
+
+    def __init__(self, pixels, labels):
+        super().__init__(pixels, [None] * len(labels))
+        self.targets = list(labels)
+
+    def __getitem__(self, index):
+        return self.pixels[index], self.targets[index]
+
+
+CLASSES = LABELS // 5
+NAMES = ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    [
+        Pictures(PIXELS, CLASSES),
+        Targets(PIXELS, CLASSES.tolist()),
+        TensorDataset(torch.from_numpy(PIXELS) / 255, torch.from_numpy(CLASSES)),
+    ],
+    ids=["PIL", "arrays", "tensors"],
+)
+def test_any_torch_data_set(dataset):
+    data = DataModule.from_datasets(dataset, dataset, NAMES)
+    held = LabelledImages(PIXELS, CLASSES)
+    assert torch.equal(data.train[:][0], held.images) and torch.equal(data.train[:][1], held.labels)
+    assert torch.equal(data.train.subset([7, 2])[:][0], held.images[[7, 2]])
+    assert data.preprocessing == Preprocessing.of(held)
+    assert data.sha256 == DataModule.from_datasets(dataset, dataset, NAMES).sha256
+    changed = PIXELS.copy()
+    changed[3, 0, 0, 0] ^= 1
+    other = DataModule.from_datasets(Pictures(changed, CLASSES), dataset, NAMES)
+    assert other.sha256 != data.sha256
+
+
+def test_unusable_torch_data_sets():
+    with pytest.raises(InvalidInputError, match="is empty"):
+        DataModule.from_datasets(Pictures(PIXELS[:0], []), Pictures(PIXELS, CLASSES), NAMES)
+    mixed = Pictures([*PIXELS[:29], PIXELS[29][:, :7]], CLASSES)
+    with pytest.raises(InvalidInputError, match=r"image 29 has shape \(3, 7, 10\)"):
+        DataModule.from_datasets(mixed, mixed, NAMES).train[:]
+    with pytest.raises(InvalidInputError, match="labels from 0 to 2, but 2 class names"):
+        DataModule.from_datasets(Pictures(PIXELS, CLASSES), Pictures(PIXELS, CLASSES), NAMES[:2])
+
+
+def test_statistics_are_exact_and_of_a_sample_where_images_are_not_in_memory(monkeypatch):
+    found = Preprocessing.of(LabelledImages(PIXELS, CLASSES))
+    np.testing.assert_allclose(found.mean, (PIXELS / 255).mean((0, 2, 3)), rtol=1e-12)
+    np.testing.assert_allclose(found.std, (PIXELS / 255).std((0, 2, 3)), rtol=1e-12)
+    constant = LabelledImages(np.full((3, 1, 8, 8), 77, dtype=np.uint8), np.arange(3))
+    assert Preprocessing.of(constant).std == (1e-6,)
+    monkeypatch.setattr("qpm_nn.data.base.STATISTICS_SAMPLE", 10)
+    data = DataModule.from_datasets(Pictures(PIXELS, CLASSES), Pictures(PIXELS, CLASSES), NAMES)
+    assert data.preprocessing == Preprocessing.of(LabelledImages(PIXELS[::3], CLASSES[::3]))
+
+
+def test_a_run_on_own_arrays(tmp_path):
+    hierarchy = (("even",), ("odd",), ("odd",))
+    data = DataModule.from_arrays(PIXELS[:, :, :, :8], LABELS, hierarchy=hierarchy)
+    config = tiny_config(
+        tmp_path,
+        dense={"epochs": 1},
+        finetune={"epochs": 1},
+        solve={"method": "heuristic", "time_limit": 0.5},
+    )
+    directory = run(config, tmp_path / "run", data=data)
+    _, spec = load_classifier(directory / "model.safetensors")
+    assert spec.class_names == ("2", "5", "11") and spec.hierarchy == hierarchy

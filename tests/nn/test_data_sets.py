@@ -1,0 +1,204 @@
+"""Readers of public data sets, each on a small tree in the real layout."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from qpm_nn.data import DATA_SETS, PHOTOGRAPHS, load_data
+from qpm_opt import InvalidInputError
+from tests.nn import trees
+
+WRITERS = {
+    "aircraft": trees.write_aircraft,
+    "cub2011": trees.write_cub,
+    "grocery": trees.write_grocery,
+    "imagenet": trees.write_imagenet,
+    "stanford_cars": trees.write_stanford_cars,
+    "traveling_birds": trees.write_traveling_birds,
+}
+BOXED = ("aircraft", "cub2011", "stanford_cars", "traveling_birds")
+NAMES = {
+    "aircraft": trees.VARIANTS,
+    "cub2011": ("Black footed Albatross", "Parakeet Auklet", "Common Yellowthroat"),
+    "grocery": ("Golden-Delicious", "Pink-Lady", "Leek"),
+    "imagenet": ("tench", "crane (n02012849)", "crane (n03126707)"),
+    "stanford_cars": trees.CAR_NAMES,
+    "traveling_birds": ("Black footed Albatross", "Parakeet Auklet", "Common Yellowthroat"),
+}
+
+
+def load(name, root, **options):
+    return load_data(name, root=root, image_size=12, workers=0, **options)
+
+
+def shows(data) -> bool:
+    """Whether every image has the colour of its label in its middle."""
+    for part in (data.train, data.test):
+        images, labels = part[:]
+        middle = images[:, :, 4:7, 4:7].float().mean((2, 3)).numpy()
+        colours = trees.COLOURS[labels.numpy()].astype(float)
+        if np.abs(middle - colours).max() > 25:
+            return False
+    return True
+
+
+def test_every_data_set_of_photographs_is_tested():
+    assert WRITERS.keys() == PHOTOGRAPHS.keys() and set(PHOTOGRAPHS) < set(DATA_SETS)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_labels_names_and_parts(name, tmp_path):
+    WRITERS[name](tmp_path)
+    data = load(name, tmp_path)
+    assert data.class_names == NAMES[name]
+    assert np.bincount(data.train.labels).tolist() == [2, 2, 2]
+    assert np.bincount(data.test.labels).tolist() == [1, 1, 1]
+    assert data.image_shape == (3, 12, 12) and shows(data)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_the_folder_itself_may_be_the_root(name, tmp_path):
+    folder = WRITERS[name](tmp_path)
+    assert load(name, folder).sha256 == load(name, tmp_path).sha256
+
+
+@pytest.mark.parametrize("name", BOXED)
+def test_crops_hold_the_object_and_nothing_else(name, tmp_path):
+    WRITERS[name](tmp_path)
+    data = load(name, tmp_path, crop=True)
+    assert data.framing.crop and data.framing.resize == "squash"
+    for part in (data.train, data.test):
+        images, labels = part[:]
+        colours = trees.COLOURS[labels.numpy()][:, :, None, None]
+        assert np.abs(images.numpy().astype(float) - colours).max() < 30
+
+
+@pytest.mark.parametrize("name", sorted(WRITERS.keys() - set(BOXED)))
+def test_no_crops_without_boxes(name, tmp_path):
+    WRITERS[name](tmp_path)
+    with pytest.raises(InvalidInputError, match="leave out crop"):
+        load(name, tmp_path, crop=True)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_missing_folder_shows_the_tree_and_its_source(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("QPM_DATA", str(tmp_path))
+    with pytest.raises(InvalidInputError, match=r"QPM_DATA\) a folder with\n.*\n[^$]*https://"):
+        load_data(name)
+
+
+def test_hierarchies(tmp_path):
+    trees.write_aircraft(tmp_path)
+    trees.write_grocery(tmp_path)
+    expected = tuple(zip(trees.FAMILIES, trees.MAKERS, strict=True))
+    assert load("aircraft", tmp_path).hierarchy == expected
+    assert load("grocery", tmp_path).hierarchy == (("Apple",), ("Apple",), ("Leek",))
+
+
+def test_the_banner_of_aircraft_is_cut_off(tmp_path):
+    trees.write_aircraft(tmp_path)
+    images, _ = load("aircraft", tmp_path).train[:]
+    assert images[:, 1].max() < 240  # the banner is white, no class is
+
+
+@pytest.mark.parametrize("kind", ["nested", "whole"])
+def test_other_layouts_of_stanford_cars(kind, tmp_path):
+    trees.write_stanford_cars(tmp_path, kind)
+    data = load("stanford_cars", tmp_path, crop=True)
+    assert (len(data.train), len(data.test)) == (6, 3) and shows(data)
+
+
+def test_stanford_cars_without_test_labels(tmp_path):
+    folder = trees.write_stanford_cars(tmp_path)
+    (folder / "cars_test_annos_withlabels.mat").rename(folder / "devkit" / "cars_test_annos.mat")
+    with pytest.raises(InvalidInputError, match="lacks cars_test_annos_withlabels"):
+        load("stanford_cars", tmp_path)
+    (folder / "cars_test_annos_withlabels.mat").write_bytes(b"no matrices")
+    with pytest.raises(InvalidInputError, match="cannot be read as a Matlab file"):
+        load("stanford_cars", tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["kaggle", "meta.bin", "devkit"])
+def test_flat_validation_images_of_imagenet(kind, tmp_path):
+    trees.write_imagenet(tmp_path, kind)
+    data = load("imagenet", tmp_path)
+    assert data.class_names == NAMES["imagenet"] and shows(data)
+
+
+def test_flat_validation_images_without_labels(tmp_path):
+    folder = trees.write_imagenet(tmp_path, "meta.bin")
+    (folder / "meta.bin").unlink()
+    with pytest.raises(InvalidInputError, match=r"have no labels; give .*(?s:.*)meta\.bin"):
+        load("imagenet", tmp_path)
+
+
+def drop_label(folder):
+    path = folder / "image_class_labels.txt"
+    path.write_text("\n".join(path.read_text().splitlines()[1:]))
+
+
+def unknown_class(folder):
+    path = folder / "image_class_labels.txt"
+    path.write_text(path.read_text().replace("1 1\n", "1 999\n", 1))
+
+
+def odd_split(folder):
+    path = folder / "train_test_split.txt"
+    path.write_text(path.read_text().replace("1 1\n", "1 2\n", 1))
+
+
+def short_line(folder):
+    path = folder / "images.txt"
+    path.write_text("1\n" + path.read_text())
+
+
+def class_without_images(folder):
+    with (folder / "classes.txt").open("a") as file:
+        file.write("201 201.Dodo\n")
+
+
+def no_number(folder):
+    path = folder / "bounding_boxes.txt"
+    path.write_text(path.read_text().replace("1 8.0", "1 eight", 1))
+
+
+def far_box(folder):
+    path = folder / "bounding_boxes.txt"
+    path.write_text(path.read_text().replace("1 8.0", "1 80.0", 1))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (drop_label, r"image_class_labels\.txt has no image '1'"),
+        (unknown_class, r"classes\.txt has no class '999'"),
+        (odd_split, "image 1 has '2'; 0 or 1 expected"),
+        (short_line, r"images\.txt, line 1 is '1'; 2 columns were expected"),
+        (class_without_images, "Class 'Dodo' of cub2011 has no training image"),
+        (no_number, r"bounding_boxes\.txt: 'eight 4.0 12.0 12.0' are no numbers"),
+        (far_box, r"0000_0\.jpg cannot be read as an image: its box .* is outside the 32 x 24"),
+    ],
+)
+def test_contradictions_in_the_lists(spoil, message, tmp_path):
+    spoil(trees.write_cub(tmp_path))
+    with pytest.raises(InvalidInputError, match=message):
+        load("cub2011", tmp_path, crop=True)
+
+
+def test_crops_of_traveling_birds_need_the_boxes_of_cub(tmp_path):
+    trees.write_traveling_birds(tmp_path)
+    (tmp_path / "CUB_200_2011").rename(tmp_path / "elsewhere")
+    assert shows(load("traveling_birds", tmp_path))
+    with pytest.raises(InvalidInputError, match="boxes of TravelingBirds are not beside"):
+        load("traveling_birds", tmp_path, crop=True)
+
+
+def test_the_real_grocery_store(data_dir):
+    if not (data_dir / "grocery").is_dir():
+        pytest.skip(f"Grocery Store is not in {data_dir}")
+    data = load("grocery", data_dir, memory=0.0)
+    assert (len(data.train), len(data.test), data.n_classes) == (2640, 2485, 81)
+    assert data.class_names[0] == "Golden-Delicious" and data.hierarchy[0] == ("Apple",)
+    images, labels = data.train[:3]
+    assert images.shape == (3, 3, 12, 12) and labels.tolist() == [0, 0, 0]
