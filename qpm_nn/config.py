@@ -191,7 +191,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "aircraft": _PUBLISHED,
     "cub2011": _PUBLISHED,
     "grocery": _PUBLISHED | {"data": {"image_size": 128}},
-    "imagenet": _PUBLISHED,
+    "imagenet": _PUBLISHED | {"data": {"image_size": 224, "normalisation": "imagenet"}},
     "stanford_cars": _PUBLISHED,
     "traveling_birds": _PUBLISHED,
 }

@@ -259,7 +259,7 @@ class DataModule:
         return cls(
             name,
             *sets,
-            tuple(class_names or found),
+            tuple(found if class_names is None else class_names),
             augmentation,
             hierarchy,
             normalisation=normalisation,

@@ -78,8 +78,9 @@ def _folders(folder: Path) -> list[str]:
 
 
 def _images(folder: Path) -> list[str]:
+    names = (entry.name for entry in os.scandir(folder))
     suffixes = (".jpeg", ".jpg", ".png")
-    return sorted(e.name for e in os.scandir(folder) if e.name.lower().endswith(suffixes))
+    return sorted(n for n in names if n.lower().endswith(suffixes) and not n.startswith("."))
 
 
 def _validation_labels(places: list[Path]) -> tuple[Callable[[str], str], Path]:

@@ -30,7 +30,9 @@ CUB_200_2011/ (for crops: images.txt, bounding_boxes.txt)""",
 
 
 def read_traveling_birds(root: Path, crop: bool = False) -> Listing:
-    """TravelingBirds; if ``crop``, with the boxes of CUB-200-2011, whose file names it shares.
+    """TravelingBirds; if ``crop``, with the boxes of CUB-200-2011.
+
+    Its images have the names and, as far as boxes go, the sizes of those of CUB-200-2011.
 
     Raises
     ------

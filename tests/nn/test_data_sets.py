@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from qpm_nn.config import PRESETS, make_config
 from qpm_nn.data import DATA_SETS, PHOTOGRAPHS, load_data
 from qpm_opt import InvalidInputError
 from tests.nn import trees
@@ -45,6 +46,12 @@ def shows(data) -> bool:
 
 def test_every_data_set_of_photographs_is_tested():
     assert WRITERS.keys() == PHOTOGRAPHS.keys() and set(PHOTOGRAPHS) < set(DATA_SETS)
+
+
+def test_presets_are_those_of_data_sets():
+    assert set(PRESETS) == set(DATA_SETS)
+    for name in PRESETS:
+        assert make_config({"data": {"name": name}}).data.name == name
 
 
 @pytest.mark.parametrize("name", WRITERS)
