@@ -213,19 +213,43 @@ def verify(problem: Path, solution: Path, search_time: float, seed: int) -> None
 @click.option(
     "--epsilon", type=float, help="Similarity threshold; tuned by clique search if left out."
 )
+@click.option(
+    "--class-similarity", default="correlation", show_default=True, help="correlation or auroc."
+)
+@click.option(
+    "--bias",
+    metavar="NAME|FILE",
+    default="locality",
+    show_default=True,
+    help="locality, centre, class_independence, or a .npy file (n_features,).",
+)
+@click.option(
+    "--lambda", "bias_scale", type=FiniteRange(), help="Largest absolute bias [1 / sqrt(10)]."
+)
 @click.option("--distinct/--no-distinct", default=True, show_default=True)
 @click.option("--min-classes-per-feature", type=int, default=0, show_default=True)
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Of the clique search.")
-def constants(features: Path, out: Path, epsilon: float | None, **options: Any) -> None:
-    """Compute A, R and b from FEATURES (.npz: features, labels, optional locality)."""
-    from qpm_opt.constants import load_features, problem_from_features
+def constants(
+    features: Path,
+    out: Path,
+    epsilon: float | None,
+    bias: str,
+    bias_scale: float | None,
+    **options: Any,
+) -> None:
+    """Compute A, R and b from FEATURES (.npz: features, labels, optional locality, centre)."""
+    from qpm_opt.constants import BIAS_SCALE, load_bias, load_features, problem_from_features
 
+    worth = load_bias(bias)
     table = load_features(features)
     _check_writable(out, features)
     instance = problem_from_features(
         table.features,
         table.labels,
+        bias=worth,
+        bias_scale=BIAS_SCALE if bias_scale is None else bias_scale,
         locality=table.locality,
+        centre=table.centre,
         epsilon="auto" if epsilon is None else epsilon,
         name=features.stem,
         **options,

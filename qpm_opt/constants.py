@@ -7,7 +7,7 @@
 References
 ----------
 Norrenbrock et al., QPM: Discrete Optimization for Globally Interpretable Image Classification,
-ICLR 2025: sections 3.2 to 3.4 (constants), 4.1.1 and appendix C (scaling).
+ICLR 2025: sections 3.2 to 3.4 (constants), 4.1.1 and appendix C (scaling), appendix J (AUROC).
 """
 
 from __future__ import annotations
@@ -18,32 +18,37 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
+from qpm_opt.auroc import auroc
+from qpm_opt.bias import BIAS_SCALE, BiasSource, bias_from, feature_bias, load_bias
 from qpm_opt.epsilon import tune_epsilon
-from qpm_opt.errors import InvalidFeaturesError, InvalidInputError
+from qpm_opt.errors import InvalidFeaturesError, InvalidInputError, unknown_name
 from qpm_opt.features import FeatureStatistics, load_features, statistics_from_features
 from qpm_opt.problem import Problem
 from qpm_opt.validation import BoolArray, FloatArray, IntArray
 
 __all__ = [
     "BIAS_SCALE",
+    "CLASS_SIMILARITIES",
+    "BiasSource",
     "Constants",
     "FeatureStatistics",
     "SimilarityScaling",
+    "auroc",
+    "bias_from",
     "compute_constants",
     "feature_bias",
     "feature_similarity",
+    "load_bias",
     "load_features",
     "problem_from_features",
     "problem_from_statistics",
     "statistics_from_features",
 ]
 
-BIAS_SCALE = 10**-0.5
-"""lambda, the largest absolute feature bias (section 4.1.1)."""
+CLASS_SIMILARITIES = ("correlation", "auroc")
+"""What A can be made of by name."""
 
 SimilarityScaling = Literal["unit", "paper", "code"]
-
-_OUTLIER_PERCENTILES = (2, 98)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +58,11 @@ class Constants:
     Parameters
     ----------
     class_similarity : ndarray of shape (n_classes, n_features)
-        A, correlations scaled to ``max|A| = 1000 / (n_per_class * n_classes)``.
+        A, similarities scaled to ``max|A| = 1000 / (n_per_class * n_classes)``.
     feature_similarity : ndarray of shape (n_features, n_features)
         R, entries below epsilon set to 0, the others scaled to a maximum of 1.
     feature_bias : ndarray of shape (n_features,)
-        b, zeros if no locality is known.
+        b, zeros if it is to come from localities and none are known.
     candidate : ndarray of shape (n_features,), bool
         Features that vary; a constant one can never be selected.
     epsilon : float
@@ -86,44 +91,15 @@ def feature_similarity(class_similarity: FloatArray) -> FloatArray:
     return np.add(upper, upper.T)
 
 
-def feature_bias(locality: ArrayLike, scale: float = BIAS_SCALE) -> FloatArray:
-    """b from localities: outliers clipped, centred, largest absolute value ``scale``.
-
-    Values are clipped to their 2nd and 98th percentiles (winsorised; Tukey, The Future of Data
-    Analysis, 1962). The paper only says "clipped outliers" (section 4.1.1), and this rule needs no
-    parameter tied to the shape of the distribution.
-
-    Parameters
-    ----------
-    locality : array of shape (n_features,)
-        NaN where nothing is known: such a feature is neutral, its bias is 0.
-    scale : float
-        lambda, >= 0.
-
-    Returns
-    -------
-    ndarray of shape (n_features,)
-        Zeros if all known localities are equal.
-    """
-    values = np.asarray(locality, dtype=np.float64)
-    bias = np.zeros_like(values)
-    known = ~np.isnan(values)
-    if not known.any():
-        return bias
-    clipped = np.clip(values[known], *np.percentile(values[known], _OUTLIER_PERCENTILES))
-    # Differences at the level of rounding are none, and must not be blown up to ``scale``.
-    if np.ptp(clipped) > 1e-12 * np.abs(clipped).max():
-        centred = clipped - clipped.mean()
-        bias[known] = scale * (centred / np.abs(centred).max())
-    return bias
-
-
 def compute_constants(
     statistics: FeatureStatistics,
     *,
     n_selected: int,
     n_per_class: int,
+    class_similarity: Literal["correlation"] | ArrayLike = "correlation",
+    bias: BiasSource | ArrayLike = "locality",
     locality: ArrayLike | None = None,
+    centre: ArrayLike | None = None,
     epsilon: float | Literal["auto"] = "auto",
     bias_scale: float = BIAS_SCALE,
     similarity_scaling: SimilarityScaling = "unit",
@@ -137,8 +113,15 @@ def compute_constants(
         Of all training images.
     n_selected, n_per_class : int
         p and k; k scales A, p decides epsilon.
-    locality : array of shape (n_features,), optional
-        Locality per feature (NaN: unknown); by default that of the statistics. Without any, b = 0.
+    class_similarity : "correlation" or array of shape (n_classes, n_features)
+        A before scaling: Pearson correlation (section 3.2), or any other measure that is 0 where a
+        feature says nothing about a class. "auroc" needs the features of all images
+        (:func:`problem_from_features`).
+    bias : {"locality", "centre", "class_independence"} or array of shape (n_features,)
+        What b is made of (:func:`qpm_opt.bias.bias_from`).
+    locality, centre : array of shape (n_features,), optional
+        Per feature (NaN: unknown); by default those of the statistics. They count if ``bias`` names
+        them. Without any locality, b = 0.
     epsilon : float or "auto"
         Pairs less similar than this are not penalised. "auto" takes the smallest value for which
         a selection without penalty is found (:func:`qpm_opt.epsilon.tune_epsilon`); 0 keeps all.
@@ -160,7 +143,7 @@ def compute_constants(
     InvalidInputError
         If an option is unusable.
     """
-    A = statistics.class_similarity
+    A = _class_similarity(class_similarity, statistics)
     n_classes, n_features = A.shape
     candidate = statistics.varies
     if n_per_class < 1:
@@ -170,8 +153,7 @@ def compute_constants(
             f"n_selected is {n_selected}, but {candidate.sum()} of the {n_features} features vary "
             "over the images; give a number from 1 to that."
         )
-    if not (np.isfinite(bias_scale) and bias_scale >= 0.0):
-        raise InvalidInputError(f"bias_scale is {bias_scale}; a number >= 0 was expected.")
+    b = bias_from(bias, statistics, locality=locality, centre=centre, scale=bias_scale)
     R = feature_similarity(A)
     clique: IntArray | None
     if epsilon == "auto":
@@ -181,11 +163,6 @@ def compute_constants(
         raise InvalidInputError(f'epsilon is {epsilon!r}; a number or "auto" was expected.')
     else:
         threshold, clique = float(epsilon), None
-    values = statistics.locality if locality is None else _as_feature_locality(locality, n_features)
-    if values is None:
-        b = np.zeros(n_features)
-    else:
-        b = feature_bias(np.where(candidate, values, np.nan), bias_scale)
     largest = np.abs(A).max()
     if largest > 0.0:
         A = A * (1000.0 / (n_per_class * n_classes) / largest)  # eq. 17
@@ -204,7 +181,10 @@ def problem_from_statistics(
     *,
     n_selected: int,
     n_per_class: int,
+    class_similarity: Literal["correlation"] | ArrayLike = "correlation",
+    bias: BiasSource | ArrayLike = "locality",
     locality: ArrayLike | None = None,
+    centre: ArrayLike | None = None,
     epsilon: float | Literal["auto"] = "auto",
     bias_scale: float = BIAS_SCALE,
     similarity_scaling: SimilarityScaling = "unit",
@@ -225,7 +205,10 @@ def problem_from_statistics(
         statistics,
         n_selected=n_selected,
         n_per_class=n_per_class,
+        class_similarity=class_similarity,
+        bias=bias,
         locality=locality,
+        centre=centre,
         epsilon=epsilon,
         bias_scale=bias_scale,
         similarity_scaling=similarity_scaling,
@@ -246,7 +229,9 @@ def problem_from_features(
     features: ArrayLike,
     labels: ArrayLike,
     *,
+    class_similarity: Literal["correlation", "auroc"] | ArrayLike = "correlation",
     locality: ArrayLike | None = None,
+    centre: ArrayLike | None = None,
     n_classes: int | None = None,
     **options: Any,
 ) -> Problem:
@@ -258,22 +243,71 @@ def problem_from_features(
         Any real type; converted to float64 in small batches.
     labels : array of shape (n_images,), int
         Class of every image, 0 to ``n_classes - 1``, each with at least one image.
-    locality : array of shape (n_features,) or (n_images, n_features), optional
-        Locality per feature, or per image and feature as in :meth:`FeatureStatistics.update`.
+    class_similarity : {"correlation", "auroc"} or array of shape (n_classes, n_features)
+        What A is made of. "auroc" is the area under the ROC curve of :func:`qpm_opt.auroc.auroc`
+        less 1/2. The paper compares it with correlation (appendix J, table 10) but does not say
+        how areas enter; centred, a feature that says nothing about a class has 0 as with
+        correlation, one that is low for it a negative value, and R, the cosine of A's columns,
+        tells features apart, which for areas around 1/2 are all alike.
+    locality, centre : array of shape (n_features,) or (n_images, n_features), optional
+        Per feature, or per image and feature as in :meth:`FeatureStatistics.update`.
     n_classes : int, optional
         Largest label + 1 by default.
     **options
-        ``n_selected``, ``n_per_class`` and the other arguments of :func:`problem_from_statistics`.
+        ``n_selected``, ``n_per_class``, ``bias`` and the other arguments of
+        :func:`problem_from_statistics`.
 
     Raises
     ------
     InvalidFeaturesError, InvalidProblemError, InvalidInputError
         If no problem can be built.
     """
-    per_image = None if locality is None or np.ndim(locality) < 2 else np.asarray(locality)
-    statistics = statistics_from_features(features, labels, locality=per_image, n_classes=n_classes)
-    per_feature = locality if per_image is None else None
-    return problem_from_statistics(statistics, locality=per_feature, **options)
+    local_images, local_features = _images_or_features(locality)
+    centre_images, centre_features = _images_or_features(centre)
+    statistics = statistics_from_features(
+        features, labels, locality=local_images, centre=centre_images, n_classes=n_classes
+    )
+    if isinstance(class_similarity, str) and class_similarity == "auroc":
+        class_similarity = auroc(features, labels, n_classes=n_classes) - 0.5
+    return problem_from_statistics(
+        statistics,
+        class_similarity=class_similarity,
+        locality=local_features,
+        centre=centre_features,
+        **options,
+    )
+
+
+def _images_or_features(
+    values: ArrayLike | None,
+) -> tuple[ArrayLike | None, ArrayLike | None]:
+    """What is known of each image and feature, and what of each feature; one of them is None."""
+    if values is None or np.ndim(values) < 2:
+        return None, values
+    return values, None
+
+
+def _class_similarity(given: str | ArrayLike, statistics: FeatureStatistics) -> FloatArray:
+    """A before scaling."""
+    if isinstance(given, str):
+        if given == "auroc":
+            raise InvalidInputError(
+                'class_similarity is "auroc", which ranks all images of a feature, but statistics '
+                "keep no images; call problem_from_features with the features, or give "
+                "auroc(features, labels) - 0.5."
+            )
+        if given != "correlation":
+            raise unknown_name("class_similarity", given, CLASS_SIMILARITIES)
+        return statistics.class_similarity
+    A = np.asarray(given)
+    shape = (statistics.n_classes, statistics.n_features)
+    if A.shape != shape or A.dtype.kind not in "fiub" or not np.isfinite(A).all():
+        raise InvalidFeaturesError(
+            f"class_similarity is {A.dtype} of shape {A.shape}; finite numbers of shape {shape} "
+            "were expected."
+        )
+    # What differs by rounding only is ranked like any other feature, but is no candidate.
+    return np.where(statistics.varies, A.astype(np.float64), 0.0)
 
 
 def _threshold_and_scale(R: FloatArray, epsilon: float, scaling: str) -> FloatArray:
@@ -290,13 +324,3 @@ def _threshold_and_scale(R: FloatArray, epsilon: float, scaling: str) -> FloatAr
         if smallest < largest:
             return np.where(kept > 0.0, (kept - smallest) / (largest - smallest), 0.0)
     return kept / (largest / 2.0 if scaling == "paper" else largest)
-
-
-def _as_feature_locality(locality: ArrayLike, n_features: int) -> FloatArray:
-    values = np.asarray(locality, dtype=np.float64)
-    if values.shape != (n_features,) or np.isinf(values).any():
-        raise InvalidFeaturesError(
-            f"locality has shape {values.shape} and {np.isinf(values).sum()} infinite entries; "
-            f"({n_features},) and none were expected."
-        )
-    return values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,17 +16,24 @@ from qpm_opt.validation import LARGEST, BoolArray, FloatArray, IntArray
 
 _BATCH_BYTES = 2**25  # float64 bytes of features converted at once
 
+#: What may be known of every feature map: its range, and what it is.
+_RANGES = {
+    "locality": (0.0, 1.0, "the maximum of a softmax"),
+    "centre": (-1.0, 0.0, "-1 / (1 + distance of the maximum from the closest edge)"),
+}
+
 
 class LabelledFeatures(NamedTuple):
     """Content of a features file.
 
-    ``features`` (n_images, n_features) as stored, ``labels`` (n_images,), and ``locality``
-    (n_features,) or None.
+    ``features`` (n_images, n_features) as stored, ``labels`` (n_images,), and of every feature
+    ``locality`` and ``centre``, each (n_features,) or None.
     """
 
     features: NDArray[Any]
     labels: NDArray[Any]
     locality: NDArray[Any] | None
+    centre: NDArray[Any] | None
 
 
 class FeatureStatistics:
@@ -57,8 +65,9 @@ class FeatureStatistics:
         self._mean = np.zeros(n_features)
         self._squares = np.zeros(n_features)  # sum of squared deviations from the mean
         self._class_sums = np.zeros((n_classes, n_features))
-        self._activation = np.zeros(n_features)
-        self._local_activation: FloatArray | None = None
+        self._minimum = np.full(n_features, np.inf)
+        self._activation = np.zeros(n_features)  # sum of the images that came with the following
+        self._weighted: dict[str, FloatArray] = {}  # sums of locality or centre, times the feature
 
     @property
     def n_classes(self) -> int:
@@ -71,7 +80,11 @@ class FeatureStatistics:
         return int(self._class_sums.shape[1])
 
     def update(
-        self, features: ArrayLike, labels: ArrayLike, locality: ArrayLike | None = None
+        self,
+        features: ArrayLike,
+        labels: ArrayLike,
+        locality: ArrayLike | None = None,
+        centre: ArrayLike | None = None,
     ) -> None:
         """Add a batch of images.
 
@@ -84,6 +97,9 @@ class FeatureStatistics:
         locality : array of shape (n_images, n_features), optional
             Maximum of the spatial softmax of every feature map, in [0, 1]. Given for all batches
             or for none; the features must then be non-negative (eq. 8 weights by activation).
+        centre : array of shape (n_images, n_features), optional
+            ``-1 / (1 + d)``, in [-1, 0], where d is the number of pixels between the maximum of
+            the feature map and the closest edge (eq. 27). Likewise for all batches or for none.
 
         Raises
         ------
@@ -91,13 +107,19 @@ class FeatureStatistics:
             One sentence for the first defect found; the statistics are then unchanged.
         """
         X = _as_batch(features, self.n_features, self.n_images)
-        y = _as_labels(labels, len(X), self.n_classes)
+        y = as_labels(labels, len(X), self.n_classes)
         if len(X) == 0:
             return
-        self._check_locality_use(locality is not None)
-        if locality is not None:
-            local = np.einsum("jd,jd->d", X, _as_locality(locality, X))
-            self._merge_locality(local, X.sum(axis=0))
+        given = {"locality": locality, "centre": centre}
+        of_maps = {name: values for name, values in given.items() if values is not None}
+        self._check_use(of_maps)
+        weighted = {
+            name: np.einsum("jd,jd->d", X, _as_map_values(name, values, X))
+            for name, values in of_maps.items()
+        }
+        if weighted:
+            self._merge_weighted(weighted, X.sum(axis=0))
+        np.minimum(self._minimum, X.min(axis=0), out=self._minimum)
         if self.n_images == 0:
             self._origin = X[0].copy()
         X -= self._origin
@@ -114,7 +136,8 @@ class FeatureStatistics:
         Raises
         ------
         InvalidFeaturesError
-            If the numbers of classes or features differ, or only one of the two has localities.
+            If the numbers of classes or features differ, or only one of the two has localities
+            or centres.
         """
         if self._class_sums.shape != other._class_sums.shape:
             raise InvalidFeaturesError(
@@ -123,9 +146,10 @@ class FeatureStatistics:
             )
         if other.n_images == 0:
             return
-        self._check_locality_use(other._local_activation is not None)
-        if other._local_activation is not None:
-            self._merge_locality(other._local_activation, other._activation)
+        self._check_use(other._weighted)
+        if other._weighted:
+            self._merge_weighted(other._weighted, other._activation)
+        np.minimum(self._minimum, other._minimum, out=self._minimum)
         if self.n_images == 0:
             self._origin = other._origin.copy()
         shift = other._origin - self._origin
@@ -141,17 +165,17 @@ class FeatureStatistics:
         self._mean += difference * (n / total)
         self.n_images = total
 
-    def _merge_locality(self, local_activation: FloatArray, activation: FloatArray) -> None:
-        if self._local_activation is None:
-            self._local_activation = np.zeros(self.n_features)
-        self._local_activation += local_activation
+    def _merge_weighted(self, sums: Mapping[str, FloatArray], activation: FloatArray) -> None:
+        for name, values in sums.items():
+            self._weighted[name] = self._weighted.get(name, 0.0) + values
         self._activation += activation
 
-    def _check_locality_use(self, given: bool) -> None:
-        if self.n_images and given != (self._local_activation is not None):
-            raise InvalidFeaturesError(
-                "Some images come with locality and some without; give it for all or for none."
-            )
+    def _check_use(self, given: Collection[str]) -> None:
+        for name in _RANGES:
+            if self.n_images and (name in given) != (name in self._weighted):
+                raise InvalidFeaturesError(
+                    f"Some images come with {name} and some without; give it for all or for none."
+                )
 
     @property
     def mean(self) -> FloatArray:
@@ -190,7 +214,7 @@ class FeatureStatistics:
             )
         empty = np.flatnonzero(self.class_counts == 0)
         if empty.size:
-            raise _no_images(int(empty[0]))
+            raise no_images(int(empty[0]))
         counts = self.class_counts[:, np.newaxis]
         covariance = self._class_sums - counts * self._mean
         # Square roots before the product: neither factor can then over- or underflow.
@@ -206,16 +230,41 @@ class FeatureStatistics:
         ``sum_j max(S_jd) f_jd / sum_j f_jd``, eq. 8 without its constant factor 1/n_T; in [0, 1],
         NaN where a feature is never active.
         """
-        if self._local_activation is None:
+        return self._weighted_mean("locality")
+
+    @property
+    def centre(self) -> FloatArray | None:
+        """Activation-weighted mean of ``centre``, shape (n_features,); None if none was given.
+
+        Eq. 26 without its constant factor 1/n_T; in [-1, 0], higher for features that are active
+        far from the edges, NaN where a feature is never active.
+        """
+        return self._weighted_mean("centre")
+
+    def _weighted_mean(self, name: str) -> FloatArray | None:
+        if name not in self._weighted:
             return None
         mean = np.full(self.n_features, np.nan)
-        active = self._activation > 0.0
-        np.divide(self._local_activation, self._activation, out=mean, where=active)
+        np.divide(self._weighted[name], self._activation, out=mean, where=self._activation > 0.0)
         return mean
+
+    @property
+    def class_independence(self) -> FloatArray:
+        """Class-Independence of every feature, shape (n_features,); NaN for constant ones.
+
+        One less the share of the class that has most of the activation, which is counted from the
+        feature's minimum over all images: the summands of eq. 14. In [0, 1).
+        """
+        independence = np.full(self.n_features, np.nan)
+        varies = self.varies
+        low = (self._minimum - self._origin)[varies]
+        above = self._class_sums[:, varies] - self.class_counts[:, np.newaxis] * low
+        independence[varies] = 1.0 - np.clip(above.max(axis=0) / above.sum(axis=0), 0.0, 1.0)
+        return independence
 
 
 def load_features(path: str | os.PathLike[str]) -> LabelledFeatures:
-    """Features, labels and optional locality of a features file, as stored (nothing is copied).
+    """Content of a features file, as stored (nothing is copied).
 
     Raises
     ------
@@ -223,17 +272,19 @@ def load_features(path: str | os.PathLike[str]) -> LabelledFeatures:
         If the file is missing, is no ``.npz``, or lacks features or labels that fit each other.
     """
     arrays = read_arrays(path, FEATURES)
-    features, labels, locality = arrays["features"], arrays["labels"], arrays.get("locality")
+    features, labels = arrays["features"], arrays["labels"]
     if features.ndim != 2 or labels.shape != features.shape[:1]:
         raise InvalidFeaturesError(
             f"{path}: features of shape {features.shape} and labels of shape {labels.shape} do "
             "not fit; (n_images, n_features) and (n_images,) were expected."
         )
-    if locality is not None and locality.shape != features.shape[1:]:
-        raise InvalidFeaturesError(
-            f"{path}: locality has shape {locality.shape}; {features.shape[1:]} was expected."
-        )
-    return LabelledFeatures(features, labels, locality)
+    of_features = {name: arrays.get(name) for name in _RANGES}
+    for name, values in of_features.items():
+        if values is not None and values.shape != features.shape[1:]:
+            raise InvalidFeaturesError(
+                f"{path}: {name} has shape {values.shape}; {features.shape[1:]} was expected."
+            )
+    return LabelledFeatures(features, labels, **of_features)
 
 
 def statistics_from_features(
@@ -241,41 +292,63 @@ def statistics_from_features(
     labels: ArrayLike,
     *,
     locality: ArrayLike | None = None,
+    centre: ArrayLike | None = None,
     n_classes: int | None = None,
 ) -> FeatureStatistics:
     """Statistics of features held in memory (or memory-mapped), taken batch by batch.
 
-    The arguments are those of :func:`problem_from_features`; ``locality`` is per image.
+    The arguments are those of :func:`problem_from_features`; ``locality`` and ``centre`` are per
+    image.
 
     Raises
     ------
     InvalidFeaturesError
         One sentence for the first defect found.
     """
+    X, y, n_classes = as_labelled(features, labels, n_classes)
+    of_maps: dict[str, NDArray[Any]] = {}
+    for name, given in (("locality", locality), ("centre", centre)):
+        if given is not None:
+            of_maps[name] = np.asarray(given)
+            if of_maps[name].shape != X.shape:
+                raise InvalidFeaturesError(
+                    f"{name} has shape {of_maps[name].shape}; (n_features,) or {X.shape} was "
+                    "expected."
+                )
+    statistics = FeatureStatistics(n_classes, X.shape[1])
+    step = max(1, _BATCH_BYTES // (8 * X.shape[1]))
+    for start in range(0, len(X), step):
+        rows = slice(start, start + step)
+        batch = {name: values[rows] for name, values in of_maps.items()}
+        statistics.update(X[rows], y[rows], **batch)
+    return statistics
+
+
+def as_labelled(
+    features: ArrayLike, labels: ArrayLike, n_classes: int | None
+) -> tuple[NDArray[Any], IntArray, int]:
+    """Features as they are, labels, and the number of classes (largest label + 1 by default).
+
+    Raises
+    ------
+    InvalidFeaturesError
+        If shapes or labels do not fit, there are fewer than two images, or, where the number of
+        classes was not given, some class has none.
+    """
     X = np.asarray(features)
     if X.ndim != 2:
         raise InvalidFeaturesError(
             f"features has shape {X.shape}; (n_images, n_features) was expected."
         )
-    y = _as_labels(labels, len(X), n_classes)
+    y = as_labels(labels, len(X), n_classes)
     if len(X) < 2:
         raise InvalidFeaturesError(f"There are {len(X)} images; at least two are needed.")
     if n_classes is None:
         present = np.unique(y)
         n_classes = int(present[-1]) + 1
         if len(present) < n_classes:
-            raise _no_images(int(np.flatnonzero(present != np.arange(len(present)))[0]))
-    maxima = None if locality is None else np.asarray(locality)
-    if maxima is not None and maxima.shape != X.shape:
-        raise InvalidFeaturesError(
-            f"locality has shape {maxima.shape}; (n_features,) or {X.shape} was expected."
-        )
-    statistics = FeatureStatistics(n_classes, X.shape[1])
-    step = max(1, _BATCH_BYTES // (8 * X.shape[1]))
-    for start in range(0, len(X), step):
-        rows = slice(start, start + step)
-        statistics.update(X[rows], y[rows], None if maxima is None else maxima[rows])
-    return statistics
+            raise no_images(int(np.flatnonzero(present != np.arange(len(present)))[0]))
+    return X, y, n_classes
 
 
 def _as_batch(features: ArrayLike, n_features: int, n_before: int) -> FloatArray:
@@ -298,7 +371,8 @@ def _as_batch(features: ArrayLike, n_features: int, n_before: int) -> FloatArray
     return X
 
 
-def _as_labels(labels: ArrayLike, n_images: int, n_classes: int | None) -> IntArray:
+def as_labels(labels: ArrayLike, n_images: int, n_classes: int | None) -> IntArray:
+    """Labels as indices (any, if the number of classes is not given), or an error."""
     y = np.asarray(labels)
     if y.shape != (n_images,):
         raise InvalidFeaturesError(
@@ -317,23 +391,26 @@ def _as_labels(labels: ArrayLike, n_images: int, n_classes: int | None) -> IntAr
     return y
 
 
-def _as_locality(locality: ArrayLike, X: FloatArray) -> FloatArray:
-    maxima = np.asarray(locality)
-    if maxima.shape != X.shape:
-        raise InvalidFeaturesError(f"locality has shape {maxima.shape}; {X.shape} was expected.")
-    if not (maxima.min() >= 0.0 and maxima.max() <= 1.0):
+def _as_map_values(name: str, values: ArrayLike, X: FloatArray) -> FloatArray:
+    """Locality or centre of every image and feature as float64."""
+    array = np.asarray(values)
+    if array.shape != X.shape:
+        raise InvalidFeaturesError(f"{name} has shape {array.shape}; {X.shape} was expected.")
+    low, high, meaning = _RANGES[name]
+    if not (array.min() >= low and array.max() <= high):
         raise InvalidFeaturesError(
-            "locality holds values outside [0, 1]; the maximum of a softmax was expected."
+            f"{name} holds values outside [{low:g}, {high:g}]; {meaning} was expected."
         )
     if X.min() < 0.0:
         raise InvalidFeaturesError(
-            f"features holds {X.min()}, but locality is weighted by activations >= 0; apply a ReLU "
-            "or leave locality out."
+            f"features holds {X.min()}, but {name} is weighted by activations >= 0; apply a ReLU "
+            f"or leave {name} out."
         )
-    return maxima.astype(np.float64)
+    return array.astype(np.float64)
 
 
-def _no_images(c: int) -> InvalidFeaturesError:
+def no_images(c: int) -> InvalidFeaturesError:
+    """Error for a class without images."""
     return InvalidFeaturesError(
         f"Class {c} has no images; every class needs one, so number the classes that have images "
         "from 0 on without gaps."

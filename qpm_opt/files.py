@@ -94,9 +94,14 @@ PROBLEM = FileKind(
 FEATURES = FileKind(
     "a features file",
     "give an .npz file with features (n_images, n_features), labels (n_images,) and optionally "
-    "locality (n_features,)",
+    "locality or centre (n_features,)",
     InvalidFeaturesError,
     ("features", "labels"),
+)
+BIAS = FileKind(
+    "a bias file",
+    "give a .npy file with one number for each feature, such as numpy.save writes",
+    InvalidFeaturesError,
 )
 SOLUTION = FileKind(
     "a solution file",
@@ -139,6 +144,22 @@ def read_arrays(path: str | os.PathLike[str], kind: FileKind) -> dict[str, NDArr
             raise _other_kind(path, kind)
         raise kind.error(f"{path} lacks {', '.join(missing)}; {kind.advice}.")
     return arrays
+
+
+def read_array(path: str | os.PathLike[str], kind: FileKind) -> NDArray[Any]:
+    """Array of a ``.npy`` file; whatever is wrong with it is raised as ``kind.error``."""
+    path = Path(path)
+    _check_there(path, kind)
+    if not path.is_file():
+        raise _other_kind(path, kind)
+    try:
+        if _start(path) != _ARRAY_START:
+            raise _other_kind(path, kind)
+        return cast(NDArray[Any], np.load(path, allow_pickle=False))
+    except (OSError, ValueError, EOFError) as failure:
+        if isinstance(failure, kind.error):
+            raise
+        raise kind.error(f"{path} is damaged ({failure}); {kind.advice}.") from None
 
 
 def read_solution(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -301,6 +301,34 @@ def test_constants_from_features(tmp_path):
     assert (problem.n_selected, problem.n_per_class) == (5, 2)
 
 
+def test_constants_take_other_sources_of_a_and_b(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), 10)
+    features = rng.random((40, 12)) + (labels[:, None] == np.arange(12) % 4)
+    centre, liked = -rng.random(12), np.eye(12)[3]
+    np.savez(tmp_path / "f.npz", features=features, labels=labels, centre=centre)
+    np.save(tmp_path / "liked.npy", liked)
+    out = tmp_path / "p.npz"
+    common = ("constants", tmp_path / "f.npz", "--n-selected", 5, "--n-per-class", 2, "--out", out)
+    sizes = {"n_selected": 5, "n_per_class": 2, "name": "f"}
+
+    outcome = qpm(*common, "--bias", "centre", "--lambda", 3, "--class-similarity", "auroc")
+    assert outcome.returncode == 0, outcome.stderr
+    expected = Problem.from_features(
+        features, labels, class_similarity="auroc", centre=centre, bias="centre", bias_scale=3.0,
+        **sizes,
+    )  # fmt: skip
+    assert Problem.load(out).sha256 == expected.sha256
+
+    assert qpm(*common, "--bias", tmp_path / "liked.npy").returncode == 0
+    expected = Problem.from_features(features, labels, bias=liked, **sizes)
+    assert Problem.load(out).sha256 == expected.sha256
+
+    outcome = qpm(*common, "--bias", "centr")
+    assert outcome.returncode == 2
+    assert "did you mean centre" in outcome.stderr
+
+
 def test_a_bound_that_says_little_is_called_so(tmp_path):
     rng = np.random.default_rng(0)
     R = np.triu(rng.random((60, 60)), 1)

@@ -23,7 +23,7 @@ LAYERS = [
     {"problem"},
     {"proof_file"},
     {"assign", "certificate_check", "epsilon", "features", "result", "separation", "swaps"},
-    {"proof_check"},
+    {"auroc", "bias", "proof_check"},
     {"constants", "heuristics", "tracking", "formulation", "progress"},
     {"verification"},
     {"bounds"},
