@@ -35,6 +35,9 @@ PLACES = {
     "seed": "seed",
     "n_selected": "problem.n_selected",
     "n_per_class": "problem.n_per_class",
+    "class_similarity": "problem.class_similarity",
+    "bias": "problem.bias",
+    "bias_scale": "problem.bias_scale",
     "dense_epochs": "dense.epochs",
     "finetune_epochs": "finetune.epochs",
     "method": "solve.method",
@@ -75,6 +78,13 @@ def demo(out: Path, seed: int) -> None:
 )
 @click.option("--n-selected", type=int, help="Features in all (p).")
 @click.option("--n-per-class", type=int, help="Features of every class (k).")
+@click.option("--class-similarity", help="correlation, auroc.")
+@click.option(
+    "--bias",
+    metavar="NAME|FILE",
+    help="locality, centre, class_independence, or a .npy file (n_features,).",
+)
+@click.option("--lambda", "bias_scale", type=float, help="Largest absolute bias.")
 @click.option("--seed", type=int)
 @click.option("--dense-epochs", type=int)
 @click.option("--finetune-epochs", type=int)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from qpm_opt import InvalidInputError
+from qpm_opt.constants import BIAS_SCALE, CLASS_SIMILARITIES
 from qpm_opt.errors import unknown_name
 
 MODELS = ("qpm",)
@@ -93,10 +94,32 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class ProblemConfig:
-    """Size of the explanation: features in all, and features of every class."""
+    """Size of the explanation, and what the constants are made of.
+
+    Attributes
+    ----------
+    n_selected, n_per_class : int
+        Features in all, and features of every class.
+    class_similarity : str
+        ``correlation`` or ``auroc``, for A.
+    bias : str
+        ``locality``, ``centre``, ``class_independence``, or the path of a ``.npy`` file with what
+        each feature is worth, for b.
+    bias_scale : float
+        lambda, the largest absolute value in b; 0: none.
+    """
 
     n_selected: int = 20
     n_per_class: int = 4
+    class_similarity: str = "correlation"
+    bias: str = "locality"
+    bias_scale: float = BIAS_SCALE
+
+    def __post_init__(self) -> None:
+        if self.class_similarity not in CLASS_SIMILARITIES:
+            raise unknown_name("class_similarity", self.class_similarity, CLASS_SIMILARITIES)
+        scale = self.bias_scale
+        _require(0 <= scale < math.inf, "bias_scale", scale, "at least 0 and finite")
 
 
 @dataclass(frozen=True)

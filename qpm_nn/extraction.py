@@ -26,7 +26,7 @@ class Extraction(NamedTuple):
     features : ndarray of shape (n_images, n_features), float32
     labels : ndarray of shape (n_images,), int64
     statistics : FeatureStatistics
-        Of these features, with their locality.
+        Of these features, with their locality and centre.
     """
 
     features: NDArray[np.float32]
@@ -45,7 +45,7 @@ def extract_features(
     """Features of all images in their order, without augmentation, in evaluation mode.
 
     The locality of a feature in an image is the maximum of the spatial softmax of its map (QPM
-    paper, eq. 8).
+    paper, eq. 8), its centre tells how far the maximum of the map is from the edges (eq. 26).
     """
     features: list[NDArray[np.float32]] = []
     statistics: FeatureStatistics | None = None
@@ -53,7 +53,12 @@ def extract_features(
         batch = activations.features.float().cpu().numpy()
         if statistics is None:
             statistics = FeatureStatistics(n_classes, batch.shape[1])
-        statistics.update(batch, labels.numpy(), spatial_maximum(activations.maps).cpu().numpy())
+        statistics.update(
+            batch,
+            labels.numpy(),
+            locality=spatial_maximum(activations.maps).cpu().numpy(),
+            centre=centre(activations.maps).cpu().numpy(),
+        )
         features.append(batch)
     assert statistics is not None, "a DataModule has images of every class"
     return Extraction(np.concatenate(features), images.labels.numpy(), statistics)
@@ -64,6 +69,29 @@ def spatial_maximum(maps: Tensor) -> Tensor:
     flat = maps.flatten(2).float()
     # The largest softmax value: exp(max) / sum exp = 1 / sum exp(value - max).
     return 1 / (flat - flat.amax(2, keepdim=True)).exp().sum(2)
+
+
+def centre(maps: Tensor) -> Tensor:
+    """``-1 / (1 + d)`` of each map, d pixels from its maximum to the closest edge (eqs. 26, 27).
+
+    A maximum on the edge has -1, one far from it nearly 0. Of several equal maxima the first in
+    reading order counts.
+
+    Parameters
+    ----------
+    maps : Tensor of shape (n_images, n_features, height, width)
+
+    Returns
+    -------
+    Tensor of shape (n_images, n_features)
+        float32, in [-1, 0).
+    """
+    height, width = maps.shape[2:]
+    place = maps.flatten(2).argmax(2)
+    y, x = place // width, place % width
+    from_sides = torch.minimum(x, width - 1 - x)
+    from_ends = torch.minimum(y, height - 1 - y)
+    return -1 / (1 + torch.minimum(from_sides, from_ends).float())
 
 
 @torch.no_grad()

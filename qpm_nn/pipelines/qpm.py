@@ -31,13 +31,14 @@ from qpm_nn.saving import ClassifierSpec, load_classifier, save_classifier
 from qpm_nn.training import EpochReport, make_fabric, train
 from qpm_opt import (
     Assignment,
+    InvalidInputError,
     Problem,
     Progress,
     QPMError,
     TerminationCondition,
     solve,
 )
-from qpm_opt.constants import load_features, statistics_from_features
+from qpm_opt.constants import load_bias, load_features, statistics_from_features
 from qpm_opt.files import replace_on_success
 from qpm_opt.optimize import check_method
 from qpm_opt.result import package_versions
@@ -121,6 +122,7 @@ class _Run:
         self.config = config
         self.observer = observer
         self.data = load_data(**asdict(config.data)) if data is None else data
+        self.bias = load_bias(config.problem.bias)
         self._check_solve()
         self.directory = RunDirectory(out, resume=resume)
         self.spec = ClassifierSpec(
@@ -142,6 +144,11 @@ class _Run:
             n_selected=sizes.n_selected,
             n_per_class=sizes.n_per_class,
         )
+        if not isinstance(self.bias, str) and len(self.bias) != n_features:
+            raise InvalidInputError(
+                f"{sizes.bias} holds {len(self.bias)} numbers, but {self.config.arch} has "
+                f"{n_features} features; one for each was expected."
+            )
 
     def __call__(self) -> RunDirectory:
         config = self.config
@@ -167,14 +174,14 @@ class _Run:
         self._stage(
             "features",
             self._extract,
-            settings=images,
+            settings=images | {"of_features": ["locality", "centre"]},
             inputs=["dense.safetensors", "dense.json"],
             outputs=["features.npz"],
         )
         self._stage(
             "problem",
             self._build_problem,
-            settings=asdict(config.problem) | {"seed": config.seed},
+            settings=asdict(config.problem) | {"seed": config.seed, "bias": self._bias_key()},
             inputs=["features.npz"],
             outputs=["problem.npz"],
         )
@@ -260,6 +267,7 @@ class _Run:
                     features=found.features,
                     labels=found.labels,
                     locality=found.statistics.locality,
+                    centre=found.statistics.centre,
                 )
 
     def _build_problem(self, key: str) -> None:
@@ -268,7 +276,11 @@ class _Run:
         problem = Problem.from_features(
             found.features,
             found.labels,
+            class_similarity=sizes.class_similarity,
+            bias=self.bias,
+            bias_scale=sizes.bias_scale,
             locality=found.locality,
+            centre=found.centre,
             n_classes=self.data.n_classes,
             n_selected=sizes.n_selected,
             n_per_class=sizes.n_per_class,
@@ -276,6 +288,10 @@ class _Run:
             name=self.data.name,
         )
         problem.save(self.directory / "problem.npz")
+
+    def _bias_key(self) -> str | list[float]:
+        """The bias by name or by its values: a file may change under its name."""
+        return self.bias if isinstance(self.bias, str) else self.bias.tolist()
 
     def _solve(self, key: str) -> None:
         options = self.config.solve

@@ -9,8 +9,9 @@ import torch
 from qpm_nn import extraction
 from qpm_nn.backbones import create_backbone
 from qpm_nn.data import load_data
-from qpm_nn.extraction import extract_features, spatial_maximum
+from qpm_nn.extraction import centre, extract_features, spatial_maximum
 from qpm_nn.heads import Classifier, DenseHead
+from qpm_nn.metrics import class_independence
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +36,34 @@ def test_statistics_equal_a_direct_computation(classifier, tree, monkeypatch):
     softmax = maps.flatten(2).softmax(2).amax(2).double().numpy()
     expected = (softmax * features).sum(0) / features.sum(0)
     np.testing.assert_allclose(statistics.locality, expected, rtol=1e-4)
+    central = np.array([[equation_27(m) for m in image] for image in maps.numpy()])
+    expected = -(features / (1 + central)).sum(0) / features.sum(0)
+    np.testing.assert_allclose(statistics.centre, expected, rtol=1e-4)
+    independence = class_independence(features[:, features.std(0) > 0], found.labels)
+    assert 1 - np.nanmean(1 - statistics.class_independence) == pytest.approx(
+        independence, rel=1e-3
+    )
     indicator = np.eye(4)[found.labels]
     varies = features.std(0) > 0
     correlation = np.corrcoef(indicator.T, features[:, varies].T)[:4, 4:]
     np.testing.assert_allclose(statistics.class_similarity[:, varies], correlation, atol=1e-4)
+
+
+def equation_27(feature_map: np.ndarray) -> int:
+    height, width = feature_map.shape
+    y, x = (i + 1 for i in np.unravel_index(feature_map.argmax(), feature_map.shape))
+    return min(abs(x - width), x - 1, abs(y - height), y - 1)
+
+
+def test_centre_is_equation_27():
+    maps = torch.randn(40, 5, 7, 10)
+    expected = [[-1 / (1 + equation_27(m)) for m in image] for image in maps.numpy()]
+    torch.testing.assert_close(centre(maps), torch.tensor(expected, dtype=torch.float32))
+    assert torch.unique(centre(maps)).numel() == 4  # 0 to 3 pixels from the edge
+    single = torch.zeros(1, 1, 5, 9)
+    single[0, 0, 2, 4] = 1.0
+    assert centre(single).item() == pytest.approx(-1 / 3)
+    assert centre(torch.ones(1, 1, 1, 1)).item() == -1.0
 
 
 def test_spatial_maximum_is_the_largest_softmax_value():

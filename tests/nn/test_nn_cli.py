@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -67,10 +68,16 @@ def test_run_takes_options_over_the_file(tree, tmp_path):
         (["--dataset", "digits", "--dense-epochs", "0"], "epochs is 0"),
         (["--dataset", "digits", "--n-selected", "4"], "10 classes cannot all differ"),
         (["--dataset", "digits", "--n-selected", "129"], "only 128 features"),
+        (["--dataset", "digits", "--bias", "center"], "did you mean centre"),
+        (["--dataset", "digits", "--bias", "{bias}"], "holds 5 numbers, but convnet_tiny has 128"),
+        (["--dataset", "digits", "--lambda", "-1"], "bias_scale is -1.0"),
+        (["--dataset", "digits", "--class-similarity", "auc"], "did you mean auroc"),
         (["--dataset", "digits", "--config", "none.toml"], "none.toml does not exist"),
     ],
 )
 def test_bad_options_end_in_one_sentence_before_any_training(tmp_path, options, message):
+    np.save(tmp_path / "bias.npy", np.ones(5))
+    options = [option.format(bias=tmp_path / "bias.npy") for option in options]
     result = CliRunner().invoke(run, [*options, "--device", "cpu", "--out", str(tmp_path / "run")])
     assert isinstance(result.exception, InvalidInputError)
     assert message in str(result.exception)

@@ -19,6 +19,7 @@ from qpm_nn.metrics import accuracy
 from qpm_nn.pipelines.qpm import Observer, run
 from qpm_nn.saving import load_classifier
 from qpm_opt import Assignment, Problem
+from qpm_opt.constants import load_features
 from tests.nn.conftest import tiny_config, write_tree
 
 FILES = [
@@ -210,6 +211,7 @@ def copy(finished, tmp_path):
     ("changes", "first"),
     [
         ({"problem": {"n_per_class": 1}}, "problem"),
+        ({"problem": {"class_similarity": "auroc"}}, "problem"),
         ({"solve": {"time_limit": 0.4}}, "solution"),
         ({"finetune": {"epochs": 1}}, "finetune"),
         ({"dense": {"epochs": 1}}, "dense"),
@@ -233,6 +235,37 @@ def test_other_settings_reuse_only_what_does_not_depend_on_them(copy, tree, chan
     with pytest.raises(Killed):
         run(tiny_config(tree, **changes), copy, observer=Stop())
     assert recorder.ran[0] == first
+
+
+class Unsolved(Observer):
+    """Ends a run when its problem is there."""
+
+    def stage(self, name):
+        if name == "solution":
+            raise Killed
+
+
+def test_the_problem_is_made_of_what_the_settings_name(copy, tree):
+    options = {"bias": "centre", "bias_scale": 2.0, "class_similarity": "auroc"}
+    with pytest.raises(Killed):
+        run(tiny_config(tree, problem=options), copy, observer=Unsolved())
+    found = load_features(copy / "features.npz")
+    expected = Problem.from_features(
+        found.features, found.labels, centre=found.centre, n_selected=4, n_per_class=2, **options
+    )
+    problem = Problem.load(copy / "problem.npz")
+    np.testing.assert_array_equal(problem.bias, expected.bias)
+    np.testing.assert_array_equal(problem.class_similarity, expected.class_similarity)
+
+
+def test_a_bias_file_counts_by_its_content(copy, tree, tmp_path):
+    path = tmp_path / "bias.npy"
+    varies = Problem.load(copy / "problem.npz").candidates
+    for liked in np.flatnonzero(varies)[:2]:
+        np.save(path, np.arange(varies.size) == liked)
+        with pytest.raises(Killed):
+            run(tiny_config(tree, problem={"bias": str(path)}), copy, observer=Unsolved())
+        assert Problem.load(copy / "problem.npz").bias.argmax() == liked
 
 
 def test_other_images_reuse_nothing(copy, tree, tmp_path):
