@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
-from scipy.special import log_softmax
+from scipy.special import entr, log_softmax
 
 from qpm_nn.sparse import ElasticNet, elastic_net_path, lambda_sequence, standardise
 from qpm_nn.sparse.columns import Columns
@@ -192,6 +192,34 @@ def test_from_lambda_max_on_all_weights_are_exactly_zero(grouped):
             fit.bias, np.log(frequency) - np.log(frequency).mean(), atol=1e-12
         )
     assert solver.fit(0.99 * solver.lambda_max).weight.nnz > 0
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("alpha", [0.5, 0.99, 1.0])
+def test_the_gap_is_primal_minus_dual(alpha, grouped):
+    """The dual written out, at points that are far from optimal because little was asked for."""
+    features, labels = data(n_features=20)
+    solver = ElasticNet(features, labels, alpha=alpha, grouped=grouped, tolerance=0.3)
+    gaps = []
+    for ratio in (0.8, 0.5, 0.3, 0.2, 0.1):
+        fit = solver.fit(ratio * solver.lambda_max)
+        l1, l2 = fit.lambda_ * alpha, fit.lambda_ * (1 - alpha)
+        target = np.eye(4)[labels]
+        probability = np.exp(log_softmax(features @ fit.weight.toarray().T + fit.bias, axis=1))
+        slope, _ = gradient(fit, features, labels)
+        size = np.linalg.norm(slope, axis=0) if grouped else np.abs(slope)
+        feasible = min(1.0, l1 / size.max())
+        duals = []
+        for mixture in np.linspace(feasible, 1.0, 5):
+            mixed = mixture * probability + (1 - mixture) * target
+            excess = np.maximum(mixture * size - l1, 0) if mixture > feasible else np.zeros(1)
+            if l2 > 0 or mixture == feasible:
+                conjugate = (excess**2).sum() / (2 * l2) if l2 > 0 else 0.0
+                duals.append(entr(mixed).sum(axis=1).mean() - conjugate)
+        primal = objective(fit, features, labels, alpha, grouped)
+        assert fit.gap == pytest.approx(primal - max(duals), abs=1e-9)
+        gaps.append(fit.gap)
+    assert max(gaps) > 1e-4
 
 
 def test_lambda_max_is_the_formula():
