@@ -16,6 +16,8 @@ from qpm_opt import Assignment, InvalidInputError, Problem, relative_gap
 #: What values may differ by, relative to the larger of objective and largest coefficient: solvers
 #: work to feasibility tolerances of 1e-6.
 TOLERANCE = 1e-6
+#: Share of the largest coefficient that counts as none, as in :func:`qpm_opt.solve`.
+ROUNDING = 1e-7
 #: Published optima are rounded, to six digits at the worst.
 PUBLISHED = 1e-5
 
@@ -32,11 +34,26 @@ class Judged:
         Recomputed; None without a feasible solution.
     best : float or None
         Highest objective on the instance: verified in any of the runs judged, or published.
+    scale : float
+        Largest coefficient of the instance, for objectives near 0.
     """
 
     record: Record
     objective: float | None
     best: float | None = None
+    scale: float = 0.0
+
+    @property
+    def closed(self) -> bool:
+        """Whether bound and objective have met, and nothing is wrong.
+
+        That is a gap of 1e-6 at most, or a distance of 1e-7 of the largest coefficient.
+        """
+        gap = self.relative_gap
+        if self.record.status is Status.WRONG or gap is None:
+            return False
+        distance = abs(self.objective - self.record.bound)
+        return gap <= TOLERANCE or distance <= ROUNDING * self.scale
 
     @property
     def relative_gap(self) -> float | None:
@@ -102,7 +119,7 @@ def _recomputed(record: Record, problem: Problem) -> Judged:
 def _against_best(judged: Judged, verified: float | None, problem: Problem) -> Judged:
     """Test the bound and the trace against what is verified, and against a proved optimum."""
     known = [value for value in (verified, problem.best_known) if value is not None]
-    judged = replace(judged, best=max(known, default=None))
+    judged = replace(judged, best=max(known, default=None), scale=problem.scale)
     record = judged.record
     reached: list[tuple[float, float, str]] = []
     if verified is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from qpm_bench.judge import TOLERANCE, Judged
+from qpm_bench.judge import Judged
 from qpm_bench.measures import n_solved, par10, shifted_geometric_mean
 from qpm_bench.records import Record, Status
 from qpm_bench.traces import (
@@ -43,8 +43,8 @@ class Outcome:
         differ.
     time : float
         Of the whole process, its start included, but no more than the limit; inf if unsolved. A
-        run is solved if its gap is at most 1e-6, it was not late (1.05 times the limit and one
-        second, to notice it) and nothing about it is wrong.
+        run is solved if bound and objective have met (:attr:`qpm_bench.judge.Judged.closed`) and it
+        was not late (1.05 times the limit and one second, to notice it).
     primal_gap : float
         Of the recomputed objective to :attr:`Judged.best`; 1 without an objective.
     trace : list of (time, incumbent, bound)
@@ -95,8 +95,8 @@ def outcomes(judged: Iterable[Judged]) -> list[Outcome]:
 
 def _outcome(judged: Judged, entrant: str) -> Outcome:
     record, best = judged.record, judged.best
-    gap, wrong = judged.relative_gap, record.status is Status.WRONG
-    solved = not wrong and gap is not None and gap <= TOLERANCE and not _is_late(record)
+    wrong = record.status is Status.WRONG
+    solved = judged.closed and not _is_late(record)
     trace: list[TraceEntry] = []
     damage = ""
     if not wrong:

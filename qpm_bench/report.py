@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from qpm_bench import figures
 from qpm_bench.curves import peak_memory, profile_of, scaling_series, trace_panel
-from qpm_bench.judge import TOLERANCE
+from qpm_bench.judge import ROUNDING, TOLERANCE
 from qpm_bench.measures import GOULD_SCOTT_WARNING
 from qpm_bench.outcomes import (
     LATE,
@@ -39,7 +39,8 @@ STARVED = 0.9
 _MEASURES = (
     "gap = |bound - objective| / |objective|, the same for all. Objectives are recomputed from the "
     "solutions.",
-    f"A run is solved if its gap is at most {TOLERANCE:g} and its objective is verified. It is "
+    f"A run is solved if its objective is verified and its gap is at most {TOLERANCE:g}, or the "
+    f"distance {ROUNDING:g} of the largest coefficient. It is "
     "WRONG if its solution breaks a constraint, or if a verified solution or a proved optimum "
     "refutes its bound, its objective or its progress; a WRONG run counts as unsolved, and as if "
     "it had shown no progress.",

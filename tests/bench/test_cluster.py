@@ -22,6 +22,7 @@ from qpm_bench import cluster as module
 from qpm_bench import runner
 from qpm_bench.cli import bench
 from qpm_bench.cluster import concerns, connected
+from qpm_bench.instances import paper_like
 from qpm_bench.records import RecordFile, Status
 from qpm_bench.runner import add_instances, campaign, execute, plan
 from qpm_opt import InvalidInputError, QPMError, cli
@@ -190,10 +191,12 @@ def test_a_pool_that_breaks_says_so_and_the_campaign_goes_on_later(
 
 
 def test_ctrl_c_leaves_a_folder_that_goes_on(cluster, client, tmp_path):
-    out = tmp_path / "out"
+    out, instances = tmp_path / "out", tmp_path / "four"
+    problems = (paper_like(3, 12, n_selected=4, n_per_class=2, seed=seed) for seed in range(4))
+    add_instances(instances, {str(problem.name): problem for problem in problems})
     arguments = [
-        "--suite", "tiny", "--method", "heuristic", "--time-limit", "0.5", "--seed", "0",
-        "--seed", "1", "--cluster", cluster.scheduler_address, "--out", str(out),
+        "--instances", str(instances / "instances"), "--method", "heuristic", "--time-limit", "0.5",
+        "--seed", "0", "--seed", "1", "--cluster", cluster.scheduler_address, "--out", str(out),
     ]  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, "-m", "qpm_opt", "bench", *arguments], stderr=subprocess.PIPE

@@ -78,6 +78,15 @@ def test_an_optimum_that_is_beaten_is_named():
     assert contradictions(judge([best], {"one": PROVED}), {"one": PROVED}) == []
 
 
+def test_near_zero_the_largest_coefficient_is_the_measure():
+    bias = [10.0, -9.99999, -20.0, -20.0]
+    near_zero = replace(PROBLEM, feature_bias=np.array(bias))
+    claims = {"instance_sha256": near_zero.sha256, "selection": [0, 1], "objective": 1e-5}
+    closed = judged_of(near_zero, bound=1.05e-5, **claims)
+    assert closed.relative_gap > 1e-2 and closed.closed
+    assert not judged_of(near_zero, bound=1.5e-5, **claims).closed
+
+
 @pytest.mark.parametrize(
     ("times", "solved"),
     [

@@ -48,7 +48,7 @@ def test_solves_become_a_table_and_extra_info(tmp_path):
         assert benchmark["name"] == f"test_solve[{benchmark['param']}]"
         assert (status, objective) == (info["status"], f"{info['incumbent']:.6g}")
         assert bound == f"{info['bound']:.6g}"
-        assert info["gap"] == pytest.approx(0.0, abs=1e-6)
+        assert info["gap"] == pytest.approx(0.0, abs=1e-5)  # one optimum is near 0
         assert info["memory"] > 2**20 and "numpy" in info["versions"]
         assert (info["cuts"] is None) == benchmark["param"].startswith("exact")
 
