@@ -20,6 +20,7 @@ from qpm_bench import runner
 from qpm_bench.judge import judge
 from qpm_bench.records import Record, RecordFile, Status
 from qpm_bench.runner import add_instances, campaign, execute, make_starts, plan
+from qpm_bench.watch import watch
 from qpm_opt import InvalidInputError, Problem
 from tests.bench import odd_child
 from tests.conftest import random_problem
@@ -248,3 +249,24 @@ def test_a_folder_keeps_its_instances(folder, problem):
     add_instances(folder, {"one": problem})
     with pytest.raises(InvalidInputError, match="holds another problem"):
         add_instances(folder, {"one": random_problem(4)})
+
+
+def test_a_run_finds_the_same_wherever_it_is_started(tmp_path, monkeypatch):
+    # Dask's workers set these.
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    for name in names:
+        monkeypatch.setenv(name, "7")
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")
+    code = (
+        "import os, sys\n"
+        f"sys.exit(str([os.environ.get(name) for name in {(*names, 'MALLOC_TRIM_THRESHOLD_')}]))"
+    )
+    ended = watch(
+        [sys.executable, "-c", code],
+        begun=tmp_path / "begun",
+        start_limit=60.0,
+        time_limit=60.0,
+        memory_limit=None,
+        threads=2,
+    )
+    assert ended.errors == "['2', '2', '2', None]"
