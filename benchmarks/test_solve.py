@@ -16,7 +16,7 @@ def test_solve(benchmark, campaign, run):
     def execute():
         record = campaign.execute(run)
         if record.status in (Status.MISSING, Status.LICENCE, Status.UNSUPPORTED):
-            pytest.skip(f"{run.entrant}: {record.status}, {record.reason}")
+            pytest.skip(f"{run.label}: {record.status}, {record.reason}")
 
     benchmark.pedantic(execute)
     judged = campaign.judged()[-1]

@@ -20,7 +20,7 @@ def run(*arguments, child="qpm_bench.child"):
         "import sys, pytest; from qpm_bench import runner\n"
         f"runner._CHILD = {child!r}; sys.exit(pytest.main(sys.argv[1:]))"
     )
-    options = ("-p", "no:cacheprovider", "-rs", "benchmarks/test_solve.py", *arguments)
+    options = ("-p", "no:cacheprovider", "-rfs", "benchmarks/test_solve.py", *arguments)
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, options)], cwd=ROOT, capture_output=True, text=True
     )
@@ -68,7 +68,7 @@ def test_solvers_are_part_of_the_id_and_a_smoke_run_has_a_table():
 @pytest.mark.parametrize(("methods", "failed"), [("heuristic,exact", 1), ("exact,heuristic", 0)])
 def test_a_refuted_bound_fails_its_test_or_the_session_if_it_comes_to_light_later(methods, failed):
     done = run(
-        "--benchmark-disable", "--method", methods, "--solver", "highs", "--time-limit", "300",
+        "--benchmark-disable", "--method", methods, "--solver", "highs", "--time-limit", "10",
         child="tests.bench.lying_child",
     )  # fmt: skip
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
