@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from qpm_nn.backbones import create_backbone
+from qpm_nn.backbones import create_backbone, map_shape
 from qpm_nn.config import RunConfig
 from qpm_nn.data import DataModule, load_data
 from qpm_nn.evaluation import evaluate
@@ -137,7 +137,7 @@ class _Run:
         """Refuse before any training what the problem or the solver would refuse after it."""
         options, sizes = self.config.solve, self.config.problem
         check_method(options.method, options.solver)
-        n_features = create_backbone(self.config.arch, self.data.image_shape[0]).n_features
+        n_features, _, _ = map_shape(self.config.arch, self.data.image_shape)
         Problem(
             np.zeros((self.data.n_classes, n_features)),
             np.zeros((n_features, n_features)),
