@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -22,10 +24,13 @@ class Backbone(nn.Module):
         Maps for each image.
     signed : bool
         Whether :meth:`embed` gives negative values.
+    classification_layers : tuple of str
+        Beginnings of the names that weights files have beyond those of ``published_part``.
     """
 
     n_features: int
     signed: bool = False
+    classification_layers: tuple[str, ...] = ()
 
     def embed(self, images: Tensor) -> Tensor:
         """Maps (n_images, n_features, h, w) as the network computes them, negative values too."""
@@ -35,6 +40,24 @@ class Backbone(nn.Module):
         """Feature maps (n_images, n_features, h, w), >= 0, of images (n_images, channels, H, W)."""
         maps = self.embed(images)
         return maps.relu() if self.signed else maps
+
+    @property
+    def published_part(self) -> nn.Module:
+        """The module whose names weights files use."""
+        return self
+
+    def published_weights(self) -> Mapping[str, Tensor]:
+        """Tensors for ``published_part`` from the network's publishers.
+
+        Raises
+        ------
+        InvalidInputError
+            If there are none, or they cannot be downloaded.
+        """
+        raise InvalidInputError(
+            "This backbone has no published weights; leave out weights to train it from scratch, "
+            "or give a file."
+        )
 
 
 class PhotoBackbone(Backbone):
@@ -79,6 +102,11 @@ class PhotoBackbone(Backbone):
         shift = (torch.tensor(IMAGENET_MEAN) - torch.tensor(mean)) / torch.tensor(std)
         self.register_buffer("scale", scale.view(-1, 1, 1), persistent=False)
         self.register_buffer("shift", shift.view(-1, 1, 1), persistent=False)
+
+    @property
+    def published_part(self) -> nn.Module:
+        """The network itself."""
+        return self.network
 
     def prepare(self, images: Tensor) -> Tensor:
         """What the network takes, (n_images, 3, H, W), of images normalised as ImageNet's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 
@@ -10,6 +11,7 @@ import torch
 from qpm_nn.backbones.base import Backbone
 from qpm_nn.backbones.convnet import ConvNet, SmallResNet
 from qpm_nn.backbones.photographs import Inception, ResNet, Swin
+from qpm_nn.backbones.weights import load_weights
 from qpm_opt import InvalidInputError
 from qpm_opt.errors import unknown_name
 
@@ -33,8 +35,14 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
 REDUCIBLE = ("resnet_small", *RESNETS)
 
 
-def create_backbone(name: str, in_channels: int, *, reduced_strides: bool = False) -> Backbone:
-    """New backbone with random weights.
+def create_backbone(
+    name: str,
+    in_channels: int,
+    *,
+    reduced_strides: bool = False,
+    weights: str | os.PathLike[str] = "",
+) -> Backbone:
+    """New backbone.
 
     Parameters
     ----------
@@ -45,13 +53,23 @@ def create_backbone(name: str, in_channels: int, *, reduced_strides: bool = Fals
     reduced_strides : bool
         Whether the last two stages keep the size of the maps (``REDUCIBLE`` only), which makes the
         maps four times as wide and high.
+    weights : str or path
+        Random ones by default; ``imagenet``: published ones, from the network's publishers; or a
+        file (:func:`~qpm_nn.backbones.weights.load_weights`).
 
     Raises
     ------
     InvalidInputError
         If the name is unknown (the message lists the known ones, near ones first), or the backbone
-        cannot take the images or the strides.
+        cannot take the images, the strides or the weights.
     """
+    backbone = _make(name, in_channels, reduced_strides)
+    if weights:
+        load_weights(backbone, weights, name)
+    return backbone
+
+
+def _make(name: str, in_channels: int, reduced_strides: bool) -> Backbone:
     if name not in BACKBONES:
         raise unknown_name("backbone", name, BACKBONES)
     if not reduced_strides:
