@@ -11,6 +11,7 @@ import torch
 from qpm_nn.backbones.base import Backbone
 from qpm_nn.backbones.convnet import ConvNet, SmallResNet
 from qpm_nn.backbones.photographs import Inception, ResNet, Swin
+from qpm_nn.backbones.timm_models import PREFIX, TimmBackbone
 from qpm_nn.backbones.weights import load_weights
 from qpm_opt import InvalidInputError
 from qpm_opt.errors import unknown_name
@@ -47,7 +48,7 @@ def create_backbone(
     Parameters
     ----------
     name : str
-        One of ``BACKBONES``.
+        One of ``BACKBONES``, or ``timm:`` and the name of a model of timm.
     in_channels : int
         Channels of the images.
     reduced_strides : bool
@@ -70,9 +71,12 @@ def create_backbone(
 
 
 def _make(name: str, in_channels: int, reduced_strides: bool) -> Backbone:
-    if name not in BACKBONES:
-        raise unknown_name("backbone", name, BACKBONES)
+    is_of_timm = name.startswith(PREFIX)
+    if name not in BACKBONES and not is_of_timm:
+        raise unknown_name("backbone", name, [*BACKBONES, f"{PREFIX}NAME"])
     if not reduced_strides:
+        if is_of_timm:
+            return TimmBackbone(in_channels, name.removeprefix(PREFIX))
         return BACKBONES[name](in_channels)
     if name not in REDUCIBLE:
         raise InvalidInputError(

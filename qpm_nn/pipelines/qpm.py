@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -373,5 +374,7 @@ class _Run:
 
 def versions() -> dict[str, str]:
     """Versions of everything that a run depends on."""
-    packages = ("torch", "torchvision", "lightning-fabric", "safetensors", "scikit-learn")
+    packages = ["torch", "torchvision", "lightning-fabric", "safetensors", "scikit-learn"]
+    if "timm" in sys.modules:  # there, and used
+        packages.append("timm")
     return package_versions() | {name: metadata.version(name) for name in packages}
