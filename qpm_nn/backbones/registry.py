@@ -10,6 +10,7 @@ import torch
 
 from qpm_nn.backbones.base import Backbone
 from qpm_nn.backbones.convnet import ConvNet, SmallResNet
+from qpm_nn.backbones.mobilenet import MobileNet
 from qpm_nn.backbones.photographs import Inception, ResNet, Swin
 from qpm_nn.backbones.timm_models import PREFIX, TimmBackbone
 from qpm_nn.backbones.weights import load_weights
@@ -28,12 +29,13 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
     # Maps of an 8th of the image: for images of about 28 to 128 pixels.
     "resnet_small": partial(SmallResNet, widths=(32, 64, 128, 256)),
     # Maps of a 32nd of the image.
+    "mobilenet_v1": MobileNet,
     **{name: partial(ResNet, name=name) for name in RESNETS},
     "inception_v3": Inception,
     **{name: partial(Swin, name=name) for name in SWINS},
 }
 #: Those that take ``reduced_strides``.
-REDUCIBLE = ("resnet_small", *RESNETS)
+REDUCIBLE = ("resnet_small", "mobilenet_v1", *RESNETS)
 
 
 def create_backbone(

@@ -7,8 +7,12 @@ import os
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -20,7 +24,25 @@ from qpm_opt import InvalidInputError
 IMAGENET = "imagenet"
 #: Where training programs put the state dict in their checkpoints.
 WRAPPERS = ("state_dict", "model")
+#: Of Keras to those of torch, with the order of the axes.
+KERAS_PARAMETERS: dict[str, tuple[str, tuple[int, ...]]] = {
+    "kernel": ("weight", (3, 2, 0, 1)),
+    "depthwise_kernel": ("weight", (2, 3, 0, 1)),
+    "gamma": ("weight", (0,)),
+    "beta": ("bias", (0,)),
+    "moving_mean": ("running_mean", (0,)),
+    "moving_variance": ("running_var", (0,)),
+}
 SHOWN = 3
+_READ_FAILURES = (
+    OSError,
+    ValueError,
+    TypeError,
+    RuntimeError,
+    EOFError,
+    BadZipFile,
+    SafetensorError,
+)
 
 
 def weights_key(weights: str | os.PathLike[str]) -> str:
@@ -54,7 +76,8 @@ def load_weights(backbone: Backbone, weights: str | os.PathLike[str], name: str)
         Left as it is if the weights do not fit.
     weights : str or path
         ``imagenet``, or a file: safetensors, a state dict saved by torch (also inside a checkpoint
-        under ``state_dict`` or ``model``), or a classifier of this package with the same backbone.
+        under ``state_dict`` or ``model``), or a classifier of this package with the same backbone;
+        arrays of a convolutional network of Keras as ``.npz``, named ``layer/parameter``.
     name : str
         Of the backbone, for messages.
 
@@ -75,6 +98,9 @@ def _read(path: Path) -> object:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                return dict(_from_keras(name, arrays[name]) for name in arrays.files)
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InvalidInputError(f"The weights {path} do not exist.") from None
@@ -83,8 +109,17 @@ def _read(path: Path) -> object:
             f"{path} is damaged, or holds more than tensors; save the state_dict() of the network "
             "alone, with torch.save or as safetensors."
         ) from None
-    except (OSError, ValueError, RuntimeError, EOFError, SafetensorError) as failure:
+    except _READ_FAILURES as failure:
         raise InvalidInputError(f"{path} cannot be read as weights: {failure}") from None
+
+
+def _from_keras(name: str, array: NDArray[Any]) -> tuple[str, Tensor]:
+    """Name and tensor as torch has them; of an unknown parameter, as they are."""
+    layer, _, parameter = name.rpartition("/")
+    ours, axes = KERAS_PARAMETERS.get(parameter, ("", None))
+    if axes is None or array.ndim != len(axes):
+        return name, torch.from_numpy(array)
+    return f"{layer}.{ours}", torch.from_numpy(np.ascontiguousarray(array.transpose(axes)))
 
 
 def _unwrap(found: object, path: Path) -> dict[str, Tensor]:
