@@ -33,6 +33,8 @@ PLACES = {
     "augmentation": "data.augmentation",
     "model": "model",
     "arch": "arch",
+    "weights": "weights",
+    "reduced_strides": "reduced_strides",
     "seed": "seed",
     "n_selected": "problem.n_selected",
     "n_per_class": "problem.n_per_class",
@@ -74,6 +76,12 @@ def demo(out: Path, seed: int) -> None:
 @click.option("--preset", default="", help="Training as published: paper.")
 @click.option("--model", type=click.Choice(["qpm"]), help="Kind of model.")
 @click.option("--arch", help="Backbone.")
+@click.option("--weights", metavar="imagenet|FILE", help="Weights to begin with [random ones].")
+@click.option(
+    "--reduced-strides/--no-reduced-strides",
+    default=None,
+    help="Larger maps: stride 1 in the last two stages of a residual network.",
+)
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="Settings (TOML).")
 @click.option("--out", type=click.Path(path_type=Path), help="[runs/DATASET-MODEL-SEED]")
 @click.option(

@@ -189,10 +189,24 @@ class RuntimeConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """All settings of a run."""
+    """All settings of a run.
+
+    Attributes
+    ----------
+    model : str
+        One of ``MODELS``.
+    arch, weights, reduced_strides
+        Backbone, what it is trained from and its strides; see
+        :func:`~qpm_nn.backbones.create_backbone`.
+    seed : int
+    data, dense, problem, solve, finetune, runtime
+        Sections.
+    """
 
     model: str = "qpm"
     arch: str = "convnet_small"
+    weights: str = ""
+    reduced_strides: bool = False
     seed: int = 16
     data: DataConfig = field(default_factory=DataConfig)
     dense: TrainingConfig = field(default_factory=TrainingConfig)

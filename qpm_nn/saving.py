@@ -39,6 +39,10 @@ class ClassifierSpec:
     preprocessing : Preprocessing
     hierarchy : tuple of tuples of str
         Names of the parents of each class, the nearest first; empty if there are none.
+    reduced_strides : bool
+        Of the backbone.
+    weights : str
+        What the backbone was trained from: nothing, ``imagenet`` or a file.
     """
 
     arch: str
@@ -46,6 +50,8 @@ class ClassifierSpec:
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
     hierarchy: tuple[tuple[str, ...], ...] = ()
+    reduced_strides: bool = False
+    weights: str = ""
 
     def read(self, path: str | os.PathLike[str], box: Box | None = None) -> Tensor:
         """An image file as the classifier was trained to see it.
@@ -126,8 +132,12 @@ def load_classifier(path: str | os.PathLike[str]) -> tuple[Classifier, Classifie
                 Framing(**preprocessing.get("framing", {})),
             ),
             hierarchy=tuple(map(tuple, record.get("hierarchy", ()))),
+            reduced_strides=record.get("reduced_strides", False),
+            weights=record.get("weights", ""),
         )
-        backbone = create_backbone(spec.arch, spec.image_shape[0])
+        backbone = create_backbone(
+            spec.arch, spec.image_shape[0], reduced_strides=spec.reduced_strides
+        )
         classifier = Classifier(backbone, _make_head(record, tensors))
         classifier.load_state_dict(tensors)
     except (KeyError, TypeError, RuntimeError) as failure:

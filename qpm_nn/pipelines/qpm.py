@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from qpm_nn.backbones import create_backbone
+from qpm_nn.backbones import create_backbone, map_shape, weights_key
 from qpm_nn.config import RunConfig
 from qpm_nn.data import DataModule, load_data
 from qpm_nn.evaluation import evaluate
@@ -123,6 +124,7 @@ class _Run:
         self.observer = observer
         self.data = load_data(**asdict(config.data)) if data is None else data
         self.bias = load_bias(config.problem.bias)
+        self.weights_key = weights_key(config.weights)
         self._check_solve()
         self.directory = RunDirectory(out, resume=resume)
         self.spec = ClassifierSpec(
@@ -131,13 +133,19 @@ class _Run:
             self.data.class_names,
             self.data.preprocessing,
             self.data.hierarchy,
+            config.reduced_strides,
+            config.weights,
         )
 
     def _check_solve(self) -> None:
         """Refuse before any training what the problem or the solver would refuse after it."""
         options, sizes = self.config.solve, self.config.problem
         check_method(options.method, options.solver)
-        n_features = create_backbone(self.config.arch, self.data.image_shape[0]).n_features
+        n_features, _, _ = map_shape(
+            self.config.arch,
+            self.data.image_shape,
+            reduced_strides=self.config.reduced_strides,
+        )
         Problem(
             np.zeros((self.data.n_classes, n_features)),
             np.zeros((n_features, n_features)),
@@ -168,7 +176,13 @@ class _Run:
         self._stage(
             "dense",
             self._train_dense,
-            settings=common | {"arch": config.arch, "training": asdict(config.dense)},
+            settings=common
+            | {
+                "arch": config.arch,
+                "weights": self.weights_key,
+                "reduced_strides": config.reduced_strides,
+                "training": asdict(config.dense),
+            },
             outputs=["dense.safetensors", "dense.json"],
         )
         self._stage(
@@ -224,7 +238,12 @@ class _Run:
 
     def _train_dense(self, key: str) -> None:
         torch.manual_seed(self.config.seed)
-        backbone = create_backbone(self.config.arch, self.data.image_shape[0])
+        backbone = create_backbone(
+            self.config.arch,
+            self.data.image_shape[0],
+            reduced_strides=self.config.reduced_strides,
+            weights=self.config.weights,
+        )
         head = DenseHead(backbone.n_features, self.data.n_classes, self.config.dense.dropout)
         self._train("dense", Classifier(backbone, head), key, "dense.safetensors")
 
@@ -355,5 +374,7 @@ class _Run:
 
 def versions() -> dict[str, str]:
     """Versions of everything that a run depends on."""
-    packages = ("torch", "torchvision", "lightning-fabric", "safetensors", "scikit-learn")
+    packages = ["torch", "torchvision", "lightning-fabric", "safetensors", "scikit-learn"]
+    if "timm" in sys.modules:  # there, and used
+        packages.append("timm")
     return package_versions() | {name: metadata.version(name) for name in packages}

@@ -63,6 +63,10 @@ def test_run_takes_options_over_the_file(tree, tmp_path):
     [
         (["--dataset", "digit"], "did you mean digits"),
         (["--dataset", "digits", "--arch", "resnet"], "no backbone 'resnet'"),
+        (["--dataset", "digits", "--reduced-strides"], "convnet_tiny has no stages"),
+        (["--dataset", "digits", "--weights", "none.pth"], "'none.pth', but No such file"),
+        (["--dataset", "digits", "--weights", "{bias}"], "bias.npy is damaged"),
+        (["--dataset", "digits", "--arch", "inception_v3"], "cannot take images of 8 x 8 pixels"),
         (["--dataset", "digits", "--solver", "higs"], "no solver 'higs'"),
         (["--dataset", "digits", "--method", "compacted"], "no method 'compacted'"),
         (["--dataset", "digits", "--dense-epochs", "0"], "epochs is 0"),

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from qpm_nn.data import load_data
 from qpm_nn.metrics import accuracy
@@ -216,6 +216,7 @@ def copy(finished, tmp_path):
         ({"finetune": {"epochs": 1}}, "finetune"),
         ({"dense": {"epochs": 1}}, "dense"),
         ({"seed": 4}, "dense"),
+        ({"arch": "resnet_small", "reduced_strides": True}, "dense"),
     ],
 )
 def test_other_settings_reuse_only_what_does_not_depend_on_them(copy, tree, changes, first):
@@ -266,6 +267,20 @@ def test_a_bias_file_counts_by_its_content(copy, tree, tmp_path):
         with pytest.raises(Killed):
             run(tiny_config(tree, problem={"bias": str(path)}), copy, observer=Unsolved())
         assert Problem.load(copy / "problem.npz").bias.argmax() == liked
+
+
+def test_weights_are_where_training_begins_and_count_by_their_content(copy, tree, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    config = tiny_config(tree, weights=str(path), dense={"epochs": 1, "learning_rate": 1e-9})
+    for value in (0.25, 0.5):
+        tensors = load_file(copy / "dense.safetensors")
+        tensors["backbone.layers.0.weight"][:] = value
+        save_file(tensors, path)
+        with pytest.raises(Killed):
+            run(config, copy, observer=kill_at("features"))
+        found = load_file(copy / "dense.safetensors")["backbone.layers.0.weight"]
+        np.testing.assert_allclose(found, value, rtol=1e-6)
+    assert json.loads((copy / "dense.json").read_text())["weights"] == str(path)
 
 
 def test_other_images_reuse_nothing(copy, tree, tmp_path):

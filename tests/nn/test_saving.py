@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -45,11 +46,23 @@ def test_round_trip_gives_equal_logits(make_head, tmp_path):
     assert torch.equal(loaded(images), classifier.eval()(images))
 
 
+def test_the_backbone_is_rebuilt_with_its_strides(tmp_path):
+    spec = replace(SPEC, arch="resnet_small", reduced_strides=True, weights="imagenet")
+    backbone = create_backbone("resnet_small", 3, reduced_strides=True)
+    classifier = Classifier(backbone, DenseHead(256, 2)).eval()
+    save_classifier(tmp_path / "model.safetensors", classifier, spec)
+    loaded, read = load_classifier(tmp_path / "model.safetensors")
+    images = torch.randn(2, 3, 8, 8)
+    assert read == spec
+    assert torch.equal(loaded.activations(images).maps, classifier.activations(images).maps)
+
+
 def test_models_of_the_first_format_are_read(tmp_path):
     path = tmp_path / "model.safetensors"
     save_classifier(path, Classifier(create_backbone("convnet_tiny", 3), dense_head()), SPEC)
     record = json.loads(path.with_suffix(".json").read_text())
-    del record["hierarchy"], record["preprocessing"]["framing"]
+    del record["hierarchy"], record["weights"], record["reduced_strides"]
+    del record["preprocessing"]["framing"]
     path.with_suffix(".json").write_text(json.dumps(record | {"format": "qpm-model/1"}))
     _, spec = load_classifier(path)
     assert spec.hierarchy == () and spec.preprocessing.framing == Framing()

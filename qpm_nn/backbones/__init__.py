@@ -1,0 +1,15 @@
+"""Backbones: images to non-negative feature maps."""
+
+from qpm_nn.backbones.base import Backbone
+from qpm_nn.backbones.registry import BACKBONES, REDUCIBLE, create_backbone, map_shape
+from qpm_nn.backbones.weights import load_weights, weights_key
+
+__all__ = [
+    "BACKBONES",
+    "REDUCIBLE",
+    "Backbone",
+    "create_backbone",
+    "load_weights",
+    "map_shape",
+    "weights_key",
+]
