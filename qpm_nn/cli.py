@@ -50,6 +50,7 @@ PLACES = {
     "n_devices": "runtime.n_devices",
     "precision": "runtime.precision",
     "threads": "runtime.threads",
+    "tensorboard": "runtime.tensorboard",
 }
 
 
@@ -106,6 +107,7 @@ def demo(out: Path, seed: int) -> None:
 @click.option("--n-devices", type=int, help="Devices that train together.")
 @click.option("--precision", help="32-true, bf16-mixed.")
 @click.option("--threads", type=int, help="On the CPU; 0: all.")
+@click.option("--tensorboard/--no-tensorboard", default=None, help="Write for TensorBoard, too.")
 def run(
     config_file: Path | None, preset: str, out: Path | None, resume: bool, **options: Any
 ) -> None:

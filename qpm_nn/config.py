@@ -173,12 +173,15 @@ class RuntimeConfig:
         One of ``PRECISIONS``.
     threads : int
         Of torch on the CPU and of the solver; 0: all.
+    tensorboard : bool
+        Whether the epochs are written for TensorBoard, too.
     """
 
     device: str = "auto"
     n_devices: int = 1
     precision: str = "32-true"
     threads: int = 0
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
