@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from qpm_opt import Assignment, InvalidInputError
+from qpm_opt import Assignment, InvalidInputError, Result
 
 
 class Activations(NamedTuple):
@@ -44,7 +45,8 @@ class DenseHead(nn.Module):
         return self.linear.weight
 
     def forward(self, maps: Tensor) -> Activations:
-        """Activations of maps of shape (n_images, n_features, height, width)."""
+        """Activations of maps (n_images, n_features, height, width), or vectors, without sides."""
+        maps = _as_maps(maps)
         features = maps.mean((2, 3))
         return Activations(self.linear(self.dropout(features)), features, maps)
 
@@ -118,18 +120,62 @@ class AssignmentHead(nn.Module):
             dropout,
         )
 
+    @classmethod
+    def from_solution(
+        cls,
+        solution: Result | str | os.PathLike[str],
+        mean: ArrayLike,
+        std: ArrayLike,
+        dropout: float = 0.1,
+    ) -> AssignmentHead:
+        """Head for what a solver found; ``mean`` and ``std`` are of all features, (n_features,).
+
+        Parameters
+        ----------
+        solution : Result or path
+            Of :func:`qpm_opt.solve`, or a solution file of ``qpm solve``, by whatever solver.
+        mean, std : array of shape (n_features,)
+            Of the features from which the problem was made.
+        dropout : float
+
+        Raises
+        ------
+        InvalidInputError
+            If there is no assignment in it, or one of other features.
+        """
+        if not isinstance(solution, Result):
+            assignment = Assignment.load(solution, np.asarray(mean).size)
+        elif solution.assignment is None:
+            raise InvalidInputError(
+                f"The result holds no assignment ({solution.termination_condition}); raise the "
+                "time limit."
+            )
+        else:
+            assignment = solution.assignment
+        if assignment.selection.shape != np.asarray(mean).shape:
+            raise InvalidInputError(
+                f"mean has shape {np.asarray(mean).shape}, but the assignment is of "
+                f"{assignment.selection.size} features; give mean and std of all of them."
+            )
+        return cls.from_assignment(assignment, mean, std, dropout)
+
     @property
     def weight(self) -> Tensor:
         """Weights of shape (n_classes, n_selected), 0 or 1."""
         return self.assignment.to(self.mean.dtype)
 
     def forward(self, maps: Tensor) -> Activations:
-        """Activations of maps of shape (n_images, n_features, height, width)."""
-        maps = maps[:, self.selected]
+        """Activations of maps (n_images, n_features, height, width), or vectors, without sides."""
+        maps = _as_maps(maps)[:, self.selected]
         features = (maps.mean((2, 3)) - self.mean) / self.std
         return Activations(
             nn.functional.linear(self.dropout(features), self.weight), features, maps
         )
+
+
+def _as_maps(features: Tensor) -> Tensor:
+    """Maps as they are; vectors as maps of one pixel."""
+    return features[:, :, None, None] if features.ndim == 2 else features
 
 
 class Classifier(nn.Module):

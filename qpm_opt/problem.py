@@ -116,8 +116,14 @@ class Assignment:
         return np.flatnonzero(self.matrix[c])
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], problem: Problem) -> Assignment:
-        """Assignment held in a solution file (``qpm-solution/1``), for this problem's shapes.
+    def load(cls, path: str | os.PathLike[str], problem: Problem | int) -> Assignment:
+        """Assignment held in a solution file (``qpm-solution/1``).
+
+        Parameters
+        ----------
+        path : path
+        problem : Problem or int
+            The problem, for its shapes, or just the number of features.
 
         Raises
         ------
@@ -125,14 +131,16 @@ class Assignment:
             If the file is missing, damaged, of another format or of another shape.
         """
         record = read_solution(path)
-        if len(record["assignment"]) != problem.n_classes:
-            raise InvalidSolutionError(
-                f"{path} assigns features to {len(record['assignment'])} classes, the problem has "
-                f"{problem.n_classes}; use a solution of this problem."
-            )
-        return cls.from_indices(
-            record["selection"], record["assignment"], n_features=problem.n_features
-        )
+        if isinstance(problem, int):
+            n_features = problem
+        else:
+            n_features = problem.n_features
+            if len(record["assignment"]) != problem.n_classes:
+                raise InvalidSolutionError(
+                    f"{path} assigns features to {len(record['assignment'])} classes, the problem "
+                    f"has {problem.n_classes}; use a solution of this problem."
+                )
+        return cls.from_indices(record["selection"], record["assignment"], n_features=n_features)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

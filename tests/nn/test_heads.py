@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from qpm_nn.backbones import create_backbone
 from qpm_nn.heads import AssignmentHead, Classifier, DenseHead
-from qpm_opt import Assignment, InvalidInputError
+from qpm_opt import Assignment, InvalidInputError, Problem, solve
 
 
 def assignment_head(dropout: float = 0.0) -> AssignmentHead:
@@ -26,6 +28,35 @@ def test_logits_are_sums_of_assigned_normalised_features():
     torch.testing.assert_close(logits, expected)
     torch.testing.assert_close(features, torch.stack([z[1], z[3], z[4]], 1))
     assert torch.equal(selected_maps, maps[:, [1, 3, 4]])
+
+
+def test_vectors_are_maps_of_one_pixel():
+    features = torch.rand(4, 6, generator=torch.Generator().manual_seed(0))
+    for head in (assignment_head().eval(), DenseHead(6, 3).eval()):
+        of_vectors, of_maps = head(features), head(features[:, :, None, None])
+        assert all(map(torch.equal, of_vectors, of_maps))
+
+
+@pytest.mark.parametrize("method", ["exact", "heuristic"])
+def test_head_of_a_solution(tmp_path, method):
+    rng = np.random.default_rng(0)
+    features, labels = rng.random((60, 7)), np.arange(60) % 3
+    problem = Problem.from_features(features, labels, n_selected=4, n_per_class=2)
+    result = solve(problem, method=method, time_limit=2.0)
+    result.save(tmp_path / "solution.json", problem)
+    mean, std = features.mean(0), features.std(0)
+    expected = AssignmentHead.from_assignment(result.assignment, mean, std).state_dict()
+    for solution in (result, tmp_path / "solution.json", str(tmp_path / "solution.json")):
+        found = AssignmentHead.from_solution(solution, mean, std).state_dict()
+        assert all(torch.equal(found[name], value) for name, value in expected.items())
+    with pytest.raises(InvalidInputError, match="give mean and std of all of them"):
+        AssignmentHead.from_solution(result, mean[:5], std[:5])
+    with pytest.raises(InvalidInputError, match="outside the 1 features"):
+        AssignmentHead.from_solution(tmp_path / "solution.json", mean[:1], std[:1])
+    with pytest.raises(InvalidInputError, match="does not exist"):
+        AssignmentHead.from_solution(tmp_path / "none.json", mean, std)
+    with pytest.raises(InvalidInputError, match="holds no assignment"):
+        AssignmentHead.from_solution(replace(result, assignment=None), mean, std)
 
 
 def test_nothing_in_an_assignment_head_is_trained():
