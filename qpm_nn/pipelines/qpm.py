@@ -108,7 +108,7 @@ def run(
     Raises
     ------
     InvalidInputError
-        If the settings or the data are unusable.
+        If the settings or the data are unusable, or another run is in the directory.
     NoAssignmentError
         If the solver finds no assignment within its limits.
     """
@@ -166,6 +166,11 @@ class _Run:
             )
 
     def __call__(self) -> RunDirectory:
+        with self.directory.locked():
+            self._run_stages()
+        return self.directory
+
+    def _run_stages(self) -> None:
         config = self.config
         if config.runtime.threads:
             torch.set_num_threads(config.runtime.threads)
@@ -236,7 +241,6 @@ class _Run:
             inputs=models[2:],
             outputs=["figures/assignment.png", "figures/comparison.png"],
         )
-        return self.directory
 
     def _stage(self, name: str, run: Callable[[str], None], **dependencies: Any) -> None:
         self.observer.stage(name)

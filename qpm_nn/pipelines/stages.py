@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from qpm_opt import InvalidInputError
 from qpm_opt.files import replace_on_success
@@ -18,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 RECORD = "stages.json"
 LOG = "log.jsonl"
+LOCK = ".lock"
 
 
 class RunDirectory:
@@ -52,10 +56,32 @@ class RunDirectory:
         (self / LOG).touch()  # marks the folder as a run from the first moment on
         self.resume = resume
         self.settings_changed = False
-        self._records: dict[str, Any] = self._read_records() if resume else {}
+        self._records: dict[str, Any] = {}
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other runs out while stages run; the lock of a run that was killed is free.
+
+        Raises
+        ------
+        InvalidInputError
+            If another run is in it.
+        """
+        lock = FileLock(self / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise InvalidInputError(
+                f"Another run is writing into {self.path}; wait for its end or give another folder."
+            ) from None
+        try:
+            self._records = self._read_records() if self.resume else {}
+            yield
+        finally:
+            lock.release()
 
     def run_stage(
         self,
@@ -66,7 +92,7 @@ class RunDirectory:
         inputs: Sequence[str] = (),
         outputs: Sequence[str],
     ) -> bool:
-        """Run a stage unless its outputs are valid.
+        """Run a stage unless its outputs are valid; within :meth:`locked`.
 
         Parameters
         ----------

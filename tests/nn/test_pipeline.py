@@ -74,7 +74,7 @@ def results(out: Path):
 
 def test_all_files_are_there_and_no_others(finished):
     found = {str(p.relative_to(finished)) for p in finished.rglob("*") if p.is_file()}
-    assert found == {*FILES, "dense.json", "stages.json", "solution.certificate.npz"}
+    assert found == {*FILES, ".lock", "dense.json", "stages.json", "solution.certificate.npz"}
 
 
 def test_the_model_is_the_solution(finished, tree):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -28,16 +30,17 @@ class Chain:
 
             return run
 
-        directory.run_stage(
-            "a", make("a.txt", f"{first}"), settings={"x": first}, outputs=["a.txt"]
-        )
-        directory.run_stage(
-            "b",
-            make("b.txt", (directory / "a.txt").read_text() + f"{second}"),
-            settings={"y": second},
-            inputs=["a.txt"],
-            outputs=["b.txt"],
-        )
+        with directory.locked():
+            directory.run_stage(
+                "a", make("a.txt", f"{first}"), settings={"x": first}, outputs=["a.txt"]
+            )
+            directory.run_stage(
+                "b",
+                make("b.txt", (directory / "a.txt").read_text() + f"{second}"),
+                settings={"y": second},
+                inputs=["a.txt"],
+                outputs=["b.txt"],
+            )
         return self.ran
 
 
@@ -111,7 +114,34 @@ def test_other_settings_leave_nothing_of_the_old_run_behind_when_killed(chain):
     def killed(key):
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
+    with directory.locked(), pytest.raises(KeyboardInterrupt):
         directory.run_stage("a", killed, settings={"x": 2}, outputs=["a.txt"])
     assert not (chain.path / "b.txt").exists()
     assert chain() == ["a.txt", "b.txt"]
+
+
+def test_two_runs_at_once_are_refused(tmp_path):
+    directory = RunDirectory(tmp_path / "run")
+    with directory.locked():
+        with pytest.raises(InvalidInputError, match="Another run is writing into"):
+            with RunDirectory(tmp_path / "run").locked():
+                pass
+    with RunDirectory(tmp_path / "run").locked():
+        pass
+
+
+def test_the_lock_of_a_killed_run_is_free(tmp_path):
+    code = (
+        "import sys, time; from qpm_nn.pipelines.stages import RunDirectory\n"
+        "with RunDirectory(sys.argv[1]).locked():\n"
+        "    print('locked', flush=True); time.sleep(60)"
+    )
+    arguments = [sys.executable, "-c", code, str(tmp_path / "run")]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"locked\n"
+        with pytest.raises(InvalidInputError, match="wait for its end"):
+            with RunDirectory(tmp_path / "run").locked():
+                pass
+        process.kill()
+    with RunDirectory(tmp_path / "run").locked():
+        pass
