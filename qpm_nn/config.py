@@ -49,6 +49,35 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
+class AdapterConfig:
+    """Layers that are trained behind a frozen backbone.
+
+    Attributes
+    ----------
+    depth : int
+        Layers.
+    width : int
+        Outputs of each layer but the last.
+    n_features : int
+        Outputs of the last: the features to select from.
+    """
+
+    depth: int = 4
+    width: int = 2048
+    n_features: int = 512
+
+    def __post_init__(self) -> None:
+        for name in ("depth", "width", "n_features"):
+            value = getattr(self, name)
+            _require(value >= 1, name, value, "at least 1")
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Outputs of each layer."""
+        return (self.width,) * (self.depth - 1) + (self.n_features,)
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
     """Stochastic gradient descent on cross entropy and feature diversity loss.
 
@@ -173,8 +202,10 @@ class RunConfig:
     arch, weights, reduced_strides
         Backbone, what it is trained from and its strides; see
         :func:`~qpm_nn.backbones.create_backbone`.
+    frozen : bool
+        Whether the backbone stays as its weights are and an adapter is trained behind it.
     seed : int
-    data, dense, problem, solve, finetune, runtime
+    adapter, data, dense, problem, solve, finetune, runtime
         Sections.
     """
 
@@ -182,7 +213,9 @@ class RunConfig:
     arch: str = "convnet_small"
     weights: str = ""
     reduced_strides: bool = False
+    frozen: bool = False
     seed: int = 16
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
     data: DataConfig = field(default_factory=DataConfig)
     dense: TrainingConfig = field(default_factory=TrainingConfig)
     problem: ProblemConfig = field(default_factory=ProblemConfig)

@@ -39,6 +39,7 @@ def test_toml_round_trip(name, tmp_path):
         ({"dense": {"epochs": 0}}, "epochs is 0; it must be at least 1"),
         ({"dense": {"dropout": 1.0}}, r"dropout is 1.0; it must be in \[0, 1\)"),
         ({"runtime": {"precision": "64"}}, "no precision '64'"),
+        ({"adapter": {"depth": 0}}, "depth is 0; it must be at least 1"),
         ({"solve": {"time_limit": -1}}, "time_limit is -1.0"),
         ({"problem": {"bias_scale": -1}}, "bias_scale is -1.0; it must be at least 0"),
         ({"problem": {"bias_scale": float("nan")}}, "bias_scale is nan"),
