@@ -74,7 +74,7 @@ class TimmBackbone(PhotoBackbone):
                 )
         try:
             return _create(self.name, pretrained=True).state_dict()
-        except (OSError, RuntimeError) as failure:
+        except OSError as failure:
             raise InvalidInputError(
                 f"The weights of {PREFIX}{self.name} cannot be had from timm: {failure}"
             ) from None
@@ -118,9 +118,12 @@ def _create(name: str, pretrained: bool) -> nn.Module:
         raise InvalidInputError(f"timm {timm.__version__} has no model {name!r}; {hint}")
     options = {"pretrained": pretrained, "num_classes": 0}
     try:
-        return timm.create_model(name, dynamic_img_size=True, **options)
-    except TypeError:  # not a vision transformer: convolutional networks take any size anyway
-        return timm.create_model(name, **options)
+        try:
+            return timm.create_model(name, dynamic_img_size=True, **options)
+        except TypeError:  # not a vision transformer: convolutional networks take any size anyway
+            return timm.create_model(name, **options)
+    except RuntimeError as failure:  # no such tag, or no published weights
+        raise InvalidInputError(f"timm cannot make the model {name!r}: {failure}") from None
 
 
 def _import_timm() -> ModuleType:

@@ -9,6 +9,7 @@ ICLR 2025, section 3.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ import numpy as np
 import torch
 
 from qpm_nn.backbones import Backbone, create_backbone, map_shape, weights_key
+from qpm_nn.backbones.weights import IMAGENET
 from qpm_nn.config import RunConfig
 from qpm_nn.data import DataModule, load_data
 from qpm_nn.embedding import EmbeddedData, trained_part, write_embeddings
@@ -43,6 +45,8 @@ from qpm_opt.constants import load_bias, load_features, statistics_from_features
 from qpm_opt.files import replace_on_success
 from qpm_opt.optimize import check_method
 from qpm_opt.result import package_versions
+
+logger = logging.getLogger(__name__)
 
 
 class NoAssignmentError(QPMError, RuntimeError):
@@ -125,6 +129,12 @@ class _Run:
         self.data = load_data(**asdict(config.data)) if data is None else data
         self.bias = load_bias(config.problem.bias)
         self.weights_key = weights_key(config.weights)
+        is_coloured = self.data.image_shape[0] == 3
+        if config.weights == IMAGENET and is_coloured and self.data.normalisation != "imagenet":
+            logger.warning(
+                "Published weights expect the normalisation of ImageNet, and the images have their "
+                "own; give --normalisation imagenet (normalisation in the section data)."
+            )
         self.adapter = config.adapter.widths if config.frozen else ()
         self._check_solve()
         self.directory = RunDirectory(out, resume=resume)
