@@ -23,8 +23,8 @@ PATIENCE = 10
 class TimmBackbone(PhotoBackbone):
     """Model of timm: the result of its ``forward_features``, as maps, is cut at 0.
 
-    Tokens of transformers become a map each; class and register tokens are left out. Vision
-    transformers take any image whose sides are multiples of their patches.
+    Every entry of the tokens of the patches becomes a map; class and register tokens are left out.
+    Vision transformers take any image whose sides are multiples of their patches.
 
     Parameters
     ----------
