@@ -10,7 +10,7 @@ demo: $(VENV)/.installed-nn
 	$(BIN)/qpm demo
 
 test: $(VENV)/.installed-dev,nn,timm,bench,cluster,$(ALL_SOLVERS)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 	$(BIN)/python -m pytest benchmarks --benchmark-disable
 
 bench: $(VENV)/.installed-bench,peers,$(ALL_SOLVERS)

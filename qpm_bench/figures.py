@@ -20,14 +20,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
-from qpm_bench.curves import Profile, ScalingSeries, TracePanel
+from qpm_bench.curves import Profile, ScalingSeries, TraceLine, TracePanel
 
 INK, MUTED, RULE, PAPER = "#000000", "#595959", "#d9d9d9", "#ffffff"
 #: Blue, vermillion, bluish green, reddish purple, orange, sky blue, black; yellow is too pale.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", INK)
 _DASHES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 1.5, 2)))
 _MARKERS = "os^DvPX<>*d"
-#: Seconds at which axes of time begin.
+#: Seconds at which axes of time begin at the earliest.
 _FIRST = 0.01
 #: Markers on a line from one end of the axis to the other.
 _N_MARKERS = 4
@@ -121,40 +121,40 @@ def draw_profile(profile: Profile, styles: Mapping[str, Look]) -> Figure:
 
 @rc_context(_STYLE)
 def draw_traces(panel: TracePanel, styles: Mapping[str, Look]) -> Figure:
-    """Bounds above and incumbents below the best value known, over time."""
-    figure, axes = _one_panel(5.6, 3.6)
-    axes.set_title(_wrapped(panel.instance, 70))
-    end = max(panel.time_limit, 2 * _FIRST, *(line.end for line in panel.lines))
-    _log_axis(axes, _FIRST, 1.25 * end)
-    axes.set_xlabel("seconds since the start of the solve")
+    """Bounds over time, and incumbents below them: distances from the best value known."""
+    parts = [
+        (lines, name)
+        for is_bound, name in ((True, "bound"), (False, "incumbent"))
+        if (lines := [line for line in panel.lines if line.is_bound is is_bound])
+    ]
+    height, between = 2.4, 0.25  # inches
+    figure = Figure((5.6, height))
+    ends = [line.end for line in panel.lines]
+    # Before a tenth of the fastest run there is next to nothing.
+    first = min(max(10.0 ** math.floor(math.log10(max(min(ends), _FIRST)) - 1.0), _FIRST), 0.1)
     relative = panel.best != 0.0
-    unit = " %" if relative else ""
-    axes.set_ylabel(
-        f"distance from the best known, {panel.best:.7g}" + (", in % of it" if relative else "")
-    )
-    largest = max(abs(value) for line in panel.lines for value in line.values)
-    linear = 0.01 if relative else 10.0 ** math.floor(math.log10(largest or 1.0) - 4.0)
-    _distance_axis(axes, panel, linear, unit)
-    axes.axhline(0.0, color=INK, linewidth=0.8)
-    axes.axvline(panel.time_limit, color=MUTED, linewidth=0.8, linestyle=":")
-    for line in panel.lines:
-        times = np.maximum(line.times, _FIRST)
-        _steps(
-            axes, times, line.values, times[0], max(line.end, _FIRST), styles[line.entrant],
-            hollow=line.is_bound,
-        )  # fmt: skip
+    for i, (lines, name) in enumerate(parts):
+        axes = figure.add_axes((0.0, -i * (1.0 + between / height), 1.0, 1.0))
+        _log_axis(axes, first, 1.25 * max(panel.time_limit, 2 * first, *ends))
+        largest = max(abs(value) for line in lines for value in line.values)
+        linear = 0.01 if relative else 10.0 ** math.floor(math.log10(largest or 1.0) - 4.0)
+        _distance_axis(axes, lines, linear, " %" if relative else "")
+        axes.set_ylabel(f"{name}, distance from best" + (", in % of it" if relative else ""))
+        axes.axhline(0.0, color=INK, linewidth=0.8)
+        axes.axvline(panel.time_limit, color=MUTED, linewidth=0.8, linestyle=":")
+        for line in lines:
+            times = np.maximum(line.times, first)
+            _steps(axes, times, line.values, times[0], max(line.end, first), styles[line.entrant])
+        if i + 1 < len(parts):
+            axes.tick_params(labelbottom=False)
+    axes.set_xlabel("seconds since the start of the solve")
+    top = figure.axes[0]
+    top.set_title(_wrapped(panel.instance, 70))
     entrants = list(dict.fromkeys(line.entrant for line in panel.lines))
     handles = [_handle(entrant, styles[entrant]) for entrant in entrants]
-    kinds = {line.is_bound for line in panel.lines}
-    for is_bound, name in ((True, "hollow: bound"), (False, "filled: incumbent")):
-        if is_bound in kinds:
-            face = PAPER if is_bound else MUTED
-            handles.append(
-                Line2D([], [], color=MUTED, marker="o", markerfacecolor=face, label=name, ls="")
-            )
-    handles.append(Line2D([], [], color=INK, linewidth=0.8, label="best known"))
+    handles.append(Line2D([], [], color=INK, linewidth=0.8, label=f"best known, {panel.best:.7g}"))
     handles.append(_limit_handle())
-    _legend(axes, handles)
+    _legend(top, handles)
     return figure
 
 
@@ -252,9 +252,9 @@ def _draw_series(axes: Axes, series: ScalingSeries, styles: Mapping[str, Look]) 
             axes.plot(x[chosen], y[chosen], look.marker, color=look.colour, markerfacecolor=face)
 
 
-def _distance_axis(axes: Axes, panel: TracePanel, linear: float, unit: str) -> None:
+def _distance_axis(axes: Axes, lines: Sequence[TraceLine], linear: float, unit: str) -> None:
     """Symmetric logarithmic axis around 0, as far as there are values."""
-    values = np.array([value for line in panel.lines for value in line.values])
+    values = np.array([value for line in lines for value in line.values])
     axes.set_yscale("symlog", linthresh=linear, linscale=0.6)
 
     def reach(most: float) -> float:
@@ -292,9 +292,7 @@ def _plain_numbers(axis: Any) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _steps(
-    axes: Axes, x: Any, y: Any, start: float, end: float, look: Look, *, hollow: bool = False
-) -> None:
+def _steps(axes: Axes, x: Any, y: Any, start: float, end: float, look: Look) -> None:
     """A step function that is constant from each x on, with a few markers along a log axis."""
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     axes.step(
@@ -306,10 +304,7 @@ def _steps(
     n_markers = max(1, round(_N_MARKERS * math.log(end / start) / math.log(high / low)))
     spots = start * (end / start) ** ((np.arange(n_markers) + 0.15 + 0.7 * look.place) / n_markers)
     heights = y[np.searchsorted(x, spots, side="right") - 1]
-    axes.plot(
-        spots, heights, look.marker, color=look.colour,
-        markerfacecolor=PAPER if hollow else look.colour,
-    )  # fmt: skip
+    axes.plot(spots, heights, look.marker, color=look.colour)
 
 
 def _handle(label: str, look: Look) -> Line2D:

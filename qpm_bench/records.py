@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import json
 import logging
@@ -189,13 +190,9 @@ class RecordFile:
 
     def scan(self) -> tuple[list[Record], list[str]]:
         """All records, the last of every key, and a sentence for each damaged line."""
-        if not self.path.exists():
-            return [], []
         records: dict[str, Record] = {}
         damages = []
-        for number, line in enumerate(
-            self.path.read_text(encoding="utf-8", errors="replace").splitlines(), 1
-        ):
+        for number, line in enumerate(self._lines(), 1):
             if not line.strip():
                 continue
             try:
@@ -209,7 +206,7 @@ class RecordFile:
     def find(self, key: str) -> Record | None:
         """The record of a key, if there is one; waits for whoever is writing."""
         with self._lock:
-            return next((record for record in self.read() if record.key == key), None)
+            return self._last(key)
 
     def append(self, record: Record, *, in_place_of: Record | None = None) -> bool:
         """Add a record; False if there is one with its key, other than that which it replaces.
@@ -217,7 +214,7 @@ class RecordFile:
         What it replaces stays in the file; the last record of a key counts.
         """
         with self._lock:
-            held = next((held for held in self.read() if held.key == record.key), None)
+            held = self._last(record.key)
             if held is not None and held != in_place_of:
                 return False
             with open(self.path, "a+b") as stream:
@@ -226,6 +223,21 @@ class RecordFile:
                     line = b"\n" + line  # a writer was killed in the middle of a line
                 stream.write(line)
             return True
+
+    def _lines(self) -> list[str]:
+        if not self.path.exists():
+            return []
+        return self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+
+    def _last(self, key: str) -> Record | None:
+        """The last record of a key; of thousands of lines, only those that name it are parsed."""
+        for line in reversed(self._lines()):
+            if key in line:
+                with contextlib.suppress(ValueError, TypeError, RecursionError):
+                    record = Record.from_json(line)
+                    if record.key == key:
+                        return record
+        return None
 
     @staticmethod
     def _ends_with_a_line(stream: Any) -> bool:

@@ -30,6 +30,7 @@ PLACES = {
     "on_corrupt": "data.on_corrupt",
     "normalisation": "data.normalisation",
     "workers": "data.workers",
+    "augmentation": "data.augmentation",
     "model": "model",
     "arch": "arch",
     "weights": "weights",
@@ -50,6 +51,7 @@ PLACES = {
     "n_devices": "runtime.n_devices",
     "precision": "runtime.precision",
     "threads": "runtime.threads",
+    "tensorboard": "runtime.tensorboard",
 }
 
 
@@ -72,6 +74,8 @@ def demo(out: Path, seed: int) -> None:
 @click.option("--on-corrupt", help="What to do about unreadable images: fail, skip.")
 @click.option("--normalisation", help="Mean and std of: dataset, imagenet.")
 @click.option("--workers", type=int, help="Processes that read images.")
+@click.option("--augmentation", help="dataset, none, photographs, imagenet.")
+@click.option("--preset", default="", help="Training as published: paper.")
 @click.option("--model", type=click.Choice(["qpm"]), help="Kind of model.")
 @click.option("--arch", help="Backbone.")
 @click.option("--weights", metavar="imagenet|FILE", help="Weights to begin with [random ones].")
@@ -109,12 +113,15 @@ def demo(out: Path, seed: int) -> None:
 @click.option("--n-devices", type=int, help="Devices that train together.")
 @click.option("--precision", help="32-true, bf16-mixed.")
 @click.option("--threads", type=int, help="On the CPU; 0: all.")
-def run(config_file: Path | None, out: Path | None, resume: bool, **options: Any) -> None:
+@click.option("--tensorboard/--no-tensorboard", default=None, help="Write for TensorBoard, too.")
+def run(
+    config_file: Path | None, preset: str, out: Path | None, resume: bool, **options: Any
+) -> None:
     """Train, select, assign and fine-tune: images to an interpretable classifier.
 
-    What is not given comes from the configuration file, then from the preset of the data set. A
-    killed run goes on where it was when it is started again; whatever other settings have made is
-    made anew.
+    What is not given comes from the configuration file, then from --preset, then from the preset of
+    the data set. A killed run goes on where it was when it is started again; whatever other
+    settings have made is made anew.
     """
     from qpm_nn.config import read_config
 
@@ -124,10 +131,10 @@ def run(config_file: Path | None, out: Path | None, resume: bool, **options: Any
             *section, key = PLACES[name].split(".")
             (given.setdefault(section[0], {}) if section else given)[key] = value
     layers = ([] if config_file is None else [read_config(config_file)]) + [given]
-    _run(*layers, out=out, resume=resume)
+    _run(*layers, preset=preset, out=out, resume=resume)
 
 
-def _run(*layers: dict[str, Any], out: Path | None, resume: bool) -> None:
+def _run(*layers: dict[str, Any], preset: str = "", out: Path | None, resume: bool) -> None:
     try:
         from qpm_nn.config import make_config
         from qpm_nn.pipelines import qpm
@@ -136,7 +143,7 @@ def _run(*layers: dict[str, Any], out: Path | None, resume: bool) -> None:
         raise InvalidInputError(
             f"Training needs the package {missing.name}; install the extra: pip install 'qpm[nn]'."
         ) from None
-    config = make_config(*layers)
+    config = make_config(*layers, preset=preset)
     if out is None:
         name = Path(config.data.name).resolve().name
         out = Path("runs") / f"{name}-{config.model}-{config.seed}"

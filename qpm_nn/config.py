@@ -1,7 +1,7 @@
 """Settings of a run: defaults, the presets of the data sets, and TOML.
 
-A setting is looked for on the command line, then in the configuration file, then in the preset of
-the data set, then in the defaults here.
+A setting is looked for on the command line, then in the configuration file, then in a preset that
+was asked for by name, then in the preset of the data set, then in the defaults here.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from qpm_opt.errors import unknown_name
 
 MODELS = ("qpm",)
 PRECISIONS = ("32-true", "bf16-mixed")
+SCHEDULES = ("cosine", "step")
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,9 @@ class DataConfig:
         Folder with the files of a known data set; empty: ``QPM_DATA``, else the current folder.
     image_size, crop, on_corrupt, normalisation, memory, workers
         Of photographs; see :func:`~qpm_nn.data.load_data`.
+    augmentation : str
+        What training images go through: ``dataset``, or one of
+        :data:`~qpm_nn.data.augmentation.AUGMENTATIONS`.
     """
 
     name: str = "digits"
@@ -46,6 +50,7 @@ class DataConfig:
     normalisation: str = "dataset"
     memory: float = 1.0
     workers: int = 4
+    augmentation: str = "dataset"
 
 
 @dataclass(frozen=True)
@@ -84,8 +89,17 @@ class TrainingConfig:
     Attributes
     ----------
     epochs, batch_size : int
+    accumulate : int
+        Batches whose gradients make one step; the steps at the end of an epoch may have fewer.
     learning_rate : float
         At the end of the warm-up.
+    head_factor : float
+        Learning rate of the head's weights as a multiple of that of the backbone.
+    schedule : str
+        After the warm-up: along a ``cosine`` to zero, or by ``step_factor`` every ``step_epochs``
+        (``step``).
+    step_epochs : int
+    step_factor : float
     momentum : float
         Of Nesterov.
     weight_decay : float
@@ -100,7 +114,12 @@ class TrainingConfig:
 
     epochs: int = 40
     batch_size: int = 64
+    accumulate: int = 1
     learning_rate: float = 0.1
+    head_factor: float = 1.0
+    schedule: str = "cosine"
+    step_epochs: int = 30
+    step_factor: float = 0.4
     momentum: float = 0.9
     weight_decay: float = 5e-4
     warmup: float = 0.1
@@ -110,8 +129,14 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
         _require(self.batch_size >= 2, "batch_size", self.batch_size, "at least 2")
-        rate = self.learning_rate
-        _require(0 < rate < math.inf, "learning_rate", rate, "above 0 and finite")
+        _require(self.accumulate >= 1, "accumulate", self.accumulate, "at least 1")
+        for name in ("learning_rate", "head_factor"):
+            value = getattr(self, name)
+            _require(0 < value < math.inf, name, value, "above 0 and finite")
+        if self.schedule not in SCHEDULES:
+            raise unknown_name("schedule", self.schedule, SCHEDULES)
+        _require(self.step_epochs >= 1, "step_epochs", self.step_epochs, "at least 1")
+        _require(0 < self.step_factor <= 1, "step_factor", self.step_factor, "in (0, 1]")
         _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "at least 0")
         _require(
             self.diversity_weight >= 0, "diversity_weight", self.diversity_weight, "at least 0"
@@ -177,12 +202,15 @@ class RuntimeConfig:
         One of ``PRECISIONS``.
     threads : int
         Of torch on the CPU and of the solver; 0: all.
+    tensorboard : bool
+        Whether the epochs are written for TensorBoard, too.
     """
 
     device: str = "auto"
     n_devices: int = 1
     precision: str = "32-true"
     threads: int = 0
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -267,8 +295,43 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def make_config(*layers: Mapping[str, Any]) -> RunConfig:
-    """Settings from nested mappings; later layers win over earlier ones and over the preset.
+#: Training as published (Norrenbrock et al., QPM, ICLR 2025, appendix C), for runs that ask for it.
+#: Fine-tuning has the paper's rate, 100 times the last of the dense training.
+SCHEDULE_PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {
+        "data": {"augmentation": "photographs"},
+        "dense": {
+            "epochs": 150,
+            "batch_size": 16,
+            "learning_rate": 5e-3,
+            "head_factor": 2.0,
+            "schedule": "step",
+            "step_epochs": 30,
+            "warmup": 0.0,
+            "diversity_weight": 0.196,
+        },
+        "finetune": {
+            "epochs": 40,
+            "batch_size": 16,
+            "learning_rate": 1.28e-2,
+            "momentum": 0.95,
+            "schedule": "step",
+            "step_epochs": 10,
+            "warmup": 0.0,
+            "diversity_weight": 0.196,
+        },
+    },
+}
+
+
+def make_config(*layers: Mapping[str, Any], preset: str = "") -> RunConfig:
+    """Settings from nested mappings; later layers win over earlier ones and over the presets.
+
+    Parameters
+    ----------
+    layers : mapping
+    preset : str
+        One of ``SCHEDULE_PRESETS``, which wins over the preset of the data set.
 
     Raises
     ------
@@ -276,7 +339,9 @@ def make_config(*layers: Mapping[str, Any]) -> RunConfig:
         If a setting is unknown, of the wrong type or out of range.
     """
     name = _merge_all(layers).data.name
-    return _merge_all((PRESETS.get(name, {}), *layers))
+    if preset and preset not in SCHEDULE_PRESETS:
+        raise unknown_name("preset", preset, SCHEDULE_PRESETS)
+    return _merge_all((PRESETS.get(name, {}), SCHEDULE_PRESETS.get(preset, {}), *layers))
 
 
 def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:

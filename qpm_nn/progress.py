@@ -64,10 +64,13 @@ class ConsoleObserver(Observer):
 
     def epoch(self, name: str, report: EpochReport) -> None:
         """Show the epoch's averages."""
+        n_left = report.n_epochs - report.epoch
+        left = f"   {_duration(n_left * report.duration)} left" if n_left else ""
         self._show(
             f"epoch {report.epoch}/{report.n_epochs}   loss {report.loss:.3f}   "
-            f"training accuracy {report.accuracy:.3f}",
-            is_last=report.epoch == report.n_epochs,
+            f"training accuracy {report.accuracy:.3f}   "
+            f"{report.images_per_second:.0f} images/s{left}",
+            is_last=not n_left,
         )
 
     def solving(self, progress: Progress) -> None:
@@ -92,3 +95,13 @@ class ConsoleObserver(Observer):
                 soft_wrap=True,
             )
             self._stage = None
+
+
+def _duration(seconds: float) -> str:
+    """Like 12 s, 3:05 min, 2:10 h."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}:{rest:02d} min"
+    return "{}:{:02d} h".format(*divmod(minutes, 60))

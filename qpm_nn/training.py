@@ -31,6 +31,10 @@ from qpm_opt.files import replace_on_success
 logger = logging.getLogger(__name__)
 
 
+#: Batches after which the loss is looked at: a loss that is no number does not recover.
+CHECK_EVERY = 50
+
+
 class EpochReport(NamedTuple):
     """One epoch: averages over its training images, in training mode; duration in seconds."""
 
@@ -40,6 +44,7 @@ class EpochReport(NamedTuple):
     accuracy: float
     learning_rate: float
     duration: float
+    images_per_second: float
 
 
 def train(
@@ -56,7 +61,7 @@ def train(
     """Train with cross entropy and feature diversity loss, resuming from a checkpoint.
 
     Stochastic gradient descent with Nesterov momentum; the learning rate rises linearly over the
-    warm-up and then falls to zero along a cosine. Weight decay spares normalisations and biases.
+    warm-up and then falls by the schedule. Weight decay spares normalisations and biases.
 
     Parameters
     ----------
@@ -84,7 +89,7 @@ def train(
     Raises
     ------
     InvalidInputError
-        If the device asked for is not there.
+        If the device asked for is not there, or the loss is no longer a number.
 
     References
     ----------
@@ -151,7 +156,7 @@ def _run(
         drop_last=True,  # batch normalisation cannot do with a last batch of one image
     )
     optimizer = torch.optim.SGD(
-        _parameter_groups(classifier, config.weight_decay),
+        _parameter_groups(classifier, config),
         lr=config.learning_rate,
         momentum=config.momentum,
         nesterov=True,
@@ -159,7 +164,7 @@ def _run(
     model, optimizer = fabric.setup(classifier, optimizer)
     model.mark_forward_method("activations")
     preprocessing = data.preprocessing
-    n_steps = config.epochs * len(loader)
+    n_batches, accumulate = len(loader), config.accumulate
     for epoch in range(_resume(checkpoint, key, classifier, optimizer), config.epochs):
         start = time.perf_counter()
         sampler.set_epoch(epoch)
@@ -167,38 +172,44 @@ def _run(
         model.train()
         total_loss = torch.zeros((), device=fabric.device)
         n_correct = torch.zeros((), device=fabric.device)
-        for step, batch in enumerate(loader, start=epoch * len(loader)):
+        for i, batch in enumerate(loader):
             images, labels = fabric.to_device(batch)
-            rate = config.learning_rate * _schedule(step / n_steps, config.warmup)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+            first = i - i % accumulate  # of the batches that make a step
+            n_together = min(accumulate, n_batches - first)
+            is_last = i - first == n_together - 1
             augmented = data.augmentation(preprocessing.scale(images))
             # Fabric's own autocast covers forward() only.
-            with fabric.autocast():
-                logits, _, maps = model.activations(preprocessing.normalise(augmented))
-                predicted = logits.argmax(1)
-                loss = functional.cross_entropy(logits, labels)
-                if config.diversity_weight:
-                    weights = classifier.head.weight[predicted]
-                    loss = loss + config.diversity_weight * feature_diversity_loss(maps, weights)
-            optimizer.zero_grad()
-            fabric.backward(loss)
-            optimizer.step()
+            with fabric.no_backward_sync(model, enabled=not is_last):
+                with fabric.autocast():
+                    logits, _, maps = model.activations(preprocessing.normalise(augmented))
+                    predicted = logits.argmax(1)
+                    loss = functional.cross_entropy(logits, labels)
+                    if config.diversity_weight:
+                        weights = classifier.head.weight[predicted]
+                        diversity = feature_diversity_loss(maps, weights)
+                        loss = loss + config.diversity_weight * diversity
+                fabric.backward(loss / n_together)
+            if is_last:
+                factor = _schedule(epoch + first / n_batches, config)
+                for group in optimizer.param_groups:
+                    group["lr"] = config.learning_rate * factor * group["factor"]
+                optimizer.step()
+                optimizer.zero_grad()
             total_loss += loss.detach() * len(labels)
             n_correct += (predicted == labels).sum()
-        if not torch.isfinite(total_loss):
-            raise InvalidInputError(
-                f"The loss is {float(total_loss)} after epoch {epoch + 1}; lower learning_rate."
-            )
-        n_images = len(loader) * loader.batch_size * fabric.world_size
+            if (i + 1) % CHECK_EVERY == 0 or i + 1 == n_batches:
+                _check_loss(float(total_loss), epoch + 1)
+        n_images = n_batches * loader.batch_size * fabric.world_size
         total_loss, n_correct = fabric.all_reduce((total_loss, n_correct), reduce_op="sum")
+        duration = time.perf_counter() - start
         report = EpochReport(
             epoch + 1,
             config.epochs,
             float(total_loss) / n_images,
             float(n_correct) / n_images,
-            rate,
-            time.perf_counter() - start,
+            config.learning_rate * factor,
+            duration,
+            n_images / duration,
         )
         if fabric.is_global_zero:
             _save(checkpoint, key, epoch + 1, classifier, optimizer)
@@ -207,18 +218,34 @@ def _run(
         fabric.barrier()
 
 
-def _parameter_groups(classifier: Classifier, weight_decay: float) -> list[dict[str, Any]]:
-    parameters = list(classifier.parameters())
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+def _check_loss(total: float, epoch: int) -> None:
+    if not math.isfinite(total):
+        raise InvalidInputError(
+            f"The loss is {total} in epoch {epoch}: training diverged; lower learning_rate."
+        )
 
 
-def _schedule(progress: float, warmup: float) -> float:
-    """Factor of the learning rate after a part of all steps, ``warmup`` of which it rises."""
+def _parameter_groups(classifier: Classifier, config: TrainingConfig) -> list[dict[str, Any]]:
+    """Parameters by weight decay and by the factor of their learning rate, ``factor``."""
+    groups = []
+    for module, factor in ((classifier.backbone, 1.0), (classifier.head, config.head_factor)):
+        parameters = list(module.parameters())
+        for chosen, decay in (
+            ([p for p in parameters if p.ndim > 1], config.weight_decay),
+            ([p for p in parameters if p.ndim <= 1], 0.0),
+        ):
+            if chosen:
+                groups.append({"params": chosen, "weight_decay": decay, "factor": factor})
+    return groups
+
+
+def _schedule(epochs_done: float, config: TrainingConfig) -> float:
+    """Factor of the learning rate after so many epochs; it rises during the warm-up."""
+    progress, warmup = epochs_done / config.epochs, config.warmup
     if progress < warmup:
         return progress / warmup
+    if config.schedule == "step":
+        return config.step_factor ** (int(epochs_done) // config.step_epochs)
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from qpm_nn.data.aircraft import read_aircraft
-from qpm_nn.data.base import Augmentation, DataModule, Preprocessing
+from qpm_nn.data.augmentation import AUGMENTATIONS, Augmentation, PhotographAugmentation
+from qpm_nn.data.base import DataModule, Preprocessing
 from qpm_nn.data.cub import read_cub
 from qpm_nn.data.digits import load_digits
 from qpm_nn.data.files import LabelledFiles
@@ -25,6 +27,7 @@ from qpm_opt import InvalidInputError
 from qpm_opt.errors import unknown_name
 
 __all__ = [
+    "AUGMENTATIONS",
     "DATA_SETS",
     "Augmentation",
     "BatchLoader",
@@ -33,6 +36,7 @@ __all__ = [
     "ImageSet",
     "LabelledFiles",
     "LabelledImages",
+    "PhotographAugmentation",
     "Preprocessing",
     "load_data",
     "read_image",
@@ -67,6 +71,7 @@ def load_data(
     normalisation: str = "dataset",
     memory: float = 1.0,
     workers: int = 4,
+    augmentation: str = "dataset",
 ) -> DataModule:
     """A data set.
 
@@ -93,14 +98,26 @@ def load_data(
         read from the files in every epoch.
     workers : int
         Processes that read such files; 0: none but this one.
+    augmentation : str
+        What training images go through: that of the data set (``dataset``), or one of
+        ``AUGMENTATIONS``.
 
     Raises
     ------
     InvalidInputError
         If the name or an option is unknown, or the files are missing or damaged.
     """
+    if augmentation not in ("dataset", *AUGMENTATIONS):
+        raise unknown_name("augmentation", augmentation, ("dataset", *AUGMENTATIONS))
     options = PhotoOptions(image_size, crop, on_corrupt, normalisation, memory, workers)
-    folder = Path(root or os.environ.get("QPM_DATA", "."))
+    data = _load(name, Path(root or os.environ.get("QPM_DATA", ".")), options)
+    if augmentation == "dataset":
+        return data
+    return replace(data, augmentation=AUGMENTATIONS[augmentation])
+
+
+def _load(name: str, folder: Path, options: PhotoOptions) -> DataModule:
+    crop, normalisation = options.crop, options.normalisation
     if name in PHOTOGRAPHS:
         return make_data_module(name, PHOTOGRAPHS[name](folder, crop), options)
     if name in ARRAYS:

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
-from torch.nn import functional
 
+from qpm_nn.data.augmentation import AUGMENTATIONS, AnyAugmentation
 from qpm_nn.data.datasets import WrappedDataset, class_indices, image_stack
 from qpm_nn.data.images import BatchLoader, ImageSet, LabelledImages
 from qpm_nn.data.reading import Framing
@@ -84,59 +84,6 @@ class Preprocessing:
 
 
 @dataclass(frozen=True)
-class Augmentation:
-    """Random affine maps, one per image, each parameter uniform around 'no change'.
-
-    Attributes
-    ----------
-    degrees : float
-        Largest rotation to either side.
-    scale : float
-        Largest relative change of size.
-    shear : float
-        Largest horizontal or vertical shear, as a factor.
-    translate : float
-        Largest shift in either direction, as a fraction of the image.
-    flip : bool
-        Whether to mirror half of the images left to right.
-    padding : {"zeros", "reflection"}
-        What lies outside the image.
-    """
-
-    degrees: float = 0.0
-    scale: float = 0.0
-    shear: float = 0.0
-    translate: float = 0.0
-    flip: bool = False
-    padding: str = "zeros"
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Augmented copy of float images (n_images, channels, height, width).
-
-        Draws from torch's global generator of the CPU, whatever the device of the images.
-        """
-        n_images = len(images)
-        uniform = 2 * torch.rand(7, n_images) - 1
-        angle = uniform[0] * math.radians(self.degrees)
-        zoom = 1 + self.scale * uniform[1]
-        shear_x, shear_y = self.shear * uniform[2], self.shear * uniform[3]
-        mirror = torch.where(uniform[6] < 0, -1.0, 1.0) if self.flip else torch.ones(n_images)
-        cos, sin = angle.cos() * zoom, angle.sin() * zoom
-        theta = torch.stack(
-            [
-                torch.stack([mirror * (cos - shear_y * sin), shear_x * cos - sin], 1),
-                torch.stack([mirror * (sin + shear_y * cos), shear_x * sin + cos], 1),
-            ],
-            1,
-        )
-        # affine_grid counts in half images.
-        shift = 2 * self.translate * uniform[4:6].T.unsqueeze(2)
-        theta = torch.cat([theta, shift], 2).to(images)
-        grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
-        return functional.grid_sample(images, grid, padding_mode=self.padding, align_corners=False)
-
-
-@dataclass(frozen=True)
 class DataModule:
     """A data set, ready for training.
 
@@ -146,7 +93,7 @@ class DataModule:
     train, test : ImageSet
     class_names : tuple of str
         By label.
-    augmentation : Augmentation
+    augmentation : Augmentation or PhotographAugmentation
         Applied to training images only.
     hierarchy : tuple of tuples of str
         Names of the parents of each class, the nearest first, by label; empty if there are none.
@@ -160,7 +107,7 @@ class DataModule:
     train: ImageSet
     test: ImageSet
     class_names: tuple[str, ...]
-    augmentation: Augmentation
+    augmentation: AnyAugmentation
     hierarchy: tuple[tuple[str, ...], ...] = ()
     framing: Framing = AS_IS
     normalisation: str = "dataset"
@@ -205,7 +152,7 @@ class DataModule:
         test: tuple[ArrayLike, ArrayLike] | None = None,
         class_names: Sequence[str] | None = None,
         name: str = "arrays",
-        augmentation: Augmentation = Augmentation(),
+        augmentation: AnyAugmentation = AUGMENTATIONS["none"],
         hierarchy: tuple[tuple[str, ...], ...] = (),
         normalisation: str = "dataset",
     ) -> DataModule:
@@ -223,7 +170,7 @@ class DataModule:
         class_names : sequence of str, optional
             In the order of the labels; the labels themselves by default.
         name : str
-        augmentation : Augmentation
+        augmentation : Augmentation or PhotographAugmentation
         hierarchy : tuple of tuples of str
         normalisation : str
 
@@ -273,7 +220,7 @@ class DataModule:
         class_names: Sequence[str],
         *,
         name: str = "datasets",
-        augmentation: Augmentation = Augmentation(),
+        augmentation: AnyAugmentation = AUGMENTATIONS["none"],
         hierarchy: tuple[tuple[str, ...], ...] = (),
         normalisation: str = "dataset",
         workers: int = 0,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from qpm_nn.data.base import TEST_EVERY, Augmentation, DataModule, rank_in_class
+from qpm_nn.data.augmentation import Augmentation
+from qpm_nn.data.base import TEST_EVERY, DataModule, rank_in_class
 from qpm_nn.data.images import LabelledImages
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qpm_nn.data.base import Augmentation, DataModule
+from qpm_nn.data.augmentation import Augmentation
+from qpm_nn.data.base import DataModule
 from qpm_nn.data.images import LabelledImages
 from qpm_opt import InvalidInputError
 from qpm_opt.files import FileKind, read_arrays

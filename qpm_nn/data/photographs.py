@@ -6,7 +6,8 @@ import logging
 import math
 from dataclasses import dataclass
 
-from qpm_nn.data.base import NORMALISATIONS, Augmentation, DataModule
+from qpm_nn.data.augmentation import Augmentation
+from qpm_nn.data.base import NORMALISATIONS, DataModule
 from qpm_nn.data.files import LabelledFiles
 from qpm_nn.data.images import ImageSet
 from qpm_nn.data.listing import FileList, Listing

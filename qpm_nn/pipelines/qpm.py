@@ -32,6 +32,7 @@ from qpm_nn.heads import AssignmentHead, Classifier, DenseHead
 from qpm_nn.pipelines.stages import RunDirectory
 from qpm_nn.saving import ClassifierSpec, load_classifier, save_classifier
 from qpm_nn.training import EpochReport, make_fabric, train
+from qpm_nn.training_log import TensorBoardLog, summary_writer, write_epoch
 from qpm_opt import (
     Assignment,
     InvalidInputError,
@@ -76,9 +77,13 @@ class _OnEpoch:
     directory: RunDirectory
     stage: str
     observer: Observer | None
+    tensorboard: TensorBoardLog | None
 
     def __call__(self, report: EpochReport) -> None:
         self.directory.log(self.stage, "epoch", **report._asdict())
+        write_epoch(self.directory / "training.csv", self.stage, report)
+        if self.tensorboard is not None:
+            self.tensorboard.write(report)
         if self.observer is not None:
             self.observer.epoch(self.stage, report)
 
@@ -137,6 +142,8 @@ class _Run:
             )
         self.adapter = config.adapter.widths if config.frozen else ()
         self._check_solve()
+        if config.runtime.tensorboard:
+            summary_writer()
         self.directory = RunDirectory(out, resume=resume)
         self.spec = ClassifierSpec(
             config.arch,
@@ -310,10 +317,17 @@ class _Run:
             runtime=config.runtime,
             checkpoint=checkpoint,
             key=key,
-            on_epoch=_OnEpoch(self.directory, stage, self.observer if alone else None),
+            on_epoch=_OnEpoch(
+                self.directory, stage, self.observer if alone else None, self._tensorboard(stage)
+            ),
         )
         save_classifier(self.directory / output, classifier, self.spec)
         checkpoint.unlink()
+
+    def _tensorboard(self, stage: str) -> TensorBoardLog | None:
+        if not self.config.runtime.tensorboard:
+            return None
+        return TensorBoardLog(self.directory / "tensorboard" / stage)
 
     def _extract(self, key: str) -> None:
         dense, _ = load_classifier(self.directory / "dense.safetensors")

@@ -6,7 +6,7 @@ import tomllib
 
 import pytest
 
-from qpm_nn.config import PRESETS, RunConfig, make_config, read_config
+from qpm_nn.config import PRESETS, SCHEDULE_PRESETS, RunConfig, make_config, read_config
 from qpm_opt import InvalidInputError
 
 
@@ -18,6 +18,16 @@ def test_later_layers_win_and_the_preset_of_the_data_set_is_beneath():
     assert config.problem.n_per_class == PRESETS["digits"]["problem"]["n_per_class"]
     assert config.arch == PRESETS["digits"]["arch"]
     assert config.seed == 2
+
+
+def test_a_preset_by_name_wins_over_that_of_the_data_set_only():
+    config = make_config({"data": {"name": "digits"}, "dense": {"epochs": 3}}, preset="paper")
+    assert config.dense.epochs == 3
+    assert config.dense.batch_size == SCHEDULE_PRESETS["paper"]["dense"]["batch_size"]
+    assert config.arch == PRESETS["digits"]["arch"]
+    assert config.finetune.learning_rate == pytest.approx(100 * 5e-3 * 0.4**4)
+    with pytest.raises(InvalidInputError, match="did you mean paper"):
+        make_config(preset="papr")
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -48,6 +58,11 @@ def test_toml_round_trip(name, tmp_path):
         ({"seed": 3_000_000_000}, "seed is 3000000000"),
         ({"runtime": {"threads": 2000}}, "threads is 2000"),
         ({"dense": {"learning_rate": float("inf")}}, "learning_rate is inf"),
+        ({"dense": {"head_factor": 0}}, "head_factor is 0.0; it must be above 0"),
+        ({"dense": {"accumulate": 0}}, "accumulate is 0; it must be at least 1"),
+        ({"dense": {"schedule": "steps"}}, "no schedule 'steps'.*mean step"),
+        ({"dense": {"step_epochs": 0}}, "step_epochs is 0"),
+        ({"dense": {"step_factor": 1.5}}, "step_factor is 1.5"),
     ],
 )
 def test_unusable_settings(layer, message):

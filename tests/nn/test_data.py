@@ -7,7 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
-from qpm_nn.data import Augmentation, LabelledImages, Preprocessing, load_data
+from qpm_nn.data import (
+    AUGMENTATIONS,
+    Augmentation,
+    LabelledImages,
+    PhotographAugmentation,
+    Preprocessing,
+    load_data,
+)
 from qpm_opt import InvalidInputError
 from tests.nn.conftest import write_tree
 
@@ -186,3 +193,45 @@ def test_hidden_files_are_no_images_and_capitals_no_classes(tmp_path):
     (hidden / "copy.png").write_bytes(b"no image")
     data = load_data(str(tmp_path))
     assert data.n_classes == len(list((tmp_path / "Test").iterdir()))
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_named_augmentations_keep_shape_and_change_each_image_its_own_way(name):
+    augmentation = AUGMENTATIONS[name]
+    one = torch.rand(3, 40, 48, generator=torch.Generator().manual_seed(0))
+    images = one.repeat(12, 1, 1, 1)
+    torch.manual_seed(3)
+    first = augmentation(images)
+    assert first.shape == images.shape and first.dtype == images.dtype
+    assert torch.equal(images, one.repeat(12, 1, 1, 1))  # in place would change the data set
+    torch.manual_seed(3)
+    assert torch.equal(augmentation(images), first)
+    distinct = {image.numpy().tobytes() for image in first}
+    assert len(distinct) == (1 if name == "none" else 12)
+    assert torch.isfinite(first).all()
+
+
+def test_photograph_augmentation_without_change_is_the_identity():
+    images = torch.rand(4, 1, 8, 8)
+    still = PhotographAugmentation(flip=False, jitter=0.0, trivial=False)
+    assert torch.equal(still(images), images)
+    assert still(images[:0]).shape == (0, 1, 8, 8)
+
+
+def test_lighting_shifts_whole_channels_along_the_colours_of_imagenet():
+    images = torch.full((2000, 3, 2, 2), 0.5)
+    noise = PhotographAugmentation(flip=False, jitter=0.0, trivial=False, lighting=0.1)
+    shift = noise(images) - images
+    assert torch.allclose(shift, shift[:, :, :1, :1].expand_as(shift))
+    # The first direction, nearly grey, carries most of it: 0.1 * 0.2175 * 0.57.
+    assert shift[:, 0, 0, 0].std() == pytest.approx(0.0125, rel=0.1)
+    grey = noise(images[:, :1])
+    assert torch.equal(grey, images[:, :1])
+
+
+def test_an_augmentation_by_name_takes_the_place_of_the_data_sets():
+    first, second = load_data("digits"), load_data("digits", augmentation="none")
+    assert second.augmentation == AUGMENTATIONS["none"] != first.augmentation
+    assert first.sha256 != second.sha256
+    with pytest.raises(InvalidInputError, match="did you mean none"):
+        load_data("digits", augmentation="nonne")

@@ -21,7 +21,7 @@ def test_importing_the_commands_needs_no_torch():
 
 def test_every_option_has_its_place():
     names = {parameter.name for parameter in run.params}
-    assert names == {*PLACES, "config_file", "out", "resume"}
+    assert names == {*PLACES, "config_file", "preset", "out", "resume"}
 
 
 def test_demo_ends_with_accuracy_gap_and_words(monkeypatch, tmp_path):

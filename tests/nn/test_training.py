@@ -10,7 +10,7 @@ import torch
 
 from qpm_nn.backbones import create_backbone
 from qpm_nn.config import RuntimeConfig, TrainingConfig
-from qpm_nn.data import Preprocessing, load_data
+from qpm_nn.data import Augmentation, Preprocessing, load_data
 from qpm_nn.heads import AssignmentHead, Classifier, DenseHead
 from qpm_nn.training import _schedule, make_fabric, train
 from qpm_opt import InvalidInputError
@@ -123,9 +123,57 @@ def test_fine_tuning_leaves_the_head_alone(data, tmp_path):
 
 
 def test_learning_rate_rises_and_falls():
-    rates = [_schedule(step / 100, 0.1) for step in range(100)]
+    config = TrainingConfig(epochs=100, warmup=0.1)
+    rates = [_schedule(float(epoch), config) for epoch in range(100)]
     assert rates[0] == 0 and rates[10] == 1 and rates[-1] < 0.001
     assert rates[:11] == sorted(rates[:11]) and rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_learning_rate_falls_by_steps():
+    config = TrainingConfig(epochs=7, warmup=0.0, schedule="step", step_epochs=3, step_factor=0.5)
+    rates = [_schedule(epoch + 0.9, config) for epoch in range(7)]
+    assert rates == [1, 1, 1, 0.5, 0.5, 0.5, 0.25]
+
+
+def test_head_has_a_rate_of_its_own(data, tmp_path):
+    slow = replace(CONFIG, epochs=1, warmup=0.0, head_factor=1e-12, weight_decay=0.0)
+    classifier = new_classifier()
+    before = {name: value.clone() for name, value in classifier.state_dict().items()}
+    after = run(classifier, data, tmp_path / "checkpoint", config=slow)
+    assert torch.allclose(after["head.linear.weight"], before["head.linear.weight"], atol=1e-9)
+    name = "backbone.layers.0.weight"
+    assert not torch.allclose(after[name], before[name], atol=1e-4)
+
+
+def test_accumulated_batches_step_like_one_large_batch(data, tmp_path):
+    # Without batch statistics and dropout, gradients of batches average to that of all images.
+    config = replace(CONFIG, epochs=2, warmup=0.0, dropout=0.0, diversity_weight=0.0)
+
+    def classifier():
+        torch.manual_seed(0)
+        backbone = create_backbone("convnet_tiny", 3)
+        for i, layer in enumerate(backbone.layers):
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                backbone.layers[i] = torch.nn.Identity()
+        return Classifier(backbone, DenseHead(128, 4, dropout=0.0))
+
+    still = replace(data, augmentation=Augmentation())
+    large = run(classifier(), still, tmp_path / "1", config=replace(config, batch_size=32))
+    several = run(
+        classifier(), still, tmp_path / "2", config=replace(config, batch_size=8, accumulate=4)
+    )
+    rest = run(
+        classifier(), still, tmp_path / "3", config=replace(config, batch_size=8, accumulate=100)
+    )
+    for name, value in large.items():
+        assert torch.allclose(value, several[name], atol=1e-5), name
+        assert torch.allclose(value, rest[name], atol=1e-5), name
+
+
+def test_divergence_is_one_sentence(data, tmp_path):
+    config = replace(CONFIG, learning_rate=1e30)
+    with pytest.raises(InvalidInputError, match="training diverged; lower learning_rate"):
+        run(new_classifier(), data, tmp_path / "checkpoint", config=config)
 
 
 def test_missing_device_is_refused():

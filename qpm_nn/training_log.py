@@ -1,0 +1,80 @@
+"""Averages of the epochs of a run as a table, and for TensorBoard."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from qpm_nn.training import EpochReport
+from qpm_opt import InvalidInputError
+from qpm_opt.files import replace_on_success
+
+#: Of the file with a row for each epoch.
+COLUMNS = ("stage", *EpochReport._fields)
+
+
+def write_epoch(path: Path, stage: str, report: EpochReport) -> None:
+    """Put the row of an epoch into a CSV file; later epochs of the stage were of another run.
+
+    The file is replaced as a whole, so that a killed run leaves no half of a row.
+    """
+    rows = []
+    if path.exists():
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = [
+                row
+                for row in csv.DictReader(file)
+                if row["stage"] != stage or int(row["epoch"]) < report.epoch
+            ]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    writer.writerow({"stage": stage, **report._asdict()})
+    with replace_on_success(path) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8")
+
+
+class TensorBoardLog:
+    """Loss, accuracy, learning rate and images a second of a stage, for TensorBoard.
+
+    May be pickled before the first epoch, for training on several devices.
+
+    Parameters
+    ----------
+    folder : Path
+        Made at the first epoch.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writer: Any = None
+
+    def write(self, report: EpochReport) -> None:
+        """Add an epoch; what an earlier run wrote of this and later ones is hidden."""
+        if self._writer is None:
+            self._writer = summary_writer()(str(self._folder), purge_step=report.epoch)
+        for name in ("loss", "accuracy", "learning_rate", "images_per_second"):
+            self._writer.add_scalar(name, getattr(report, name), report.epoch)
+        self._writer.flush()
+        if report.epoch == report.n_epochs:
+            self._writer.close()
+
+
+def summary_writer() -> Any:
+    """The class that writes files of TensorBoard.
+
+    Raises
+    ------
+    InvalidInputError
+        If the package tensorboard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise InvalidInputError(
+            "Files for TensorBoard need the package tensorboard: pip install tensorboard."
+        ) from None
+    return SummaryWriter
