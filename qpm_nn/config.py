@@ -84,7 +84,7 @@ class AdapterConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Stochastic gradient descent on cross entropy and feature diversity loss.
+    """Stochastic gradient descent on cross entropy, feature diversity loss and sparsity of maps.
 
     Attributes
     ----------
@@ -108,6 +108,8 @@ class TrainingConfig:
         Part of all steps during which the learning rate rises, in [0, 1).
     diversity_weight : float
         beta of eq. 33.
+    activation_weight : float
+        Of the mean of all maps in the loss, which makes them sparse (the L1 losses of DINO-QPM).
     dropout : float
         Of the features, in [0, 1).
     """
@@ -124,6 +126,7 @@ class TrainingConfig:
     weight_decay: float = 5e-4
     warmup: float = 0.1
     diversity_weight: float = 0.1
+    activation_weight: float = 0.0
     dropout: float = 0.2
 
     def __post_init__(self) -> None:
@@ -138,9 +141,9 @@ class TrainingConfig:
         _require(self.step_epochs >= 1, "step_epochs", self.step_epochs, "at least 1")
         _require(0 < self.step_factor <= 1, "step_factor", self.step_factor, "in (0, 1]")
         _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "at least 0")
-        _require(
-            self.diversity_weight >= 0, "diversity_weight", self.diversity_weight, "at least 0"
-        )
+        for name in ("diversity_weight", "activation_weight"):
+            value = getattr(self, name)
+            _require(0 <= value < math.inf, name, value, "at least 0 and finite")
         for name in ("momentum", "warmup", "dropout"):
             value = getattr(self, name)
             _require(0 <= value < 1, name, value, "in [0, 1)")

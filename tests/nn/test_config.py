@@ -47,6 +47,7 @@ def test_toml_round_trip(name, tmp_path):
         ({"seed": "one"}, "seed is 'one'; a value of type int"),
         ({"seed": True}, "seed is True"),
         ({"dense": {"epochs": 0}}, "epochs is 0; it must be at least 1"),
+        ({"dense": {"activation_weight": -1}}, "activation_weight is -1.0; it must be at least 0"),
         ({"dense": {"dropout": 1.0}}, r"dropout is 1.0; it must be in \[0, 1\)"),
         ({"runtime": {"precision": "64"}}, "no precision '64'"),
         ({"adapter": {"depth": 0}}, "depth is 0; it must be at least 1"),
