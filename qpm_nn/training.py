@@ -109,7 +109,7 @@ def train(
     fabric.launch(job, classifier)
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     classifier.load_state_dict(state["classifier"])
-    return classifier.cpu().eval()
+    return classifier.cpu().to(memory_format=torch.contiguous_format).eval()
 
 
 def make_fabric(runtime: RuntimeConfig) -> Fabric:
@@ -155,6 +155,8 @@ def _run(
         sampler=sampler,
         drop_last=True,  # batch normalisation cannot do with a last batch of one image
     )
+    # Convolutions are faster on images whose channels lie side by side.
+    classifier.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
         _parameter_groups(classifier, config),
         lr=config.learning_rate,
@@ -178,10 +180,11 @@ def _run(
             n_together = min(accumulate, n_batches - first)
             is_last = i - first == n_together - 1
             augmented = data.augmentation(preprocessing.scale(images))
+            inputs = preprocessing.normalise(augmented).to(memory_format=torch.channels_last)
             # Fabric's own autocast covers forward() only.
             with fabric.no_backward_sync(model, enabled=not is_last):
                 with fabric.autocast():
-                    logits, _, maps = model.activations(preprocessing.normalise(augmented))
+                    logits, _, maps = model.activations(inputs)
                     predicted = logits.argmax(1)
                     loss = functional.cross_entropy(logits, labels)
                     if config.diversity_weight:

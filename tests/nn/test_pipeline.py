@@ -33,6 +33,7 @@ FILES = [
     "model.json",
     "metrics.json",
     "log.jsonl",
+    "training.csv",
     "figures/assignment.png",
     "figures/comparison.png",
 ]
