@@ -35,6 +35,7 @@ PLACES = {
     "arch": "arch",
     "weights": "weights",
     "reduced_strides": "reduced_strides",
+    "frozen": "frozen",
     "seed": "seed",
     "n_selected": "problem.n_selected",
     "n_per_class": "problem.n_per_class",
@@ -82,6 +83,11 @@ def demo(out: Path, seed: int) -> None:
     "--reduced-strides/--no-reduced-strides",
     default=None,
     help="Larger maps: stride 1 in the last two stages of a residual network.",
+)
+@click.option(
+    "--frozen/--no-frozen",
+    default=None,
+    help="Keep the backbone as it is; train a small adapter on its embeddings.",
 )
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="Settings (TOML).")
 @click.option("--out", type=click.Path(path_type=Path), help="[runs/DATASET-MODEL-SEED]")

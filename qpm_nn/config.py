@@ -54,8 +54,37 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
+class AdapterConfig:
+    """Layers that are trained behind a frozen backbone.
+
+    Attributes
+    ----------
+    depth : int
+        Layers.
+    width : int
+        Outputs of each layer but the last.
+    n_features : int
+        Outputs of the last: the features to select from.
+    """
+
+    depth: int = 4
+    width: int = 2048
+    n_features: int = 512
+
+    def __post_init__(self) -> None:
+        for name in ("depth", "width", "n_features"):
+            value = getattr(self, name)
+            _require(value >= 1, name, value, "at least 1")
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Outputs of each layer."""
+        return (self.width,) * (self.depth - 1) + (self.n_features,)
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
-    """Stochastic gradient descent on cross entropy and feature diversity loss.
+    """Stochastic gradient descent on cross entropy, feature diversity loss and sparsity of maps.
 
     Attributes
     ----------
@@ -79,6 +108,8 @@ class TrainingConfig:
         Part of all steps during which the learning rate rises, in [0, 1).
     diversity_weight : float
         beta of eq. 33.
+    activation_weight : float
+        Of the mean of all maps in the loss, which makes them sparse (the L1 losses of DINO-QPM).
     dropout : float
         Of the features, in [0, 1).
     """
@@ -95,6 +126,7 @@ class TrainingConfig:
     weight_decay: float = 5e-4
     warmup: float = 0.1
     diversity_weight: float = 0.1
+    activation_weight: float = 0.0
     dropout: float = 0.2
 
     def __post_init__(self) -> None:
@@ -109,9 +141,9 @@ class TrainingConfig:
         _require(self.step_epochs >= 1, "step_epochs", self.step_epochs, "at least 1")
         _require(0 < self.step_factor <= 1, "step_factor", self.step_factor, "in (0, 1]")
         _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "at least 0")
-        _require(
-            self.diversity_weight >= 0, "diversity_weight", self.diversity_weight, "at least 0"
-        )
+        for name in ("diversity_weight", "activation_weight"):
+            value = getattr(self, name)
+            _require(0 <= value < math.inf, name, value, "at least 0 and finite")
         for name in ("momentum", "warmup", "dropout"):
             value = getattr(self, name)
             _require(0 <= value < 1, name, value, "in [0, 1)")
@@ -201,8 +233,10 @@ class RunConfig:
     arch, weights, reduced_strides
         Backbone, what it is trained from and its strides; see
         :func:`~qpm_nn.backbones.create_backbone`.
+    frozen : bool
+        Whether the backbone stays as its weights are and an adapter is trained behind it.
     seed : int
-    data, dense, problem, solve, finetune, runtime
+    adapter, data, dense, problem, solve, finetune, runtime
         Sections.
     """
 
@@ -210,7 +244,9 @@ class RunConfig:
     arch: str = "convnet_small"
     weights: str = ""
     reduced_strides: bool = False
+    frozen: bool = False
     seed: int = 16
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
     data: DataConfig = field(default_factory=DataConfig)
     dense: TrainingConfig = field(default_factory=TrainingConfig)
     problem: ProblemConfig = field(default_factory=ProblemConfig)

@@ -13,6 +13,7 @@ from qpm_opt import Progress
 from qpm_opt.progress import format_progress
 
 TITLES = {
+    "embeddings": "embed the images",
     "dense": "train the dense model",
     "features": "extract features",
     "problem": "compute the constants",

@@ -43,6 +43,8 @@ class ClassifierSpec:
         Of the backbone.
     weights : str
         What the backbone was trained from: nothing, ``imagenet`` or a file.
+    adapter : tuple of int
+        Widths of the adapter behind a frozen backbone; empty if the backbone itself was trained.
     """
 
     arch: str
@@ -52,6 +54,7 @@ class ClassifierSpec:
     hierarchy: tuple[tuple[str, ...], ...] = ()
     reduced_strides: bool = False
     weights: str = ""
+    adapter: tuple[int, ...] = ()
 
     def read(self, path: str | os.PathLike[str], box: Box | None = None) -> Tensor:
         """An image file as the classifier was trained to see it.
@@ -134,9 +137,13 @@ def load_classifier(path: str | os.PathLike[str]) -> tuple[Classifier, Classifie
             hierarchy=tuple(map(tuple, record.get("hierarchy", ()))),
             reduced_strides=record.get("reduced_strides", False),
             weights=record.get("weights", ""),
+            adapter=tuple(record.get("adapter", ())),
         )
         backbone = create_backbone(
-            spec.arch, spec.image_shape[0], reduced_strides=spec.reduced_strides
+            spec.arch,
+            spec.image_shape[0],
+            reduced_strides=spec.reduced_strides,
+            adapter=spec.adapter,
         )
         classifier = Classifier(backbone, _make_head(record, tensors))
         classifier.load_state_dict(tensors)

@@ -58,7 +58,7 @@ def train(
     key: str = "",
     on_epoch: Callable[[EpochReport], None] | None = None,
 ) -> Classifier:
-    """Train with cross entropy and feature diversity loss, resuming from a checkpoint.
+    """Train with cross entropy, feature diversity loss and sparsity, resuming from a checkpoint.
 
     Stochastic gradient descent with Nesterov momentum; the learning rate rises linearly over the
     warm-up and then falls by the schedule. Weight decay spares normalisations and biases.
@@ -191,6 +191,8 @@ def _run(
                         weights = classifier.head.weight[predicted]
                         diversity = feature_diversity_loss(maps, weights)
                         loss = loss + config.diversity_weight * diversity
+                    if config.activation_weight:
+                        loss = loss + config.activation_weight * maps.mean()
                 fabric.backward(loss / n_together)
             if is_last:
                 factor = _schedule(epoch + first / n_batches, config)

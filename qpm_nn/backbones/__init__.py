@@ -1,6 +1,7 @@
 """Backbones: images to non-negative feature maps."""
 
 from qpm_nn.backbones.base import Backbone
+from qpm_nn.backbones.frozen import FrozenBackbone
 from qpm_nn.backbones.registry import BACKBONES, REDUCIBLE, create_backbone, map_shape
 from qpm_nn.backbones.weights import load_weights, weights_key
 
@@ -8,6 +9,7 @@ __all__ = [
     "BACKBONES",
     "REDUCIBLE",
     "Backbone",
+    "FrozenBackbone",
     "create_backbone",
     "load_weights",
     "map_shape",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
 
 from qpm_nn.backbones.base import Backbone
 from qpm_nn.backbones.convnet import ConvNet, SmallResNet
+from qpm_nn.backbones.frozen import FrozenBackbone
 from qpm_nn.backbones.mobilenet import MobileNet
 from qpm_nn.backbones.photographs import Inception, ResNet, Swin
 from qpm_nn.backbones.timm_models import PREFIX, TimmBackbone
@@ -44,6 +45,7 @@ def create_backbone(
     *,
     reduced_strides: bool = False,
     weights: str | os.PathLike[str] = "",
+    adapter: Sequence[int] = (),
 ) -> Backbone:
     """New backbone.
 
@@ -59,6 +61,9 @@ def create_backbone(
     weights : str or path
         Random ones by default; ``imagenet``: published ones, from the network's publishers; or a
         file (:func:`~qpm_nn.backbones.weights.load_weights`).
+    adapter : sequence of int
+        Widths of the layers that are trained behind the backbone, which is then frozen
+        (:class:`~qpm_nn.backbones.FrozenBackbone`); none by default.
 
     Raises
     ------
@@ -69,7 +74,7 @@ def create_backbone(
     backbone = _make(name, in_channels, reduced_strides)
     if weights:
         load_weights(backbone, weights, name)
-    return backbone
+    return FrozenBackbone(backbone, adapter) if adapter else backbone
 
 
 def _make(name: str, in_channels: int, reduced_strides: bool) -> Backbone:
@@ -89,13 +94,17 @@ def _make(name: str, in_channels: int, reduced_strides: bool) -> Backbone:
 
 
 def map_shape(
-    name: str, image_shape: tuple[int, int, int], *, reduced_strides: bool = False
+    name: str,
+    image_shape: tuple[int, int, int],
+    *,
+    reduced_strides: bool = False,
+    adapter: Sequence[int] = (),
 ) -> tuple[int, int, int]:
     """Features, height and width of the maps of a backbone, without computing anything.
 
     Parameters
     ----------
-    name, reduced_strides
+    name, reduced_strides, adapter
         As for :func:`create_backbone`.
     image_shape : tuple of int
         Channels, height and width.
@@ -107,7 +116,9 @@ def map_shape(
     """
     channels, height, width = image_shape
     with torch.device("meta"):
-        backbone = create_backbone(name, channels, reduced_strides=reduced_strides).eval()
+        backbone = create_backbone(
+            name, channels, reduced_strides=reduced_strides, adapter=adapter
+        ).eval()
         try:
             shape = backbone(torch.empty(1, *image_shape)).shape
         except (RuntimeError, AssertionError) as failure:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
+import functools
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -24,8 +23,8 @@ PATIENCE = 10
 class TimmBackbone(PhotoBackbone):
     """Model of timm: the result of its ``forward_features``, as maps, is cut at 0.
 
-    Tokens of transformers become a map each; class and register tokens are left out. Vision
-    transformers take any image whose sides are multiples of their patches.
+    Every entry of the tokens of the patches becomes a map; class and register tokens are left out.
+    Vision transformers take any image whose sides are multiples of their patches.
 
     Parameters
     ----------
@@ -51,37 +50,12 @@ class TimmBackbone(PhotoBackbone):
         names = settings["classifier"] or ()
         names = (names,) if isinstance(names, str) else names
         self.classification_layers = tuple(f"{layer}." for layer in names)
-        self._freeze_what_is_not_used(settings["input_size"])
-
-    def _freeze_what_is_not_used(self, image_shape: tuple[int, int, int]) -> None:
-        """Freeze layers behind the pooling: several devices refuse parameters without gradient."""
-        twin = copy.deepcopy(self.network).to("meta").train()
-        found = twin.forward_features(torch.empty(2, *image_shape, device="meta"))
-        self._as_maps(found, *image_shape[1:]).sum().backward()
-        for of_twin, parameter in zip(twin.parameters(), self.network.parameters(), strict=True):
-            parameter.requires_grad_(of_twin.grad is not None)
+        for key, parameter in network.named_parameters():
+            parameter.requires_grad_(key not in _unused_parameters(name))
 
     def embed(self, images: Tensor) -> Tensor:
         """Maps (n_images, n_features, h, w), negative values too."""
-        found = self.network.forward_features(self.prepare(images))
-        return self._as_maps(found, *images.shape[2:])
-
-    def _as_maps(self, found: Any, height: int, width: int) -> Tensor:
-        if isinstance(found, Tensor) and found.ndim == 3 and found.shape[2] == self.n_features:
-            tokens = found[:, getattr(self.network, "num_prefix_tokens", 0) :]
-            # Patches are square, so their grid has the proportions of the image.
-            rows = round((tokens.shape[1] * height / width) ** 0.5)
-            if rows and tokens.shape[1] % rows == 0:
-                return tokens.transpose(1, 2).unflatten(2, (rows, -1))
-        elif isinstance(found, Tensor) and found.ndim == 4:
-            if found.shape[1] == self.n_features:
-                return found
-            if found.shape[3] == self.n_features:
-                return found.permute(0, 3, 1, 2)
-        raise InvalidInputError(
-            f"{PREFIX}{self.name} computes no maps of {self.n_features} features, on which "
-            "explanations could be shown; take another model."
-        )
+        return _maps(self.network, self.name, self.prepare(images))
 
     def published_weights(self) -> Mapping[str, Tensor]:
         """The model's default weights from Hugging Face, or from its cache."""
@@ -100,10 +74,40 @@ class TimmBackbone(PhotoBackbone):
                 )
         try:
             return _create(self.name, pretrained=True).state_dict()
-        except (OSError, RuntimeError) as failure:
+        except OSError as failure:
             raise InvalidInputError(
                 f"The weights of {PREFIX}{self.name} cannot be had from timm: {failure}"
             ) from None
+
+
+@functools.cache
+def _unused_parameters(name: str) -> frozenset[str]:
+    """Parameters behind the pooling: training on several devices refuses those without gradient."""
+    with torch.device("meta"):
+        network = _create(name, pretrained=False).train()
+        _maps(network, name, torch.empty(2, *network.pretrained_cfg["input_size"])).sum().backward()
+    return frozenset(key for key, value in network.named_parameters() if value.grad is None)
+
+
+def _maps(network: nn.Module, name: str, images: Tensor) -> Tensor:
+    """What a model computes before its pooling, (n_images, num_features, h, w)."""
+    found, n_features = network.forward_features(images), network.num_features
+    if isinstance(found, Tensor) and found.ndim == 3 and found.shape[2] == n_features:
+        tokens = found[:, getattr(network, "num_prefix_tokens", 0) :]
+        # Patches are square, so their grid has the proportions of the image.
+        height, width = images.shape[2:]
+        rows = round((tokens.shape[1] * height / width) ** 0.5)
+        if rows and tokens.shape[1] % rows == 0:
+            return tokens.transpose(1, 2).unflatten(2, (rows, -1))
+    elif isinstance(found, Tensor) and found.ndim == 4:
+        if found.shape[1] == n_features:
+            return found
+        if found.shape[3] == n_features:
+            return found.permute(0, 3, 1, 2)
+    raise InvalidInputError(
+        f"{PREFIX}{name} computes no maps of {n_features} features, on which explanations could be "
+        "shown; take another model."
+    )
 
 
 def _create(name: str, pretrained: bool) -> nn.Module:
@@ -114,9 +118,12 @@ def _create(name: str, pretrained: bool) -> nn.Module:
         raise InvalidInputError(f"timm {timm.__version__} has no model {name!r}; {hint}")
     options = {"pretrained": pretrained, "num_classes": 0}
     try:
-        return timm.create_model(name, dynamic_img_size=True, **options)
-    except TypeError:  # not a vision transformer: convolutional networks take any size anyway
-        return timm.create_model(name, **options)
+        try:
+            return timm.create_model(name, dynamic_img_size=True, **options)
+        except TypeError:  # not a vision transformer: convolutional networks take any size anyway
+            return timm.create_model(name, **options)
+    except RuntimeError as failure:  # no such tag, or no published weights
+        raise InvalidInputError(f"timm cannot make the model {name!r}: {failure}") from None
 
 
 def _import_timm() -> ModuleType:

@@ -9,20 +9,22 @@ ICLR 2025, section 3.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
 from importlib import metadata
 from typing import Any
 
 import numpy as np
 import torch
 
-from qpm_nn.backbones import create_backbone, map_shape, weights_key
+from qpm_nn.backbones import Backbone, create_backbone, map_shape, weights_key
+from qpm_nn.backbones.weights import IMAGENET
 from qpm_nn.config import RunConfig
 from qpm_nn.data import DataModule, load_data
+from qpm_nn.embedding import EmbeddedData, trained_part, write_embeddings
 from qpm_nn.evaluation import evaluate
 from qpm_nn.explanations import draw_assignment, draw_comparison
 from qpm_nn.extraction import extract_features
@@ -44,6 +46,8 @@ from qpm_opt.constants import load_bias, load_features, statistics_from_features
 from qpm_opt.files import replace_on_success
 from qpm_opt.optimize import check_method
 from qpm_opt.result import package_versions
+
+logger = logging.getLogger(__name__)
 
 
 class NoAssignmentError(QPMError, RuntimeError):
@@ -130,6 +134,13 @@ class _Run:
         self.data = load_data(**asdict(config.data)) if data is None else data
         self.bias = load_bias(config.problem.bias)
         self.weights_key = weights_key(config.weights)
+        is_coloured = self.data.image_shape[0] == 3
+        if config.weights == IMAGENET and is_coloured and self.data.normalisation != "imagenet":
+            logger.warning(
+                "Published weights expect the normalisation of ImageNet, and the images have their "
+                "own; give --normalisation imagenet (normalisation in the section data)."
+            )
+        self.adapter = config.adapter.widths if config.frozen else ()
         self._check_solve()
         if config.runtime.tensorboard:
             summary_writer()
@@ -142,16 +153,23 @@ class _Run:
             self.data.hierarchy,
             config.reduced_strides,
             config.weights,
+            self.adapter,
         )
 
     def _check_solve(self) -> None:
         """Refuse before any training what the problem or the solver would refuse after it."""
         options, sizes = self.config.solve, self.config.problem
         check_method(options.method, options.solver)
+        if self.config.frozen and not self.config.weights:
+            raise InvalidInputError(
+                "A frozen backbone with random weights sees nothing; give weights: imagenet, or a "
+                "file."
+            )
         n_features, _, _ = map_shape(
             self.config.arch,
             self.data.image_shape,
             reduced_strides=self.config.reduced_strides,
+            adapter=self.adapter,
         )
         Problem(
             np.zeros((self.data.n_classes, n_features)),
@@ -185,16 +203,25 @@ class _Run:
             "n_devices": config.runtime.n_devices,
             "precision": config.runtime.precision,
         }
+        backbone = {
+            "arch": config.arch,
+            "weights": self.weights_key,
+            "reduced_strides": config.reduced_strides,
+        }
+        if config.frozen:
+            self._stage(
+                "embeddings",
+                self._embed,
+                settings=images | backbone,
+                outputs=[f"embeddings/{part}.npy" for part in ("train", "test")],
+            )
+        # The embeddings follow from the images and the backbone.
         self._stage(
             "dense",
             self._train_dense,
             settings=common
-            | {
-                "arch": config.arch,
-                "weights": self.weights_key,
-                "reduced_strides": config.reduced_strides,
-                "training": asdict(config.dense),
-            },
+            | backbone
+            | {"adapter": self.adapter, "training": asdict(config.dense)},
             outputs=["dense.safetensors", "dense.json"],
         )
         self._stage(
@@ -247,14 +274,31 @@ class _Run:
         if not self.directory.run_stage(name, run, **dependencies):
             self.observer.reused(name)
 
-    def _train_dense(self, key: str) -> None:
+    def _create_backbone(self) -> Backbone:
         torch.manual_seed(self.config.seed)
-        backbone = create_backbone(
+        return create_backbone(
             self.config.arch,
             self.data.image_shape[0],
             reduced_strides=self.config.reduced_strides,
             weights=self.config.weights,
+            adapter=self.adapter,
         )
+
+    def _embed(self, key: str) -> None:
+        backbone = self._create_backbone()
+        for name, images in (("train", self.data.train), ("test", self.data.test)):
+            path = self.directory / f"embeddings/{name}.npy"
+            write_embeddings(path, backbone, images, self.spec.preprocessing, self.device)
+
+    def _trainable(self, classifier: Classifier) -> tuple[Classifier, DataModule]:
+        """The part of a classifier that is trained, and what that part sees."""
+        if not self.config.frozen:
+            return classifier, self.data
+        paths = (self.directory / f"embeddings/{part}.npy" for part in ("train", "test"))
+        return trained_part(classifier), EmbeddedData.of(self.data, *paths)
+
+    def _train_dense(self, key: str) -> None:
+        backbone = self._create_backbone()
         head = DenseHead(backbone.n_features, self.data.n_classes, self.config.dense.dropout)
         self._train("dense", Classifier(backbone, head), key, "dense.safetensors")
 
@@ -268,9 +312,10 @@ class _Run:
         if not self.directory.resume:
             checkpoint.unlink(missing_ok=True)
         alone = config.runtime.n_devices == 1
+        trainable, data = self._trainable(classifier)
         train(
-            classifier,
-            self.data,
+            trainable,
+            data,
             getattr(config, stage),
             seed=config.seed,
             runtime=config.runtime,
@@ -289,11 +334,12 @@ class _Run:
         return TensorBoardLog(self.directory / "tensorboard" / stage)
 
     def _extract(self, key: str) -> None:
-        classifier, _ = load_classifier(self.directory / "dense.safetensors")
+        dense, _ = load_classifier(self.directory / "dense.safetensors")
+        classifier, data = self._trainable(dense)
         found = extract_features(
             classifier,
-            self.data.train,
-            self.spec.preprocessing,
+            data.train,
+            data.preprocessing,
             n_classes=self.data.n_classes,
             device=self.device,
         )
@@ -367,12 +413,14 @@ class _Run:
         dense, _ = load_classifier(self.directory / "dense.safetensors")
         model, _ = load_classifier(self.directory / "model.safetensors")
         k = self.config.problem.n_per_class
-        measure = partial(evaluate, data=self.data, n_per_class=k, device=self.device)
-        metrics = {
-            "dense": measure(dense),
-            "before_finetuning": measure(self._assigned_classifier()),
-            self.config.model: measure(model),
-        }
+        metrics = {}
+        for name, classifier in (
+            ("dense", dense),
+            ("before_finetuning", self._assigned_classifier()),
+            (self.config.model, model),
+        ):
+            part, data = self._trainable(classifier)
+            metrics[name] = evaluate(part, data, n_per_class=k, device=self.device)
         self._write_text("metrics.json", json.dumps(metrics, indent=1) + "\n")
 
     def _draw(self, key: str) -> None:

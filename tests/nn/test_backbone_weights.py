@@ -12,8 +12,10 @@ from torchvision import models
 from qpm_nn.backbones import create_backbone, weights_key
 from qpm_nn.data import Preprocessing
 from qpm_nn.heads import Classifier, DenseHead
+from qpm_nn.pipelines.qpm import run
 from qpm_nn.saving import ClassifierSpec, save_classifier
 from qpm_opt import InvalidInputError
+from tests.nn.conftest import tiny_config
 
 
 def same(first: torch.nn.Module, second: dict[str, torch.Tensor]) -> bool:
@@ -93,6 +95,15 @@ def test_what_does_not_fit_is_named_and_changes_nothing(resnet18, tmp_path):
     shapes = r"has conv1.weight of shape \(64, 1, 7, 7\) instead of \(64, 3, 7, 7\)"
     with pytest.raises(InvalidInputError, match=shapes):
         create_backbone("resnet18", 3, weights=path)
+
+
+@pytest.mark.parametrize(("normalisation", "n_warnings"), [("dataset", 1), ("imagenet", 0)])
+def test_a_run_warns_of_the_normalisation(tree, tmp_path, caplog, normalisation, n_warnings):
+    data = {"name": str(tree), "image_size": 8, "normalisation": normalisation}
+    config = tiny_config(tree, data=data, weights="imagenet")
+    with pytest.raises(InvalidInputError, match="has no published weights"):
+        run(config, tmp_path / "run")
+    assert len([r for r in caplog.records if "--normalisation" in r.message]) == n_warnings
 
 
 class Surprise:

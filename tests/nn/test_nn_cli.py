@@ -64,6 +64,7 @@ def test_run_takes_options_over_the_file(tree, tmp_path):
         (["--dataset", "digit"], "did you mean digits"),
         (["--dataset", "digits", "--arch", "resnet"], "no backbone 'resnet'"),
         (["--dataset", "digits", "--reduced-strides"], "convnet_tiny has no stages"),
+        (["--dataset", "digits", "--frozen"], "with random weights sees nothing; give weights"),
         (["--dataset", "digits", "--weights", "none.pth"], "'none.pth', but No such file"),
         (["--dataset", "digits", "--weights", "{bias}"], "bias.npy is damaged"),
         (["--dataset", "digits", "--arch", "inception_v3"], "cannot take images of 8 x 8 pixels"),

@@ -145,25 +145,45 @@ def test_head_has_a_rate_of_its_own(data, tmp_path):
     assert not torch.allclose(after[name], before[name], atol=1e-4)
 
 
+def without_batch_statistics() -> Classifier:
+    torch.manual_seed(0)
+    backbone = create_backbone("convnet_tiny", 3)
+    for i, layer in enumerate(backbone.layers):
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            backbone.layers[i] = torch.nn.Identity()
+    return Classifier(backbone, DenseHead(128, 4, dropout=0.0))
+
+
+def test_activations_have_their_part_in_the_loss(data, tmp_path):
+    still = replace(data, augmentation=Augmentation())
+    losses, classifier = [], without_batch_statistics()
+    for weight in (0.0, 3.0):
+        config = replace(CONFIG, epochs=1, learning_rate=1e-12, activation_weight=weight)
+        run(classifier, still, tmp_path / f"{weight}", config=config, on_epoch=losses.append)
+    with torch.no_grad():
+        expected = 3 * classifier.backbone(data.preprocessing(data.train.images)).mean()
+    assert losses[1].loss - losses[0].loss == pytest.approx(float(expected), rel=1e-3)
+
+
 def test_accumulated_batches_step_like_one_large_batch(data, tmp_path):
     # Without batch statistics and dropout, gradients of batches average to that of all images.
     config = replace(CONFIG, epochs=2, warmup=0.0, dropout=0.0, diversity_weight=0.0)
 
-    def classifier():
-        torch.manual_seed(0)
-        backbone = create_backbone("convnet_tiny", 3)
-        for i, layer in enumerate(backbone.layers):
-            if isinstance(layer, torch.nn.BatchNorm2d):
-                backbone.layers[i] = torch.nn.Identity()
-        return Classifier(backbone, DenseHead(128, 4, dropout=0.0))
-
     still = replace(data, augmentation=Augmentation())
-    large = run(classifier(), still, tmp_path / "1", config=replace(config, batch_size=32))
+    large = run(
+        without_batch_statistics(), still, tmp_path / "1", config=replace(config, batch_size=32)
+    )
     several = run(
-        classifier(), still, tmp_path / "2", config=replace(config, batch_size=8, accumulate=4)
+        without_batch_statistics(),
+        still,
+        tmp_path / "2",
+        config=replace(config, batch_size=8, accumulate=4),
     )
     rest = run(
-        classifier(), still, tmp_path / "3", config=replace(config, batch_size=8, accumulate=100)
+        without_batch_statistics(),
+        still,
+        tmp_path / "3",
+        config=replace(config, batch_size=8, accumulate=100),
     )
     for name, value in large.items():
         assert torch.allclose(value, several[name], atol=1e-5), name
