@@ -30,7 +30,7 @@ from qpm_bench.outcomes import (
 from qpm_bench.page import Block, Facts, Heading, Items, Picture, Text, html_page, markdown_page
 from qpm_bench.records import Record, Status
 from qpm_bench.report_tables import INSTANCES_NOTE, failures_table, instances_table, spread_table
-from qpm_bench.results import Results, read_results
+from qpm_bench.results import Instance, Results, read_results
 from qpm_bench.table import entrants_table
 
 #: A run on its own processor gets more of it than this, start and end included.
@@ -141,15 +141,15 @@ def _blocks(results: Results) -> Iterator[Block | _Drawing]:
     yield Heading("Instances")
     yield instances_table(results.instances, runs)
     yield Text(INSTANCES_NOTE)
+    yield from _sources(results.instances)
     yield Heading("Incumbents and bounds over time")
     yield from _traces(results, styles)
     yield Heading("Scaling")
     series = scaling_series(results.instances, runs)
     if series:
         yield Text(
-            "Instances of a family (the name up to its first number) that differ in one size; the "
-            "median where there are several of a size. Entrants that state no bound prove "
-            "nothing and are not drawn."
+            "Instances of a family that differ in one size; the median where there are several of "
+            "a size. Entrants that state no bound prove nothing and are not drawn."
         )
         yield _Drawing("scaling", figures.draw_scaling(series, styles), "Time against size")
     else:
@@ -166,6 +166,16 @@ def _blocks(results: Results) -> Iterator[Block | _Drawing]:
     yield failures_table(runs) or Text("Every run came to its own end or to its time limit.")
     yield Heading("Noise of the machine")
     yield Text(_noise(results))
+
+
+def _sources(instances: Sequence[Instance]) -> Iterator[Any]:
+    """Where the instances come from, by family."""
+    families: dict[str, dict[str, None]] = {}
+    for one in instances:
+        if one.citation:
+            families.setdefault(one.family, {})[one.citation] = None
+    if families:
+        yield Items([f"{name}: {'; '.join(sources)}" for name, sources in families.items()])
 
 
 def _families(results: Results) -> Iterator[Any]:

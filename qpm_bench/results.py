@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from qpm_bench.instances import find
 from qpm_bench.judge import Judged, contradictions, judge
 from qpm_bench.measures import relative_noise
 from qpm_bench.outcomes import Outcome, outcomes
@@ -21,12 +22,14 @@ class Instance:
     Attributes
     ----------
     name, family : str
-        The family is the name up to its first number: ``paper_like`` of ``paper_like_10x40_s0``.
+        The family is that of the registry, else the name up to its first number.
     n_classes, n_features, n_selected, n_per_class : int
     best : float or None
         Highest objective, verified or published.
     proved : bool
         Whether a run proved it, or it is published as proved.
+    citation : str
+        Source; empty if it is not known.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Instance:
     n_per_class: int
     best: float | None
     proved: bool
+    citation: str = ""
 
 
 @dataclass(frozen=True)
@@ -140,15 +144,18 @@ def read_results(folder: Path) -> Results:
 
 def _instance(name: str, problem: Problem, best: float | None) -> Instance:
     start = re.match(r"[^0-9]*", name)
+    family = (start.group().rstrip("_- ") if start else "") or name
+    row = find(problem)
     return Instance(
         name=name,
-        family=(start.group().rstrip("_- ") if start else "") or name,
+        family=family if row is None else row.family,
         n_classes=problem.n_classes,
         n_features=problem.n_features,
         n_selected=problem.n_selected,
         n_per_class=problem.n_per_class,
         best=best,
         proved=problem.proved,
+        citation=problem.source if row is None else row.citation,
     )
 
 
