@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 
 from qpm_bench.measures import Spread, spread
@@ -134,28 +135,36 @@ def _range(values: Spread, text: Callable[[float], str]) -> str:
 def failures_table(runs: Sequence[Outcome]) -> Table | None:
     """Runs that did not end at their own end or time limit, or were killed; None without any.
 
-    Those of an entrant with the same reason share a row.
+    Those of an entrant whose reasons differ in numbers at most share a row.
     """
     groups: dict[tuple[str, str, str], list[Outcome]] = {}
     for run in runs:
         status, reason = run.record.status, run.record.reason.strip()
         if status not in UNREMARKABLE or reason:
-            groups.setdefault((status, run.entrant, reason), []).append(run)
+            alike = re.sub(r"\d+(\.\d+)?", "0", reason)
+            groups.setdefault((status, run.entrant, alike), []).append(run)
     rows = [
         [
             Cell(status, "wrong" if status == Status.WRONG else "failed"),
             entrant,
             str(len(group)),
             ", ".join(_runs_of(group)),
-            reason or "no reason given",
+            _reason_of(group),
         ]
-        for (status, entrant, reason), group in sorted(groups.items(), key=lambda item: item[0])
+        for (status, entrant, _), group in sorted(groups.items(), key=lambda item: item[0])
     ]
     return (
         Table(["status", "entrant", "runs", "instances", "reason"], rows, n_text=5)
         if rows
         else None
     )
+
+
+def _reason_of(group: Sequence[Outcome]) -> str:
+    """That of the first run, and whether numbers in it are others in other runs."""
+    reasons = list(dict.fromkeys(run.record.reason.strip() for run in group))
+    first = reasons[0] or "no reason given"
+    return first if len(reasons) == 1 else f"{first} (the first; others with other numbers)"
 
 
 def _runs_of(group: Sequence[Outcome]) -> list[str]:

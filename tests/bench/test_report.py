@@ -414,3 +414,20 @@ def test_runs_without_a_processor_of_their_own_are_counted(tmp_path, no_png):
         in (texts[1])
     )
     assert "least 50 %" in texts[1]
+
+
+def test_failures_that_differ_in_numbers_only_share_a_row(tmp_path, no_png):
+    problem = selection_problem()
+    reasons = ["it has 12 rows", "it has 3.5 rows", "it has no rows", "it has no rows"]
+    records = [
+        record_of(problem, seed=seed, status=Status.MEMORY, reason=reason)
+        for seed, reason in enumerate(reasons)
+    ]
+    folder = campaign(tmp_path / "one", {"one": problem}, records)
+    write_report(folder, tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| MEMORY")]
+    assert [[cell.strip() for cell in row.strip("|").split("|")][2:] for row in rows] == [
+        ["2", "one, one seed 1", "it has 12 rows (the first; others with other numbers)"],
+        ["2", "one seed 2, one seed 3", "it has no rows"],
+    ]
