@@ -15,7 +15,7 @@ from qpm_nn.heads import Activations, Classifier
 from qpm_opt.constants import FeatureStatistics
 
 #: Images per batch; results do not depend on it beyond rounding.
-BATCH_SIZE = 256
+BATCH_SIZE = 64
 
 
 class Extraction(NamedTuple):
