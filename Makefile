@@ -13,7 +13,7 @@ test: $(VENV)/.installed-dev,nn,timm,bench,cluster,$(ALL_SOLVERS)
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 	$(BIN)/python -m pytest benchmarks --benchmark-disable
 
-bench: $(VENV)/.installed-bench,peers,$(ALL_SOLVERS)
+bench: $(VENV)/.installed-bench,nn,peers,$(ALL_SOLVERS)
 	$(BIN)/python -m pytest benchmarks
 
 lint: $(VENV)/.installed-dev
