@@ -87,6 +87,7 @@ td { white-space: nowrap; }
 .words { text-align: left; } td.words { white-space: normal; overflow-wrap: break-word;
   max-width: 40rem; }
 td:first-child, th:first-child { position: sticky; left: 0; background: var(--paper); }
+td.words:first-child { white-space: nowrap; }
 .best { font-weight: 700; } .wrong { font-weight: 700; color: var(--wrong); }
 .failed { color: var(--muted); font-style: italic; }
 .pictures { display: flex; flex-wrap: wrap; gap: 1.5rem 2.5rem; align-items: flex-start; }
