@@ -20,7 +20,7 @@ from qpm_bench.peers import PEERS
 from qpm_bench.peers.run import PeerRun
 from qpm_bench.permutation import Permutation
 from qpm_bench.records import Status
-from qpm_bench.watch import BEGUN
+from qpm_bench.watch import BEGUN, SOLUTION
 from qpm_opt import (
     Assignment,
     Problem,
@@ -42,8 +42,12 @@ _STATUS = {
 }
 
 
-def run(job: dict[str, Any], begun: Path) -> dict[str, Any]:
-    """Fields of the record that the run itself knows; makes the file ``begun`` on the way."""
+def run(job: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Fields of the record that the run itself knows.
+
+    Makes the file ``BEGUN`` in the folder before it solves and, if its bound has a certificate, a
+    solution of the problem in the run's own order, for whoever started it to check.
+    """
     original = Problem.load(job["problem"])
     order = Permutation.of(original, job["permutation"])
     problem = order.problem(original)
@@ -51,9 +55,9 @@ def run(job: dict[str, Any], begun: Path) -> dict[str, Any]:
     if job["start"] is not None:
         start = order.assignment(Assignment.load(job["start"], original))
     entrant = _peer if job["method"] in PEERS else _ours
-    begun.touch()
+    folder.joinpath(BEGUN).touch()
     try:
-        held, found = entrant(job, problem, start)
+        held, found = entrant(job, problem, start, folder)
     except SolverNotAvailableError as failure:
         return {"status": Status.MISSING, "reason": str(failure)}
     except UnsupportedFormulationError as failure:
@@ -70,7 +74,7 @@ def run(job: dict[str, Any], begun: Path) -> dict[str, Any]:
 
 
 def _ours(
-    job: dict[str, Any], problem: Problem, start: Assignment | None
+    job: dict[str, Any], problem: Problem, start: Assignment | None, folder: Path
 ) -> tuple[dict[str, Any], Assignment | None]:
     method, formulation = OURS[job["method"]]
     result = solve(
@@ -89,7 +93,6 @@ def _ours(
         "objective": result.objective,
         "bound": result.bound,
         "bound_kind": result.bound_kind or "",
-        "certified": result.proof is not None,
         "progress": [list(entry[:3]) for entry in result.progress],
         "n_cuts": result.n_cuts,
         "node_count": result.node_count,
@@ -97,13 +100,15 @@ def _ours(
         "solve_time": result.solve_time,
         "versions": package_versions(),
     }
+    if result.proof is not None:
+        result.save(folder / SOLUTION, problem)
     if held["status"] in (Status.ERROR, Status.LICENCE, Status.MEMORY):
         held["reason"] = result.raw_status or f"it ended with {result.termination_condition}"
     return held, result.assignment
 
 
 def _peer(
-    job: dict[str, Any], problem: Problem, start: Assignment | None
+    job: dict[str, Any], problem: Problem, start: Assignment | None, _: Path
 ) -> tuple[dict[str, Any], Assignment | None]:
     if start is not None:
         raise UnsupportedFormulationError(
@@ -156,7 +161,7 @@ def main() -> None:
     """Read the job, run it, write the outcome."""
     threading.Thread(target=_end_with_starter, daemon=True).start()
     job, outcome = map(Path, sys.argv[1:])
-    held = run(json.loads(job.read_text(encoding="utf-8")), outcome.with_name(BEGUN))
+    held = run(json.loads(job.read_text(encoding="utf-8")), outcome.parent)
     held["cpu_time"] = _cpu_time()
     temporary = outcome.with_suffix(".part")
     temporary.write_text(json.dumps(held, allow_nan=False), encoding="utf-8")

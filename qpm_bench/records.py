@@ -63,7 +63,7 @@ class Record:
     bound_kind : str
         Where the bound comes from.
     certified : bool
-        Whether the bound came with a certificate.
+        Whether the bound came with a certificate, which was checked when the run had ended.
     selection, assignment : list
         Selected features; those of every class. Indices are those of the instance's file.
     progress : list of (time, incumbent, bound)

@@ -34,9 +34,18 @@ import psutil
 from qpm_bench.cluster import n_workers_killed
 from qpm_bench.entrants import check_entrant
 from qpm_bench.manifest import add_to_manifest
+from qpm_bench.permutation import Permutation
 from qpm_bench.records import Record, RecordFile, Status
-from qpm_bench.watch import BEGUN, Ended, watch
-from qpm_opt import InvalidInputError, Problem, QPMError, package_versions, solve
+from qpm_bench.watch import BEGUN, SOLUTION, Ended, watch
+from qpm_opt import (
+    BoundStatus,
+    InvalidInputError,
+    Problem,
+    QPMError,
+    package_versions,
+    solve,
+    verify,
+)
 
 #: Seconds beyond the time limit after which a run is killed: reading, checks, and this share.
 GRACE, GRACE_SHARE = 60.0, 0.2
@@ -378,6 +387,7 @@ def execute(
             threads=run.threads,
         )
         held = _outcome(outcome, ended)
+        held |= _certified(outcome.with_name(SOLUTION), held, folder, run)
     # Those of the child include what was over between two looks at it.
     cpu_time = held.pop("cpu_time", 0.0)
     common = _known(run) | {
@@ -433,6 +443,23 @@ def _outcome(path: Path, ended: Ended) -> dict[str, Any]:
                 how = f"it was ended by {signal.Signals(-ended.returncode).name}"
         return {"status": Status.ERROR, "reason": f"{how}. {ended.errors}".strip()}
     return held
+
+
+def _certified(path: Path, held: dict[str, Any], folder: Path, run: Run) -> dict[str, Any]:
+    """Whether a certificate proves the bound; a run whose certificate does not is WRONG."""
+    if not path.exists():
+        return {"certified": False}
+    original = Problem.load(_instance_path(folder, run.instance))
+    problem = Permutation.of(original, run.permutation).problem(original)
+    try:
+        outcome = verify(problem, path)
+    except QPMError as failure:
+        return {"certified": False, "status": Status.WRONG, "reason": str(failure)}
+    if outcome.rejections:
+        reason = f"its certificate does not hold: {outcome.rejections[0]}"
+        return {"certified": False, "status": Status.WRONG, "reason": reason}
+    proves = outcome.bound_status is BoundStatus.PROVED and outcome.bound == held.get("bound")
+    return {"certified": proves}
 
 
 def _machine() -> dict[str, Any]:

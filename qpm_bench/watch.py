@@ -16,6 +16,8 @@ from qpm_bench.records import Status
 
 #: Name of the file, beside that of the outcome, by which a run says that it begins to solve.
 BEGUN = "begun"
+#: Name of the solution with a certificate that a run may leave there.
+SOLUTION = "solution.json"
 #: Seconds between two looks at a run's memory: at first, as a share of its age, and at most. A
 #: look takes milliseconds of a processor that the run may need.
 _POLL, _POLL_SHARE, _POLL_MOST = 0.05, 0.01, 0.5

@@ -57,6 +57,20 @@ def test_methods_agree_with_brute_force(folder, problem):
     assert [record.certified for record in records] == [True, False, False]
 
 
+def test_a_certificate_that_proves_less_than_is_claimed_is_wrong(folder, problem, monkeypatch):
+    monkeypatch.setattr(runner, "_CHILD", "tests.bench.tampering_child")
+    (record,) = campaign(folder, runs_of(folder, problem, ("exact", "")))
+    assert record.status is Status.WRONG and not record.certified
+    assert "its certificate does not hold" in record.reason
+    (judged,) = judge([record], {"one": problem})
+    assert judged.record.status is Status.WRONG and not judged.closed
+
+
+def test_certificates_of_permuted_problems_are_checked(folder, problem):
+    (record,) = campaign(folder, runs_of(folder, problem, ("exact", ""), permutations=(3,)))
+    assert record.status is Status.OK and record.certified
+
+
 def test_a_campaign_goes_on_where_it_was(folder, problem, monkeypatch):
     runs = runs_of(folder, problem, ("heuristic", ""), seeds=(0, 1, 2), time_limit=0.2)
     campaign(folder, runs[:2])
