@@ -14,6 +14,7 @@ __all__ = [
     "DataModule",
     "DenseHead",
     "QPMClassifier",
+    "QPMModel",
     "RunConfig",
     "create_backbone",
     "evaluate",
@@ -39,6 +40,7 @@ _MODULES = {
     "DataModule": "data",
     "DenseHead": "heads",
     "QPMClassifier": "estimator",
+    "QPMModel": "pretrained",
     "RunConfig": "config",
     "create_backbone": "backbones",
     "evaluate": "evaluation",
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
     from qpm_nn.heads import AssignmentHead, Classifier, DenseHead
     from qpm_nn.losses import feature_diversity_loss
     from qpm_nn.pipelines.qpm import run
+    from qpm_nn.pretrained import QPMModel
     from qpm_nn.saving import ClassifierSpec, load_classifier, save_classifier
     from qpm_nn.training import train
 

@@ -87,7 +87,10 @@ class ClassifierSpec:
 def save_classifier(
     path: str | os.PathLike[str], classifier: Classifier, spec: ClassifierSpec
 ) -> None:
-    """Write ``path`` (``.safetensors``) and the same name with ``.json``, each atomically."""
+    """Write ``path`` (``.safetensors``) and the same name with ``.json``.
+
+    If one of them cannot be written, what was there before stays.
+    """
     path = Path(path)
     head = classifier.head
     record = {
@@ -96,10 +99,12 @@ def save_classifier(
         "head": "dense" if isinstance(head, DenseHead) else "assignment",
         "dropout": head.dropout.p,
     }
-    with replace_on_success(path.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    with replace_on_success(path) as temporary:
-        save_file(classifier.state_dict(), temporary)
+    with (
+        replace_on_success(path.with_suffix(".json")) as description,
+        replace_on_success(path) as tensors,
+    ):
+        description.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        save_file(classifier.state_dict(), tensors)
 
 
 def load_classifier(path: str | os.PathLike[str]) -> tuple[Classifier, ClassifierSpec]:

@@ -1,0 +1,137 @@
+"""A saved classifier with all that is needed to use it: names, preprocessing, explanations."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from qpm_nn.explanations.words import class_features, explain_class
+from qpm_nn.heads import AssignmentHead, Classifier
+from qpm_nn.saving import ClassifierSpec, load_classifier, save_classifier
+from qpm_opt import InvalidInputError
+from qpm_opt.errors import unknown_name
+
+FILE = "model.safetensors"
+
+
+class ClassComparison(NamedTuple):
+    """Two classes as sets of features, which are counted as in the backbone.
+
+    Attributes
+    ----------
+    first, second : str
+        Names of the classes.
+    shared, only_first, only_second : list of int
+        Features of both, and of one of them.
+    """
+
+    first: str
+    second: str
+    shared: list[int]
+    only_first: list[int]
+    only_second: list[int]
+
+    def __str__(self) -> str:
+        """For example ``3 and 8 share features 12, 40; 3 alone has 7, 8 alone has 21``."""
+
+        def listed(features: list[int]) -> str:
+            return ", ".join(map(str, features)) or "none"
+
+        return (
+            f"{self.first} and {self.second} share features {listed(self.shared)}; {self.first} "
+            f"alone has {listed(self.only_first)}, {self.second} alone has "
+            f"{listed(self.only_second)}"
+        )
+
+
+class QPMModel(nn.Module):
+    """Images as they are read to logits, and classes in words.
+
+    Parameters
+    ----------
+    classifier : Classifier
+    spec : ClassifierSpec
+    """
+
+    def __init__(self, classifier: Classifier, spec: ClassifierSpec) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.spec = spec
+
+    @classmethod
+    def from_pretrained(cls, path: str | os.PathLike[str]) -> QPMModel:
+        """Model of a folder, such as that of a run, in evaluation mode on the CPU.
+
+        Raises
+        ------
+        InvalidInputError
+            If the folder holds no model, or a damaged one.
+        """
+        return cls(*load_classifier(Path(path) / FILE)).eval()
+
+    def save_pretrained(self, path: str | os.PathLike[str]) -> None:
+        """Write ``model.safetensors`` and ``model.json`` into a folder, made if it is missing."""
+        Path(path).mkdir(parents=True, exist_ok=True)
+        save_classifier(Path(path) / FILE, self.classifier, self.spec)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (n_images, n_classes) of uint8 images (n_images, channels, height, width).
+
+        ``spec.read`` makes such images of files.
+        """
+        return self.classifier(self.spec.preprocessing(images))
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the logits are sums of, (n_images, n_selected), for uint8 images."""
+        return self.classifier.activations(self.spec.preprocessing(images)).features
+
+    def explain_class(self, c: int | str) -> str:
+        """A class, by label or name, as a set of features, beside the class most like it.
+
+        Raises
+        ------
+        InvalidInputError
+            If there is no such class, or the model has no assignment.
+        """
+        return explain_class(self._head, self._label(c), self.spec.class_names)
+
+    def compare(self, first: int | str, second: int | str) -> ClassComparison:
+        """What two classes, by label or name, share, and what each has alone.
+
+        Raises
+        ------
+        InvalidInputError
+            If there is no such class, or the model has no assignment.
+        """
+        labels = self._label(first), self._label(second)
+        one, other = (class_features(self._head, label) for label in labels)
+        return ClassComparison(
+            *(self.spec.class_names[label] for label in labels),
+            [d for d in one if d in other],
+            [d for d in one if d not in other],
+            [d for d in other if d not in one],
+        )
+
+    @property
+    def _head(self) -> AssignmentHead:
+        head = self.classifier.head
+        if not isinstance(head, AssignmentHead):
+            raise InvalidInputError(
+                "The model has no assignment: its classes are not sets of features."
+            )
+        return head
+
+    def _label(self, c: int | str) -> int:
+        names = self.spec.class_names
+        if isinstance(c, str):
+            if c not in names:
+                raise unknown_name("class", c, names)
+            return names.index(c)
+        if not 0 <= c < len(names):
+            raise InvalidInputError(
+                f"There is no class {c}; labels from 0 to {len(names) - 1} were expected."
+            )
+        return c

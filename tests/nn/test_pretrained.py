@@ -1,0 +1,84 @@
+"""Models in a folder: the same logits, explanations by name, and one sentence for what is wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from qpm_nn import QPMModel
+from qpm_nn.backbones import create_backbone
+from qpm_nn.data import Preprocessing
+from qpm_nn.heads import AssignmentHead, Classifier, DenseHead
+from qpm_nn.saving import ClassifierSpec, load_classifier
+from qpm_opt import InvalidInputError
+
+SPEC = ClassifierSpec(
+    "convnet_tiny", (3, 8, 8), ("ant", "bee", "cow"), Preprocessing((0.1,) * 3, (2.0,) * 3)
+)
+IMAGES = torch.randint(
+    0, 256, (5, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+)
+
+
+@pytest.fixture
+def model() -> QPMModel:
+    torch.manual_seed(0)
+    W = np.array([[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]], dtype=bool)
+    head = AssignmentHead([3, 50, 99, 127], W, [0.1] * 4, [1.0] * 4)
+    return QPMModel(Classifier(create_backbone("convnet_tiny", 3), head), SPEC).eval()
+
+
+def test_a_folder_holds_the_whole_model(model, tmp_path):
+    model.save_pretrained(tmp_path / "new" / "folder")
+    assert {p.name for p in (tmp_path / "new" / "folder").iterdir()} == {
+        "model.safetensors",
+        "model.json",
+    }
+    loaded = QPMModel.from_pretrained(tmp_path / "new" / "folder")
+    assert loaded.spec == SPEC and not loaded.training
+    assert torch.equal(loaded(IMAGES), model(IMAGES))
+    W = model.classifier.head.weight
+    torch.testing.assert_close(loaded.features(IMAGES) @ W.T, model(IMAGES))
+    classifier, spec = load_classifier(tmp_path / "new" / "folder" / "model.safetensors")
+    assert torch.equal(classifier(spec.preprocessing(IMAGES)), model(IMAGES))
+
+
+def test_classes_in_words(model):
+    assert model.explain_class("bee") == model.explain_class(1)
+    assert model.explain_class(1).startswith("class bee = features 50, 99")
+    compared = model.compare("ant", 1)
+    assert compared == ("ant", "bee", [50], [3], [99])
+    assert str(compared) == "ant and bee share features 50; ant alone has 3, bee alone has 99"
+    assert "share features none" in str(model.compare(0, 2))
+    with pytest.raises(InvalidInputError, match=r"no class .bea..*mean bee"):
+        model.explain_class("bea")
+    for c in (3, -1):
+        with pytest.raises(InvalidInputError, match="labels from 0 to 2"):
+            model.compare(0, c)
+
+
+def test_dense_models_have_no_sets():
+    dense = QPMModel(Classifier(create_backbone("convnet_tiny", 3), DenseHead(128, 3)), SPEC)
+    with pytest.raises(InvalidInputError, match="no assignment"):
+        dense.explain_class(0)
+
+
+def test_a_full_disk_leaves_the_old_model(model, tmp_path, monkeypatch):
+    model.save_pretrained(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(tensors, path):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("qpm_nn.saving.save_file", full)
+    other = QPMModel(model.classifier, ClassifierSpec(**(vars(SPEC) | {"class_names": ("x",) * 3})))
+    with pytest.raises(OSError, match="No space left"):
+        other.save_pretrained(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_no_model_is_one_sentence(tmp_path):
+    with pytest.raises(InvalidInputError, match=r"model\.json does not exist"):
+        QPMModel.from_pretrained(tmp_path)
