@@ -17,7 +17,7 @@ from qpm_nn import AssignmentHead, Classifier
 from qpm_opt import Problem, solve
 
 
-def main(name: str = "test_resnet", epochs: int = 8) -> float:
+def main(name: str = "test_resnet", epochs: int = 6) -> float:
     torch.manual_seed(0)
     X, y = load_digits(return_X_y=True)
     images = torch.tensor(X / 16, dtype=torch.float32).view(-1, 1, 8, 8)

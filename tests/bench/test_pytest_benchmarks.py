@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -20,10 +21,13 @@ def run(*arguments, child="qpm_bench.child"):
         "import sys, pytest; from qpm_bench import runner\n"
         f"runner._CHILD = {child!r}; sys.exit(pytest.main(sys.argv[1:]))"
     )
+    # pytest-benchmark measures nothing in workers of pytest-xdist, by which these tests may be run.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_XDIST")}
     options = ("-p", "no:cacheprovider", "-rfs", "benchmarks/test_solve.py", *arguments)
     return subprocess.run(
-        [sys.executable, "-c", code, *map(str, options)], cwd=ROOT, capture_output=True, text=True
-    )
+        [sys.executable, "-c", code, *map(str, options)], cwd=ROOT, env=environment,
+        capture_output=True, text=True,
+    )  # fmt: skip
 
 
 def rows_of(done) -> dict[str, list[str]]:
