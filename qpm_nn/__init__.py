@@ -50,7 +50,7 @@ _MODULES = {
     "load_classifier": "saving",
     "load_data": "data",
     "make_config": "config",
-    "run": "pipelines.qpm",
+    "run": "pipelines.run",
     "save_classifier": "saving",
     "train": "training",
 }
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from qpm_nn.extraction import extract_features
     from qpm_nn.heads import AssignmentHead, Classifier, DenseHead
     from qpm_nn.losses import feature_diversity_loss
-    from qpm_nn.pipelines.qpm import run
+    from qpm_nn.pipelines.run import run
     from qpm_nn.pretrained import QPMModel
     from qpm_nn.saving import ClassifierSpec, load_classifier, save_classifier
     from qpm_nn.training import train

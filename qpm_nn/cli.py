@@ -76,7 +76,7 @@ def demo(out: Path, seed: int) -> None:
 @click.option("--workers", type=int, help="Processes that read images.")
 @click.option("--augmentation", help="dataset, none, photographs, imagenet.")
 @click.option("--preset", default="", help="Training as published: paper.")
-@click.option("--model", type=click.Choice(["qpm"]), help="Kind of model.")
+@click.option("--model", help="Kind of model: qpm, dense.")
 @click.option("--arch", help="Backbone.")
 @click.option("--weights", metavar="imagenet|FILE", help="Weights to begin with [random ones].")
 @click.option(
@@ -119,6 +119,8 @@ def run(
 ) -> None:
     """Train, select, assign and fine-tune: images to an interpretable classifier.
 
+    --model dense trains the dense model alone.
+
     What is not given comes from the configuration file, then from --preset, then from the preset of
     the data set. A killed run goes on where it was when it is started again; whatever other
     settings have made is made anew.
@@ -137,7 +139,8 @@ def run(
 def _run(*layers: dict[str, Any], preset: str = "", out: Path | None, resume: bool) -> None:
     try:
         from qpm_nn.config import make_config
-        from qpm_nn.pipelines import qpm
+        from qpm_nn.pipelines.qpm import NoAssignmentError
+        from qpm_nn.pipelines.run import run as run_pipeline
         from qpm_nn.progress import ConsoleObserver
     except ModuleNotFoundError as missing:
         raise InvalidInputError(
@@ -150,37 +153,41 @@ def _run(*layers: dict[str, Any], preset: str = "", out: Path | None, resume: bo
     stderr = Console(stderr=True)
     try:
         with ConsoleObserver(stderr) as observer:
-            directory = qpm.run(config, out, resume=resume, observer=observer)
-    except qpm.NoAssignmentError as failure:
+            directory = run_pipeline(config, out, resume=resume, observer=observer)
+    except NoAssignmentError as failure:
         stderr.print(f"Error: {failure}", style="bold red", markup=False)
         sys.exit(EXIT_NO_SOLUTION)
     _report(directory, config)
 
 
 def _report(directory: RunDirectory, config: RunConfig) -> None:
+    """Print what the run has made; a model without selection has less to tell."""
+    from qpm_nn.config import MODELS
     from qpm_nn.explanations import closest_pair, explain_class
+    from qpm_nn.heads import AssignmentHead
     from qpm_nn.saving import load_classifier
 
-    stdout = Console(highlight=False, soft_wrap=True)
     metrics = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
-    solution = json.loads((directory / "solution.json").read_text(encoding="utf-8"))
+    accuracy = {name: f"{values['accuracy']:.1%}" for name, values in metrics.items()}
+    before = accuracy.pop("before_finetuning", None)
+    text = ", ".join(f"{value} {MODELS[name]}" for name, value in accuracy.items())
+    text += " on test images" + (f" ({before} before fine-tuning)" if before else "")
+    lines = {"run": str(directory.path), "accuracy": text}
     classifier, spec = load_classifier(directory / "model.safetensors")
-    dense, before = (metrics[name]["accuracy"] for name in ("dense", "before_finetuning"))
-    final = metrics[config.model]["accuracy"]
+    if isinstance(classifier.head, AssignmentHead):
+        solution = json.loads((directory / "solution.json").read_text(encoding="utf-8"))
+        lines |= _describe(solution)
+        first, _ = closest_pair(classifier.head)
+        lines["in words"] = explain_class(classifier.head, first, spec.class_names)
+    stdout = Console(highlight=False, soft_wrap=True)
+    for name, value in lines.items():
+        stdout.print(f"{name:<10} {value}", markup=False)
+
+
+def _describe(solution: dict[str, Any]) -> dict[str, str]:
     bound, gap = solution["bound"], solution["relative_gap"]
-    bound_text = "none" if bound is None else f"{bound:.6f} ({solution['bound_kind']})"
-    gap_text = "unknown" if gap is None else f"{100 * gap:.3g} %"
-    first, _ = closest_pair(classifier.head)
-    for name, text in (
-        ("run", str(directory.path)),
-        (
-            "accuracy",
-            f"{dense:.1%} dense, {final:.1%} {config.model.upper()} on test images "
-            f"({before:.1%} before fine-tuning)",
-        ),
-        ("objective", f"{solution['objective']:.6f} ({solution['solution_status']})"),
-        ("bound", bound_text),
-        ("gap", gap_text),
-        ("in words", explain_class(classifier.head, first, spec.class_names)),
-    ):
-        stdout.print(f"{name:<10} {text}", markup=False)
+    return {
+        "objective": f"{solution['objective']:.6f} ({solution['solution_status']})",
+        "bound": "none" if bound is None else f"{bound:.6f} ({solution['bound_kind']})",
+        "gap": "unknown" if gap is None else f"{100 * gap:.3g} %",
+    }

@@ -20,7 +20,8 @@ from qpm_opt import InvalidInputError
 from qpm_opt.constants import BIAS_SCALE, CLASS_SIMILARITIES
 from qpm_opt.errors import unknown_name
 
-MODELS = ("qpm",)
+#: Kinds of models, and what they are called.
+MODELS = {"qpm": "QPM", "dense": "dense"}
 PRECISIONS = ("32-true", "bf16-mixed")
 SCHEDULES = ("cosine", "step")
 
@@ -156,7 +157,7 @@ class ProblemConfig:
     Attributes
     ----------
     n_selected, n_per_class : int
-        Features in all, and features of every class.
+        Features in all, and features of every class; for ``dense`` the k of SID@k alone counts.
     class_similarity : str
         ``correlation`` or ``auroc``, for A.
     bias : str
@@ -173,6 +174,9 @@ class ProblemConfig:
     bias_scale: float = BIAS_SCALE
 
     def __post_init__(self) -> None:
+        for name in ("n_selected", "n_per_class"):
+            value = getattr(self, name)
+            _require(value >= 1, name, value, "at least 1")
         if self.class_similarity not in CLASS_SIMILARITIES:
             raise unknown_name("class_similarity", self.class_similarity, CLASS_SIMILARITIES)
         scale = self.bias_scale

@@ -7,7 +7,7 @@ import time
 from rich.console import Console
 from rich.status import Status
 
-from qpm_nn.pipelines.qpm import Observer
+from qpm_nn.pipelines.base import Observer
 from qpm_nn.training import EpochReport
 from qpm_opt import Progress
 from qpm_opt.progress import format_progress
@@ -19,6 +19,7 @@ TITLES = {
     "problem": "compute the constants",
     "solution": "select and assign features",
     "finetune": "fine-tune behind the assignment",
+    "model": "save the model",
     "metrics": "measure",
     "figures": "draw",
 }

@@ -57,6 +57,7 @@ class RunDirectory:
         self.resume = resume
         self.settings_changed = False
         self._records: dict[str, Any] = {}
+        self._up_to_date: set[str] = set()
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -113,26 +114,27 @@ class RunDirectory:
         text = json.dumps([name, settings, sources], sort_keys=True)
         key = hashlib.sha256(text.encode()).hexdigest()
         if self._is_valid(name, key, outputs):
+            self._up_to_date.add(name)
             self.log(name, "reused")
             return False
         if self.settings_changed:
-            self._forget_from(name)
+            self._forget_the_rest()
         self.log(name, "started")
         run(key)
         made = {output: _sha256(self / output) for output in outputs}
         self._records[name] = {"key": key, "outputs": made}
         self._write_records()
+        self._up_to_date.add(name)
         self.log(name, "finished")
         return True
 
-    def _forget_from(self, name: str) -> None:
-        """Remove what this stage and those after it made under other settings.
+    def _forget_the_rest(self) -> None:
+        """Remove what stages have made under other settings that were not reused until now.
 
-        A kill must not leave files of two runs side by side. Under the same settings they stay:
-        a stage that makes the same again spares those after it.
+        A kill must not leave files of two runs, or of two models, side by side. Under the same
+        settings they stay: a stage that makes the same again spares those after it.
         """
-        names = list(self._records)
-        for stale in names[names.index(name) :] if name in names else []:
+        for stale in self._records.keys() - self._up_to_date:
             for output in self._records.pop(stale)["outputs"]:
                 (self / output).unlink(missing_ok=True)
         self._write_records()

@@ -12,7 +12,7 @@ from torchvision import models
 from qpm_nn.backbones import create_backbone, weights_key
 from qpm_nn.data import Preprocessing
 from qpm_nn.heads import Classifier, DenseHead
-from qpm_nn.pipelines.qpm import run
+from qpm_nn.pipelines.run import run
 from qpm_nn.saving import ClassifierSpec, save_classifier
 from qpm_opt import InvalidInputError
 from tests.nn.conftest import tiny_config

@@ -9,7 +9,7 @@ from PIL import Image
 from torch.utils.data import Dataset, TensorDataset
 
 from qpm_nn.data import DataModule, LabelledImages, Preprocessing
-from qpm_nn.pipelines.qpm import run
+from qpm_nn.pipelines.run import run
 from qpm_nn.saving import load_classifier
 from qpm_opt import InvalidInputError
 from tests.nn.conftest import tiny_config

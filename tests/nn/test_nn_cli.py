@@ -24,6 +24,22 @@ def test_every_option_has_its_place():
     assert names == {*PLACES, "config_file", "preset", "out", "resume"}
 
 
+def test_the_help_names_every_model():
+    (option,) = (parameter for parameter in run.params if parameter.name == "model")
+    assert option.help == f"Kind of model: {', '.join(config.MODELS)}."
+
+
+def test_a_dense_model_tells_its_accuracy_alone(tree, tmp_path):
+    options = ["--dataset", str(tree), "--image-size", "8", "--arch", "convnet_tiny"]
+    options += ["--model", "dense", "--dense-epochs", "1", "--device", "cpu", "--threads", "1"]
+    options += ["--out", str(tmp_path / "run")]
+    result = CliRunner().invoke(run, options, catch_exceptions=False)
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["run", "accuracy"]
+    assert lines[1].endswith("% dense on test images")
+
+
 def test_demo_ends_with_accuracy_gap_and_words(monkeypatch, tmp_path):
     preset = config.PRESETS["digits"] | {
         "dense": {"epochs": 1},
@@ -68,6 +84,7 @@ def test_run_takes_options_over_the_file(tree, tmp_path):
         (["--dataset", "digits", "--weights", "none.pth"], "'none.pth', but No such file"),
         (["--dataset", "digits", "--weights", "{bias}"], "bias.npy is damaged"),
         (["--dataset", "digits", "--arch", "inception_v3"], "cannot take images of 8 x 8 pixels"),
+        (["--dataset", "digits", "--model", "qpn"], "did you mean qpm"),
         (["--dataset", "digits", "--solver", "higs"], "no solver 'higs'"),
         (["--dataset", "digits", "--method", "compacted"], "no method 'compacted'"),
         (["--dataset", "digits", "--dense-epochs", "0"], "epochs is 0"),

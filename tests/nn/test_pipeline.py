@@ -16,7 +16,8 @@ from safetensors.numpy import load_file, save_file
 
 from qpm_nn.data import load_data
 from qpm_nn.metrics import accuracy
-from qpm_nn.pipelines.qpm import Observer, run
+from qpm_nn.pipelines.base import Observer
+from qpm_nn.pipelines.run import run
 from qpm_nn.saving import load_classifier
 from qpm_opt import Assignment, Problem
 from qpm_opt.constants import load_features
@@ -176,7 +177,8 @@ def test_an_interrupted_solve_ends_the_run_and_is_not_kept(tree, tmp_path):
 SCRIPT = """
 import os, signal, sys
 import torch
-from qpm_nn.pipelines.qpm import Observer, run
+from qpm_nn.pipelines.base import Observer
+from qpm_nn.pipelines.run import run
 from tests.nn.conftest import tiny_config
 
 class Killer(Observer):

@@ -1,0 +1,46 @@
+"""A run by its settings: the pipeline of the model that they name."""
+
+from __future__ import annotations
+
+import os
+
+from qpm_nn.config import RunConfig
+from qpm_nn.data import DataModule
+from qpm_nn.pipelines.base import Observer, Pipeline
+from qpm_nn.pipelines.dense import DensePipeline
+from qpm_nn.pipelines.qpm import QPMPipeline
+from qpm_nn.pipelines.stages import RunDirectory
+
+#: One for every model of the settings.
+PIPELINES: dict[str, type[Pipeline]] = {"qpm": QPMPipeline, "dense": DensePipeline}
+
+
+def run(
+    config: RunConfig,
+    out: str | os.PathLike[str],
+    *,
+    resume: bool = True,
+    observer: Observer | None = None,
+    data: DataModule | None = None,
+) -> RunDirectory:
+    """Run a model's pipeline in a directory, reusing what an earlier run with equal settings made.
+
+    Parameters
+    ----------
+    config : RunConfig
+    out : path
+        The run directory.
+    resume : bool
+        Whether to reuse finished stages and epochs; otherwise all is made again.
+    observer : Observer, optional
+    data : DataModule, optional
+        Own images; by default those that the settings name.
+
+    Raises
+    ------
+    InvalidInputError
+        If the settings or the data are unusable, or another run is in the directory.
+    NoAssignmentError
+        If the solver finds no assignment within its limits (QPM only).
+    """
+    return PIPELINES[config.model](config, out, resume, observer or Observer(), data)()
