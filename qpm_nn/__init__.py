@@ -15,6 +15,7 @@ __all__ = [
     "DenseHead",
     "QPMClassifier",
     "RunConfig",
+    "SparseHead",
     "create_backbone",
     "evaluate",
     "explain_class",
@@ -40,6 +41,7 @@ _MODULES = {
     "DenseHead": "heads",
     "QPMClassifier": "estimator",
     "RunConfig": "config",
+    "SparseHead": "heads",
     "create_backbone": "backbones",
     "evaluate": "evaluation",
     "explain_class": "explanations",
@@ -61,7 +63,7 @@ if TYPE_CHECKING:
     from qpm_nn.evaluation import evaluate
     from qpm_nn.explanations import explain_class
     from qpm_nn.extraction import extract_features
-    from qpm_nn.heads import AssignmentHead, Classifier, DenseHead
+    from qpm_nn.heads import AssignmentHead, Classifier, DenseHead, SparseHead
     from qpm_nn.losses import feature_diversity_loss
     from qpm_nn.pipelines.run import run
     from qpm_nn.saving import ClassifierSpec, load_classifier, save_classifier

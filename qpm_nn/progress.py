@@ -18,6 +18,7 @@ TITLES = {
     "features": "extract features",
     "problem": "compute the constants",
     "solution": "select and assign features",
+    "layer": "fit the sparse layer",
     "finetune": "fine-tune behind the assignment",
     "model": "save the model",
     "metrics": "measure",

@@ -1,0 +1,139 @@
+"""The pipelines of sparse models, tiny: what they make, and that they can be killed."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from qpm_nn.heads import SparseHead
+from qpm_nn.pipelines.base import Observer
+from qpm_nn.pipelines.run import run
+from qpm_nn.saving import load_classifier
+from qpm_nn.sparse import densest_within, elastic_net_path, standardise
+from qpm_opt import InvalidInputError
+from qpm_opt.constants import load_features
+from tests.nn.conftest import tiny_config
+
+STAGES = {
+    "glm_saga": ["dense", "features", "layer", "model", "metrics", "figures"],
+}
+
+
+class Recorder(Observer):
+    """Which stages ran."""
+
+    def __init__(self):
+        self.ran = []
+
+    def stage(self, name):
+        self.ran.append(name)
+
+    def reused(self, name):
+        self.ran.remove(name)
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it."""
+
+
+class Killer(Observer):
+    """Kills at a stage."""
+
+    def __init__(self, where):
+        self.where = where
+
+    def stage(self, name):
+        if name == self.where:
+            raise Killed
+
+
+def results(out):
+    """What two runs with the same settings must agree on."""
+    return [
+        (out / name).read_bytes() for name in ("model.safetensors", "model.json", "metrics.json")
+    ]
+
+
+@pytest.fixture(scope="module")
+def finished(tree, tmp_path_factory):
+    """Run directories by model."""
+    torch.set_num_threads(1)
+    made = {}
+    for model in STAGES:
+        made[model] = tmp_path_factory.mktemp("finished") / model
+        run(tiny_config(tree, model=model), made[model])
+    return made
+
+
+@pytest.mark.parametrize("model", STAGES)
+def test_a_second_run_reuses_everything(finished, tree, model):
+    recorder = Recorder()
+    run(tiny_config(tree, model=model), finished[model], observer=recorder)
+    assert recorder.ran == []
+
+
+@pytest.mark.parametrize("model", STAGES)
+def test_a_run_killed_at_every_stage_ends_like_an_uninterrupted_one(
+    finished, tree, tmp_path, model
+):
+    config = tiny_config(tree, model=model)
+    for where in STAGES[model]:
+        with pytest.raises(Killed):
+            run(config, tmp_path / "run", observer=Killer(where))
+    recorder = Recorder()
+    run(config, tmp_path / "run", observer=recorder)
+    assert recorder.ran == STAGES[model][-1:]
+    assert results(tmp_path / "run") == results(finished[model])
+
+
+@pytest.mark.parametrize("model", STAGES)
+def test_metrics_and_figures(finished, model):
+    out = finished[model]
+    metrics = json.loads((out / "metrics.json").read_text())
+    names = ["dense", model] if model == "glm_saga" else ["dense", "before_finetuning", model]
+    assert list(metrics) == names
+    assert metrics[model]["features_per_class"] <= 2
+    assert [path.name for path in (out / "figures").iterdir()] == ["assignment.png"]
+    lines = map(json.loads, (out / "log.jsonl").read_text().splitlines())
+    (reason,) = [line["reason"] for line in lines if line["event"] == "left out"]
+    assert "weights with signs" in reason
+
+
+def test_glm_saga_is_the_densest_layer_of_the_path(finished):
+    out = finished["glm_saga"]
+    head = load_classifier(out / "model.safetensors")[0].head
+    assert isinstance(head, SparseHead) and head.dropout.p == 0
+    found = load_features(out / "features.npz")
+    features, mean, std = standardise(found.features)
+    fit = densest_within(elastic_net_path(features, found.labels, max_per_class=2), 2)
+    chosen = head.selected.numpy()
+    np.testing.assert_array_equal(chosen, fit.features)
+    np.testing.assert_allclose(head.weight, fit.weight.toarray()[:, chosen], rtol=1e-6)
+    np.testing.assert_allclose(head.bias, fit.bias, rtol=1e-6)
+    np.testing.assert_allclose(head.mean, mean[chosen], rtol=1e-6)
+    np.testing.assert_allclose(head.std, std[chosen], rtol=1e-6)
+    # Behind the saved backbone the logits are those of the fit.
+    dense = load_classifier(out / "dense.safetensors")[0]
+    images = torch.rand(3, 3, 8, 8)
+    pooled = dense.activations(images).features.detach().double().numpy()
+    expected = (pooled - mean) / std @ fit.weight.toarray().T + fit.bias
+    model = load_classifier(out / "model.safetensors")[0]
+    np.testing.assert_allclose(model(images).detach(), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_more_features_a_class_than_there_are(tree, tmp_path):
+    config = tiny_config(tree, model="glm_saga", problem={"n_per_class": 129})
+    with pytest.raises(InvalidInputError, match="n_per_class is 129, but convnet_tiny has 128"):
+        run(config, tmp_path / "run")
+
+
+def test_a_path_without_a_layer_that_is_sparse_enough(finished, tree, tmp_path, monkeypatch):
+    from qpm_nn.pipelines import sparse
+
+    monkeypatch.setattr(sparse, "elastic_net_path", lambda *_, **__: elastic_net_path(*_)[:1])
+    config = tiny_config(tree, model="glm_saga", dense={"epochs": 1})
+    with pytest.raises(InvalidInputError, match="no layer between none and 2 features a class"):
+        run(config, tmp_path / "run")
