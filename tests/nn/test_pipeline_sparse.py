@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -12,13 +13,20 @@ from qpm_nn.heads import SparseHead
 from qpm_nn.pipelines.base import Observer
 from qpm_nn.pipelines.run import run
 from qpm_nn.saving import load_classifier
-from qpm_nn.sparse import densest_within, elastic_net_path, standardise
+from qpm_nn.sparse import (
+    densest_within,
+    elastic_net_path,
+    select_forward,
+    sldd_layer,
+    standardise,
+)
 from qpm_opt import InvalidInputError
 from qpm_opt.constants import load_features
 from tests.nn.conftest import tiny_config
 
 STAGES = {
     "glm_saga": ["dense", "features", "layer", "model", "metrics", "figures"],
+    "sldd": ["dense", "features", "selection", "layer", "finetune", "metrics", "figures"],
 }
 
 
@@ -40,13 +48,17 @@ class Killed(BaseException):
 
 
 class Killer(Observer):
-    """Kills at a stage."""
+    """Kills at a stage, or after its first epoch."""
 
-    def __init__(self, where):
-        self.where = where
+    def __init__(self, where, *, epoch=False):
+        self.where, self.kills_epoch = where, epoch
 
     def stage(self, name):
-        if name == self.where:
+        if name == self.where and not self.kills_epoch:
+            raise Killed
+
+    def epoch(self, name, report):
+        if name == self.where and self.kills_epoch:
             raise Killed
 
 
@@ -83,6 +95,9 @@ def test_a_run_killed_at_every_stage_ends_like_an_uninterrupted_one(
     for where in STAGES[model]:
         with pytest.raises(Killed):
             run(config, tmp_path / "run", observer=Killer(where))
+        if where.startswith("finetune"):
+            with pytest.raises(Killed):
+                run(config, tmp_path / "run", observer=Killer(where, epoch=True))
     recorder = Recorder()
     run(config, tmp_path / "run", observer=recorder)
     assert recorder.ran == STAGES[model][-1:]
@@ -137,3 +152,50 @@ def test_a_path_without_a_layer_that_is_sparse_enough(finished, tree, tmp_path, 
     config = tiny_config(tree, model="glm_saga", dense={"epochs": 1})
     with pytest.raises(InvalidInputError, match="no layer between none and 2 features a class"):
         run(config, tmp_path / "run")
+
+
+def test_sldd_is_a_pruned_layer_on_features_selected_forward(finished):
+    out = finished["sldd"]
+    model, dense = (load_classifier(out / f"{n}.safetensors")[0] for n in ("model", "dense"))
+    found = load_features(out / "features.npz")
+    features, mean, std = standardise(found.features)
+    chosen = select_forward(features, found.labels, 4).features
+    layer = sldd_layer(elastic_net_path(features[:, chosen], found.labels, max_per_class=4), 2)
+    np.testing.assert_array_equal(model.head.selected, chosen)
+    # Fine-tuning leaves the head as it was.
+    expected = {**layer._asdict(), "mean": mean[chosen], "std": std[chosen]}
+    for name, values in expected.items():
+        np.testing.assert_allclose(getattr(model.head, name), values, rtol=1e-6, err_msg=name)
+    weights = [classifier.backbone.state_dict()["layers.0.weight"] for classifier in (model, dense)]
+    assert not torch.equal(*weights)
+
+
+@pytest.mark.parametrize("model", ["sldd"])
+@pytest.mark.parametrize(("n_selected", "n_per_class"), [(4, 5), (129, 2)])
+def test_impossible_sizes_are_refused_before_training(
+    tree, tmp_path, model, n_selected, n_per_class
+):
+    sizes = {"n_selected": n_selected, "n_per_class": n_per_class}
+    with pytest.raises(InvalidInputError, match="can be n_selected at most, and n_selected 128"):
+        run(tiny_config(tree, model=model, problem=sizes), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "first"),
+    [
+        ("glm_saga", {"problem": {"n_per_class": 1}}, "layer"),
+        ("glm_saga", {"problem": {"n_selected": 1}}, None),
+        ("glm_saga", {"finetune": {"dropout": 0.5}}, None),
+        ("sldd", {"problem": {"n_selected": 3}}, "selection"),
+        ("sldd", {"problem": {"n_per_class": 1}}, "layer"),
+        ("sldd", {"finetune": {"epochs": 1}}, "finetune"),
+        ("sldd", {"solve": {"time_limit": 1.0}}, None),
+    ],
+)
+def test_other_settings_reuse_what_does_not_depend_on_them(
+    finished, tree, tmp_path, model, changes, first
+):
+    out = shutil.copytree(finished[model], tmp_path / "run")
+    recorder = Recorder()
+    run(tiny_config(tree, model=model, **changes), out, observer=recorder)
+    assert (recorder.ran[0] if recorder.ran else None) == first
