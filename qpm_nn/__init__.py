@@ -16,6 +16,7 @@ __all__ = [
     "QPMClassifier",
     "QPMModel",
     "RunConfig",
+    "SparseHead",
     "create_backbone",
     "evaluate",
     "explain_class",
@@ -42,6 +43,7 @@ _MODULES = {
     "QPMClassifier": "estimator",
     "QPMModel": "pretrained",
     "RunConfig": "config",
+    "SparseHead": "heads",
     "create_backbone": "backbones",
     "evaluate": "evaluation",
     "explain_class": "explanations",
@@ -63,7 +65,7 @@ if TYPE_CHECKING:
     from qpm_nn.evaluation import evaluate
     from qpm_nn.explanations import explain_class
     from qpm_nn.extraction import extract_features
-    from qpm_nn.heads import AssignmentHead, Classifier, DenseHead
+    from qpm_nn.heads import AssignmentHead, Classifier, DenseHead, SparseHead
     from qpm_nn.losses import feature_diversity_loss
     from qpm_nn.pipelines.run import run
     from qpm_nn.pretrained import QPMModel

@@ -76,7 +76,7 @@ def demo(out: Path, seed: int) -> None:
 @click.option("--workers", type=int, help="Processes that read images.")
 @click.option("--augmentation", help="dataset, none, photographs, imagenet.")
 @click.option("--preset", default="", help="Training as published: paper.")
-@click.option("--model", help="Kind of model: qpm, dense.")
+@click.option("--model", help="Kind of model: qpm, dense, glm_saga, sldd.")
 @click.option("--arch", help="Backbone.")
 @click.option("--weights", metavar="imagenet|FILE", help="Weights to begin with [random ones].")
 @click.option(
@@ -119,7 +119,8 @@ def run(
 ) -> None:
     """Train, select, assign and fine-tune: images to an interpretable classifier.
 
-    --model dense trains the dense model alone.
+    --model dense trains the dense model alone, glm_saga puts a sparse linear layer on its features,
+    sldd selects features first and fine-tunes behind such a layer.
 
     What is not given comes from the configuration file, then from --preset, then from the preset of
     the data set. A killed run goes on where it was when it is started again; whatever other
@@ -164,7 +165,7 @@ def _report(directory: RunDirectory, config: RunConfig) -> None:
     """Print what the run has made; a model without selection has less to tell."""
     from qpm_nn.config import MODELS
     from qpm_nn.explanations import closest_pair, explain_class
-    from qpm_nn.heads import AssignmentHead
+    from qpm_nn.heads import AssignmentHead, SparseHead
     from qpm_nn.saving import load_classifier
 
     metrics = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
@@ -179,6 +180,12 @@ def _report(directory: RunDirectory, config: RunConfig) -> None:
         lines |= _describe(solution)
         first, _ = closest_pair(classifier.head)
         lines["in words"] = explain_class(classifier.head, first, spec.class_names)
+    elif isinstance(classifier.head, SparseHead):
+        sizes = metrics[config.model]
+        lines["features"] = (
+            f"{sizes['n_features']} in all, {sizes['features_per_class']:.3g} per class on average"
+        )
+        lines["in words"] = explain_class(classifier.head, 0, spec.class_names)
     stdout = Console(highlight=False, soft_wrap=True)
     for name, value in lines.items():
         stdout.print(f"{name:<10} {value}", markup=False)

@@ -21,7 +21,7 @@ from qpm_opt.constants import BIAS_SCALE, CLASS_SIMILARITIES
 from qpm_opt.errors import unknown_name
 
 #: Kinds of models, and what they are called.
-MODELS = {"qpm": "QPM", "dense": "dense"}
+MODELS = {"qpm": "QPM", "dense": "dense", "glm_saga": "glm-saga", "sldd": "SLDD-Model"}
 PRECISIONS = ("32-true", "bf16-mixed")
 SCHEDULES = ("cosine", "step")
 
@@ -157,7 +157,8 @@ class ProblemConfig:
     Attributes
     ----------
     n_selected, n_per_class : int
-        Features in all, and features of every class; for ``dense`` the k of SID@k alone counts.
+        Features in all, and features of every class (sparse models: on average). ``dense`` and
+        ``glm_saga`` do not select; for ``dense`` n_per_class is just the k of SID@k.
     class_similarity : str
         ``correlation`` or ``auroc``, for A.
     bias : str

@@ -21,9 +21,9 @@ class Activations(NamedTuple):
     logits : Tensor of shape (n_images, n_classes)
     features : Tensor of shape (n_images, n_features)
         What the head's linear map sees, before dropout: pooled maps in a dense head, normalised
-        pooled maps of the selected channels in an assignment head.
+        pooled maps of the selected channels in the other heads.
     maps : Tensor of shape (n_images, n_features, height, width)
-        The feature maps, not normalised; of the selected channels in an assignment head.
+        The feature maps, not normalised; of the selected channels if the head selects.
     """
 
     logits: Tensor
@@ -51,7 +51,43 @@ class DenseHead(nn.Module):
         return Activations(self.linear(self.dropout(features)), features, maps)
 
 
-class AssignmentHead(nn.Module):
+class _SelectedHead(nn.Module):
+    """Few channels, pooled and normalised by fixed numbers; a subclass makes logits of them.
+
+    Raises
+    ------
+    InvalidInputError
+        If the shapes do not fit or a standard deviation is not positive.
+    """
+
+    selected: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, selected: ArrayLike, mean: ArrayLike, std: ArrayLike, dropout: float
+    ) -> None:
+        super().__init__()
+        selected = np.asarray(selected, np.int64)
+        mean, std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
+        n_selected = selected.size
+        if mean.shape != (n_selected,) or std.shape != (n_selected,) or not (std > 0).all():
+            raise InvalidInputError(
+                f"mean and std have shapes {mean.shape} and {std.shape}; both must be "
+                f"({n_selected},) with every std positive: a constant feature cannot be selected."
+            )
+        self.dropout = nn.Dropout(dropout)
+        self.register_buffer("selected", torch.from_numpy(selected))
+        self.register_buffer("mean", torch.from_numpy(mean))
+        self.register_buffer("std", torch.from_numpy(std))
+
+    def normalise(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised features (n_images, n_selected), and the maps of the selected channels."""
+        maps = _as_maps(maps)[:, self.selected]
+        return (maps.mean((2, 3)) - self.mean) / self.std, maps
+
+
+class AssignmentHead(_SelectedHead):
     """Every logit is the sum of the few normalised features assigned to its class.
 
     Nothing in it is trained: the selected channels, the mean and standard deviation that normalise
@@ -73,10 +109,7 @@ class AssignmentHead(nn.Module):
         If the shapes do not fit or a standard deviation is not positive.
     """
 
-    selected: Tensor
     assignment: Tensor
-    mean: Tensor
-    std: Tensor
 
     def __init__(
         self,
@@ -86,25 +119,14 @@ class AssignmentHead(nn.Module):
         std: ArrayLike,
         dropout: float = 0.1,
     ) -> None:
-        super().__init__()
-        selected = np.asarray(selected, np.int64)
         assignment = np.ascontiguousarray(assignment, bool)
-        mean, std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
-        n_selected = selected.size
+        n_selected = np.size(selected)
         if assignment.ndim != 2 or assignment.shape[1] != n_selected:
             raise InvalidInputError(
                 f"assignment has shape {assignment.shape}; (n_classes, {n_selected}) was expected."
             )
-        if mean.shape != (n_selected,) or std.shape != (n_selected,) or not (std > 0).all():
-            raise InvalidInputError(
-                f"mean and std have shapes {mean.shape} and {std.shape}; both must be "
-                f"({n_selected},) with every std positive: a constant feature cannot be selected."
-            )
-        self.dropout = nn.Dropout(dropout)
-        self.register_buffer("selected", torch.from_numpy(selected))
+        super().__init__(selected, mean, std, dropout)
         self.register_buffer("assignment", torch.from_numpy(assignment))
-        self.register_buffer("mean", torch.from_numpy(mean))
-        self.register_buffer("std", torch.from_numpy(std))
 
     @classmethod
     def from_assignment(
@@ -166,11 +188,72 @@ class AssignmentHead(nn.Module):
 
     def forward(self, maps: Tensor) -> Activations:
         """Activations of maps (n_images, n_features, height, width), or vectors, without sides."""
-        maps = _as_maps(maps)[:, self.selected]
-        features = (maps.mean((2, 3)) - self.mean) / self.std
+        features, maps = self.normalise(maps)
         return Activations(
             nn.functional.linear(self.dropout(features), self.weight), features, maps
         )
+
+
+class SparseHead(_SelectedHead):
+    """Every logit is a bias and a weighted sum of a few normalised features.
+
+    Nothing in it is trained. (The published SLDD-Model and Q-SENN go on training mean and standard
+    deviation.) Dropout acts as in :class:`AssignmentHead`.
+
+    Parameters
+    ----------
+    selected : array of shape (n_selected,), int
+        Channels of the backbone, ascending.
+    weight : array of shape (n_classes, n_selected)
+        Of the normalised features, most of them 0.
+    bias : array of shape (n_classes,)
+    mean, std : array of shape (n_selected,)
+        Of the selected features on the training images, without augmentation.
+
+    Raises
+    ------
+    InvalidInputError
+        If the shapes do not fit or a standard deviation is not positive.
+
+    References
+    ----------
+    Norrenbrock, Rudolph, Rosenhahn: Take 5: Interpretable Image Classification with a Handful of
+    Features (2022).
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(
+        self,
+        selected: ArrayLike,
+        weight: ArrayLike,
+        bias: ArrayLike,
+        mean: ArrayLike,
+        std: ArrayLike,
+        dropout: float = 0.1,
+    ) -> None:
+        weight = np.ascontiguousarray(weight, np.float32)
+        bias = np.asarray(bias, np.float32)
+        n_selected = np.size(selected)
+        if weight.ndim != 2 or weight.shape[1] != n_selected or bias.shape != weight.shape[:1]:
+            raise InvalidInputError(
+                f"weight and bias have shapes {weight.shape} and {bias.shape}; "
+                f"(n_classes, {n_selected}) and (n_classes,) were expected."
+            )
+        super().__init__(selected, mean, std, dropout)
+        self.register_buffer("weight", torch.from_numpy(weight))
+        self.register_buffer("bias", torch.from_numpy(bias))
+
+    def forward(self, maps: Tensor) -> Activations:
+        """Activations of maps (n_images, n_features, height, width), or vectors, without sides."""
+        features, maps = self.normalise(maps)
+        logits = nn.functional.linear(self.dropout(features), self.weight, self.bias)
+        return Activations(logits, features, maps)
+
+
+#: What a classifier can end in.
+Head = DenseHead | AssignmentHead | SparseHead
 
 
 def _as_maps(features: Tensor) -> Tensor:
@@ -181,7 +264,7 @@ def _as_maps(features: Tensor) -> Tensor:
 class Classifier(nn.Module):
     """Backbone and head: normalised images to logits."""
 
-    def __init__(self, backbone: nn.Module, head: DenseHead | AssignmentHead) -> None:
+    def __init__(self, backbone: nn.Module, head: Head) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head

@@ -16,13 +16,19 @@ from torch import Tensor
 from qpm_nn.backbones import create_backbone
 from qpm_nn.data import Framing, Preprocessing, read_image
 from qpm_nn.data.reading import Box
-from qpm_nn.heads import AssignmentHead, Classifier, DenseHead
+from qpm_nn.heads import AssignmentHead, Classifier, DenseHead, Head, SparseHead
 from qpm_opt import InvalidInputError
 from qpm_opt.files import replace_on_success
 
 FORMAT = "qpm-model/2"
 #: Format 1 does not say how images were framed, and has no hierarchy.
 READABLE = ("qpm-model/1", FORMAT)
+#: Names of the heads in the file.
+HEADS: dict[type[Head], str] = {
+    DenseHead: "dense",
+    AssignmentHead: "assignment",
+    SparseHead: "sparse",
+}
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,7 @@ def save_classifier(
     record = {
         "format": FORMAT,
         **asdict(spec),
-        "head": "dense" if isinstance(head, DenseHead) else "assignment",
+        "head": HEADS[type(head)],
         "dropout": head.dropout.p,
     }
     with (
@@ -152,17 +158,22 @@ def load_classifier(path: str | os.PathLike[str]) -> tuple[Classifier, Classifie
         )
         classifier = Classifier(backbone, _make_head(record, tensors))
         classifier.load_state_dict(tensors)
-    except (KeyError, TypeError, RuntimeError) as failure:
+    except (KeyError, TypeError, ValueError, RuntimeError) as failure:
         raise InvalidInputError(
             f"{path} and {description} do not describe a classifier together: {failure}"
         ) from None
     return classifier.eval(), spec
 
 
-def _make_head(record: dict[str, Any], tensors: dict[str, Any]) -> DenseHead | AssignmentHead:
-    if record["head"] == "dense":
+def _make_head(record: dict[str, Any], tensors: dict[str, Tensor]) -> Head:
+    (kind,) = (kind for kind, name in HEADS.items() if name == record["head"])
+    if kind is DenseHead:
         n_classes, n_features = tensors["head.linear.weight"].shape
         return DenseHead(n_features, n_classes, record["dropout"])
-    names = ("selected", "assignment", "mean", "std")
-    arrays = {name: tensors[f"head.{name}"].numpy() for name in names}
-    return AssignmentHead(**arrays, dropout=record["dropout"])
+    prefix = "head."
+    arrays = {
+        name.removeprefix(prefix): tensor.numpy()
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+    return kind(**arrays, dropout=record["dropout"])

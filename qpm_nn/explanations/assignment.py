@@ -9,9 +9,10 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from qpm_nn.explanations.canvas import Canvas
-from qpm_nn.heads import AssignmentHead
+from qpm_nn.heads import AssignmentHead, SparseHead
 
 INK = "#1f3552"
+NEGATIVE = "#d55e00"
 GRID = "#d9dee5"
 BAND = "#f3f5f8"
 #: Classes between two shaded bands, to guide the eye along the rows.
@@ -19,21 +20,22 @@ BAND_HEIGHT = 5
 #: Up to so many classes the cells are large.
 FEW_CLASSES = 40
 # Inches.
-BARS, GAP, BOTTOM, TOP, RIGHT, MIN_WIDTH = 0.7, 0.08, 0.75, 0.75, 0.3, 3.2
+BARS, GAP, BOTTOM, TOP, RIGHT, MIN_WIDTH = 0.7, 0.08, 0.75, 0.85, 0.3, 3.2
 
 
 @rc_context({"text.parse_math": False})  # a class may be called "US$"
-def draw_assignment(head: AssignmentHead, class_names: Sequence[str]) -> Figure:
+def draw_assignment(head: AssignmentHead | SparseHead, class_names: Sequence[str]) -> Figure:
     """Matrix of classes and selected features, the most used feature on the left.
 
-    Above it stands how many classes use each feature. The figure grows with the number of classes,
-    so that every name stays legible.
+    Above it stands how many classes use each feature. Of a sparse head the signs of the weights are
+    shown, not their sizes: a high feature with a negative weight speaks against the class. The
+    figure grows with the number of classes, so that every name stays legible.
     """
-    W = head.assignment.cpu().numpy()
-    n_classes, n_selected = W.shape
-    order = np.argsort(-W.sum(axis=0), kind="stable")
-    W, features = W[:, order], head.selected.cpu().numpy()[order]
-    uses = W.sum(axis=0)
+    sign = head.weight.sign().cpu().numpy()
+    n_classes, n_selected = sign.shape
+    order = np.argsort(-(sign != 0).sum(axis=0), kind="stable")
+    sign, features = sign[:, order], head.selected.cpu().numpy()[order]
+    uses = (sign != 0).sum(axis=0)
 
     few = n_classes <= FEW_CLASSES
     cell, font_size = (0.34, 10) if few else (0.14, 5.5)  # inches, points
@@ -50,8 +52,10 @@ def draw_assignment(head: AssignmentHead, class_names: Sequence[str]) -> Figure:
             linewidth=0,
             zorder=0,
         )
-    rows, columns = np.nonzero(W)
-    matrix.scatter(columns, rows, s=(0.72 * 72 * cell) ** 2, marker="s", color=INK, linewidths=0)
+    for value, colour in ((1, INK), (-1, NEGATIVE)):
+        rows, columns = np.nonzero(sign == value)
+        area = (0.72 * 72 * cell) ** 2
+        matrix.scatter(columns, rows, s=area, marker="s", color=colour, linewidths=0)
     matrix.set_xlim(-0.5, n_selected - 0.5)
     matrix.set_ylim(n_classes - 0.5, -0.5)
     matrix.set_xticks(np.arange(n_selected + 1) - 0.5, minor=True)
@@ -74,6 +78,9 @@ def draw_assignment(head: AssignmentHead, class_names: Sequence[str]) -> Figure:
     histogram.spines[["top", "right"]].set_visible(False)
     histogram.set_ylabel("classes", fontsize=10 if few else 8)
     canvas.figure.align_ylabels([matrix, histogram])
-    title = f"{n_classes} classes, {n_selected} features\n{int(W[0].sum())} features per class"
+    title = f"{n_classes} classes, {n_selected} features\n"
+    title += f"{uses.sum() / n_classes:.3g} features per class"
+    if isinstance(head, SparseHead):
+        title += " on average\norange: negative weight"
     canvas.text(left, top + TOP - 0.2, title, fontsize=10, va="top")
     return canvas.figure

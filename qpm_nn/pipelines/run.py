@@ -9,10 +9,16 @@ from qpm_nn.data import DataModule
 from qpm_nn.pipelines.base import Observer, Pipeline
 from qpm_nn.pipelines.dense import DensePipeline
 from qpm_nn.pipelines.qpm import QPMPipeline
+from qpm_nn.pipelines.sparse import GlmSagaPipeline, SLDDPipeline
 from qpm_nn.pipelines.stages import RunDirectory
 
 #: One for every model of the settings.
-PIPELINES: dict[str, type[Pipeline]] = {"qpm": QPMPipeline, "dense": DensePipeline}
+PIPELINES: dict[str, type[Pipeline]] = {
+    "qpm": QPMPipeline,
+    "dense": DensePipeline,
+    "glm_saga": GlmSagaPipeline,
+    "sldd": SLDDPipeline,
+}
 
 
 def run(

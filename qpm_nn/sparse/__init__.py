@@ -8,6 +8,7 @@ from qpm_nn.sparse.elastic_net import (
     standardise,
 )
 from qpm_nn.sparse.layers import (
+    EXCESS,
     SparseLayer,
     TernaryLayer,
     balanced_bias,
@@ -20,6 +21,7 @@ from qpm_nn.sparse.layers import (
 from qpm_nn.sparse.selection import FeatureSelection, select_by_path, select_forward
 
 __all__ = [
+    "EXCESS",
     "ElasticNet",
     "ElasticNetFit",
     "FeatureSelection",

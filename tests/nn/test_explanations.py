@@ -18,7 +18,7 @@ from qpm_nn.explanations import (
     example_image,
     explain_class,
 )
-from qpm_nn.heads import AssignmentHead, Classifier
+from qpm_nn.heads import AssignmentHead, Classifier, SparseHead
 from qpm_nn.saving import ClassifierSpec
 
 NAMES = ("zero", "one", "two")
@@ -51,6 +51,28 @@ def test_words(head):
     assert explain_class(head, 1, NAMES) == (
         "class one = features 7, 9; class two has 11 instead of 9"
     )
+
+
+@pytest.fixture
+def sparse_head():
+    weight = np.array([[0.5, 0, -2.25], [0, 0, 0], [0, 0, 0.125]])
+    return SparseHead([2, 5, 7], weight, np.zeros(3), np.zeros(3), np.ones(3))
+
+
+def test_weights_in_words(sparse_head):
+    words = [explain_class(sparse_head, c, NAMES) for c in (0, 1)]
+    assert words == ["class zero = -2.2 x feature 7, +0.5 x feature 2", "class one = no feature"]
+
+
+def test_assignment_figure_tells_signs_apart(sparse_head):
+    matrix = draw_assignment(sparse_head, NAMES).axes[0]
+    features = [int(label.get_text()) for label in matrix.get_xticklabels()]
+    positive, negative = (
+        {(NAMES[int(row)], features[int(column)]) for column, row in marks.get_offsets()}
+        for marks in matrix.collections
+    )
+    assert positive == {("zero", 2), ("two", 7)} and negative == {("zero", 7)}
+    assert features[0] == 7
 
 
 def test_closest_pair_shares_most_features(head):

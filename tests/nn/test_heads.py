@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from qpm_nn.backbones import create_backbone
-from qpm_nn.heads import AssignmentHead, Classifier, DenseHead
+from qpm_nn.heads import AssignmentHead, Classifier, DenseHead, SparseHead
 from qpm_opt import Assignment, InvalidInputError, Problem, solve
 
 
@@ -73,6 +73,35 @@ def test_dropout_makes_a_feature_average():
     alternatives = {0.0, 2 * features[0, 0].item(), 2 * features[0, 1].item()}
     alternatives.add(2 * (features[0, 0] + features[0, 1]).item())
     assert {round(v, 4) for v in logits[:, 0].tolist()} == {round(v, 4) for v in alternatives}
+
+
+def sparse_head(dropout: float = 0.0) -> SparseHead:
+    weight = np.array([[0.5, 0, -2], [0, 0, 0]])
+    return SparseHead([1, 3, 4], weight, [1, -1], [0.1, 0.3, 0.4], [1, 2, 2.5], dropout)
+
+
+def test_sparse_logits_are_weighted_sums_and_a_bias():
+    maps = torch.rand(4, 6, 3, 3, generator=torch.Generator().manual_seed(0))
+    logits, features, selected_maps = sparse_head().eval()(maps)
+    pooled = maps.mean((2, 3))
+    expected = 1 + 0.5 * (pooled[:, 1] - 0.1) - 2 * (pooled[:, 4] - 0.4) / 2.5
+    torch.testing.assert_close(logits, torch.stack([expected, torch.full((4,), -1.0)], 1))
+    torch.testing.assert_close(features[:, 1], (pooled[:, 3] - 0.3) / 2)
+    assert torch.equal(selected_maps, maps[:, [1, 3, 4]])
+
+
+def test_nothing_in_a_sparse_head_is_trained():
+    head = sparse_head()
+    assert not list(head.parameters())
+    assert set(head.state_dict()) == {"selected", "weight", "bias", "mean", "std"}
+
+
+def test_unusable_sparse_heads_are_refused():
+    with pytest.raises(InvalidInputError, match="every std positive"):
+        SparseHead([0, 1], np.eye(2), [0, 0], [0, 0], [1, 0])
+    for weight, bias in ((np.ones((2, 3)), [0, 0]), (np.ones((2, 2)), [0]), (np.ones(2), [0])):
+        with pytest.raises(InvalidInputError, match=r"\(n_classes, 2\) and \(n_classes,\)"):
+            SparseHead([0, 1], weight, bias, [0, 0], [1, 1])
 
 
 def test_unusable_heads_are_refused():

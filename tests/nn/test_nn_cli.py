@@ -29,15 +29,22 @@ def test_the_help_names_every_model():
     assert option.help == f"Kind of model: {', '.join(config.MODELS)}."
 
 
-def test_a_dense_model_tells_its_accuracy_alone(tree, tmp_path):
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [("dense", ["run", "accuracy"]), ("glm_saga", ["run", "accuracy", "features", "in"])],
+)
+def test_other_models_tell_what_they_have(tree, tmp_path, model, told):
     options = ["--dataset", str(tree), "--image-size", "8", "--arch", "convnet_tiny"]
-    options += ["--model", "dense", "--dense-epochs", "1", "--device", "cpu", "--threads", "1"]
+    options += ["--model", model, "--dense-epochs", "1", "--device", "cpu", "--threads", "1"]
     options += ["--out", str(tmp_path / "run")]
     result = CliRunner().invoke(run, options, catch_exceptions=False)
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    assert [line.split()[0] for line in lines] == ["run", "accuracy"]
-    assert lines[1].endswith("% dense on test images")
+    assert [line.split()[0] for line in lines] == told
+    assert "% dense" in lines[1] and lines[1].endswith("on test images")
+    if model == "glm_saga":
+        assert "% glm-saga on" in lines[1] and "per class on average" in lines[2]
+        assert "in words   class class0 = " in lines[3]
 
 
 def test_demo_ends_with_accuracy_gap_and_words(monkeypatch, tmp_path):

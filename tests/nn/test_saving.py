@@ -11,7 +11,7 @@ import torch
 
 from qpm_nn.backbones import create_backbone
 from qpm_nn.data import Framing, Preprocessing
-from qpm_nn.heads import AssignmentHead, Classifier, DenseHead
+from qpm_nn.heads import AssignmentHead, Classifier, DenseHead, SparseHead
 from qpm_nn.saving import ClassifierSpec, load_classifier, save_classifier
 from qpm_opt import InvalidInputError
 
@@ -33,7 +33,12 @@ def assignment_head() -> AssignmentHead:
     return AssignmentHead([3, 50, 127], assignment, [0.1, 0.2, 0.3], [1, 2, 3], dropout=0.25)
 
 
-@pytest.mark.parametrize("make_head", [dense_head, assignment_head])
+def sparse_head() -> SparseHead:
+    weight = np.array([[0.5, -0.25, 0], [0, 0, 1.5]])
+    return SparseHead([3, 50, 127], weight, [1, -1], [0.1, 0.2, 0.3], [1, 2, 3], dropout=0.25)
+
+
+@pytest.mark.parametrize("make_head", [dense_head, assignment_head, sparse_head])
 def test_round_trip_gives_equal_logits(make_head, tmp_path):
     torch.manual_seed(0)
     classifier = Classifier(create_backbone("convnet_tiny", 3), make_head())
@@ -79,6 +84,10 @@ def test_damaged_models_are_refused(tmp_path):
     path.with_suffix(".json").write_text(json.dumps(description | {"arch": "convnet_small"}))
     with pytest.raises(InvalidInputError, match="do not describe a classifier together"):
         load_classifier(path)
+    for head in ("sparse", "other"):
+        path.with_suffix(".json").write_text(json.dumps(description | {"head": head}))
+        with pytest.raises(InvalidInputError, match="do not describe a classifier together"):
+            load_classifier(path)
     path.with_suffix(".json").write_text(json.dumps(description | {"format": "other"}))
     with pytest.raises(InvalidInputError, match='"format" is not'):
         load_classifier(path)

@@ -1,0 +1,201 @@
+"""The pipelines of sparse models, tiny: what they make, and that they can be killed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from qpm_nn.heads import SparseHead
+from qpm_nn.pipelines.base import Observer
+from qpm_nn.pipelines.run import run
+from qpm_nn.saving import load_classifier
+from qpm_nn.sparse import (
+    densest_within,
+    elastic_net_path,
+    select_forward,
+    sldd_layer,
+    standardise,
+)
+from qpm_opt import InvalidInputError
+from qpm_opt.constants import load_features
+from tests.nn.conftest import tiny_config
+
+STAGES = {
+    "glm_saga": ["dense", "features", "layer", "model", "metrics", "figures"],
+    "sldd": ["dense", "features", "selection", "layer", "finetune", "metrics", "figures"],
+}
+
+
+class Recorder(Observer):
+    """Which stages ran."""
+
+    def __init__(self):
+        self.ran = []
+
+    def stage(self, name):
+        self.ran.append(name)
+
+    def reused(self, name):
+        self.ran.remove(name)
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it."""
+
+
+class Killer(Observer):
+    """Kills at a stage, or after its first epoch."""
+
+    def __init__(self, where, *, epoch=False):
+        self.where, self.kills_epoch = where, epoch
+
+    def stage(self, name):
+        if name == self.where and not self.kills_epoch:
+            raise Killed
+
+    def epoch(self, name, report):
+        if name == self.where and self.kills_epoch:
+            raise Killed
+
+
+def results(out):
+    """What two runs with the same settings must agree on."""
+    return [
+        (out / name).read_bytes() for name in ("model.safetensors", "model.json", "metrics.json")
+    ]
+
+
+@pytest.fixture(scope="module")
+def finished(tree, tmp_path_factory):
+    """Run directories by model."""
+    torch.set_num_threads(1)
+    made = {}
+    for model in STAGES:
+        made[model] = tmp_path_factory.mktemp("finished") / model
+        run(tiny_config(tree, model=model), made[model])
+    return made
+
+
+@pytest.mark.parametrize("model", STAGES)
+def test_a_second_run_reuses_everything(finished, tree, model):
+    recorder = Recorder()
+    run(tiny_config(tree, model=model), finished[model], observer=recorder)
+    assert recorder.ran == []
+
+
+@pytest.mark.parametrize("model", STAGES)
+def test_a_run_killed_at_every_stage_ends_like_an_uninterrupted_one(
+    finished, tree, tmp_path, model
+):
+    config = tiny_config(tree, model=model)
+    for where in STAGES[model]:
+        with pytest.raises(Killed):
+            run(config, tmp_path / "run", observer=Killer(where))
+        if where.startswith("finetune"):
+            with pytest.raises(Killed):
+                run(config, tmp_path / "run", observer=Killer(where, epoch=True))
+    recorder = Recorder()
+    run(config, tmp_path / "run", observer=recorder)
+    assert recorder.ran == STAGES[model][-1:]
+    assert results(tmp_path / "run") == results(finished[model])
+
+
+@pytest.mark.parametrize("model", STAGES)
+def test_metrics_and_figures(finished, model):
+    out = finished[model]
+    metrics = json.loads((out / "metrics.json").read_text())
+    names = ["dense", model] if model == "glm_saga" else ["dense", "before_finetuning", model]
+    assert list(metrics) == names
+    assert metrics[model]["features_per_class"] <= 2
+    assert [path.name for path in (out / "figures").iterdir()] == ["assignment.png"]
+    lines = map(json.loads, (out / "log.jsonl").read_text().splitlines())
+    (reason,) = [line["reason"] for line in lines if line["event"] == "left out"]
+    assert "weights with signs" in reason
+
+
+def test_glm_saga_is_the_densest_layer_of_the_path(finished):
+    out = finished["glm_saga"]
+    head = load_classifier(out / "model.safetensors")[0].head
+    assert isinstance(head, SparseHead) and head.dropout.p == 0
+    found = load_features(out / "features.npz")
+    features, mean, std = standardise(found.features)
+    fit = densest_within(elastic_net_path(features, found.labels, max_per_class=2), 2)
+    chosen = head.selected.numpy()
+    np.testing.assert_array_equal(chosen, fit.features)
+    np.testing.assert_allclose(head.weight, fit.weight.toarray()[:, chosen], rtol=1e-6)
+    np.testing.assert_allclose(head.bias, fit.bias, rtol=1e-6)
+    np.testing.assert_allclose(head.mean, mean[chosen], rtol=1e-6)
+    np.testing.assert_allclose(head.std, std[chosen], rtol=1e-6)
+    # Behind the saved backbone the logits are those of the fit.
+    dense = load_classifier(out / "dense.safetensors")[0]
+    images = torch.rand(3, 3, 8, 8)
+    pooled = dense.activations(images).features.detach().double().numpy()
+    expected = (pooled - mean) / std @ fit.weight.toarray().T + fit.bias
+    model = load_classifier(out / "model.safetensors")[0]
+    np.testing.assert_allclose(model(images).detach(), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_more_features_a_class_than_there_are(tree, tmp_path):
+    config = tiny_config(tree, model="glm_saga", problem={"n_per_class": 129})
+    with pytest.raises(InvalidInputError, match="n_per_class is 129, but convnet_tiny has 128"):
+        run(config, tmp_path / "run")
+
+
+def test_a_path_without_a_layer_that_is_sparse_enough(finished, tree, tmp_path, monkeypatch):
+    from qpm_nn.pipelines import sparse
+
+    monkeypatch.setattr(sparse, "elastic_net_path", lambda *_, **__: elastic_net_path(*_)[:1])
+    config = tiny_config(tree, model="glm_saga", dense={"epochs": 1})
+    with pytest.raises(InvalidInputError, match="no layer between none and 2 features a class"):
+        run(config, tmp_path / "run")
+
+
+def test_sldd_is_a_pruned_layer_on_features_selected_forward(finished):
+    out = finished["sldd"]
+    model, dense = (load_classifier(out / f"{n}.safetensors")[0] for n in ("model", "dense"))
+    found = load_features(out / "features.npz")
+    features, mean, std = standardise(found.features)
+    chosen = select_forward(features, found.labels, 4).features
+    layer = sldd_layer(elastic_net_path(features[:, chosen], found.labels, max_per_class=4), 2)
+    np.testing.assert_array_equal(model.head.selected, chosen)
+    # Fine-tuning leaves the head as it was.
+    expected = {**layer._asdict(), "mean": mean[chosen], "std": std[chosen]}
+    for name, values in expected.items():
+        np.testing.assert_allclose(getattr(model.head, name), values, rtol=1e-6, err_msg=name)
+    weights = [classifier.backbone.state_dict()["layers.0.weight"] for classifier in (model, dense)]
+    assert not torch.equal(*weights)
+
+
+@pytest.mark.parametrize("model", ["sldd"])
+@pytest.mark.parametrize(("n_selected", "n_per_class"), [(4, 5), (129, 2)])
+def test_impossible_sizes_are_refused_before_training(
+    tree, tmp_path, model, n_selected, n_per_class
+):
+    sizes = {"n_selected": n_selected, "n_per_class": n_per_class}
+    with pytest.raises(InvalidInputError, match="can be n_selected at most, and n_selected 128"):
+        run(tiny_config(tree, model=model, problem=sizes), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "first"),
+    [
+        ("glm_saga", {"problem": {"n_per_class": 1}}, "layer"),
+        ("glm_saga", {"problem": {"n_selected": 1}}, None),
+        ("glm_saga", {"finetune": {"dropout": 0.5}}, None),
+        ("sldd", {"problem": {"n_selected": 3}}, "selection"),
+        ("sldd", {"problem": {"n_per_class": 1}}, "layer"),
+        ("sldd", {"finetune": {"epochs": 1}}, "finetune"),
+        ("sldd", {"solve": {"time_limit": 1.0}}, None),
+    ],
+)
+def test_other_settings_reuse_what_does_not_depend_on_them(
+    finished, tree, tmp_path, model, changes, first
+):
+    out = shutil.copytree(finished[model], tmp_path / "run")
+    recorder = Recorder()
+    run(tiny_config(tree, model=model, **changes), out, observer=recorder)
+    assert (recorder.ran[0] if recorder.ran else None) == first
