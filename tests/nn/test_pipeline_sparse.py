@@ -248,3 +248,23 @@ def test_other_settings_reuse_what_does_not_depend_on_them(
     recorder = Recorder()
     run(tiny_config(tree, model=model, **changes), out, observer=recorder)
     assert (recorder.ran[0] if recorder.ran else None) == first
+
+
+def test_qsenn_behind_a_frozen_backbone(finished, tree, tmp_path):
+    out = tmp_path / "run"
+    settings = {
+        "model": "qsenn",
+        "weights": str(finished["qsenn"] / "dense.safetensors"),
+        "frozen": True,
+        "adapter": {"depth": 1, "n_features": 16},
+    }
+    run(tiny_config(tree, **settings), out)
+    model, spec = load_classifier(out / "model.safetensors")
+    assert spec.adapter == (16,)
+    start = load_classifier(out / "iteration_3.safetensors")[0]
+    data = load_data(str(tree), image_size=8)
+    with torch.no_grad():
+        maps = start.backbone(data.preprocessing(data.train.images))
+    # Measured on embeddings in half precision.
+    pooled = maps.mean((2, 3))[:, model.head.selected]
+    torch.testing.assert_close(model.head.mean, pooled.mean(0), rtol=1e-2, atol=1e-3)
