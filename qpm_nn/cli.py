@@ -76,7 +76,7 @@ def demo(out: Path, seed: int) -> None:
 @click.option("--workers", type=int, help="Processes that read images.")
 @click.option("--augmentation", help="dataset, none, photographs, imagenet.")
 @click.option("--preset", default="", help="Training as published: paper.")
-@click.option("--model", help="Kind of model: qpm, dense, glm_saga, sldd.")
+@click.option("--model", help="Kind of model: qpm, dense, glm_saga, sldd, qsenn.")
 @click.option("--arch", help="Backbone.")
 @click.option("--weights", metavar="imagenet|FILE", help="Weights to begin with [random ones].")
 @click.option(
@@ -120,7 +120,8 @@ def run(
     """Train, select, assign and fine-tune: images to an interpretable classifier.
 
     --model dense trains the dense model alone, glm_saga puts a sparse linear layer on its features,
-    sldd selects features first and fine-tunes behind such a layer.
+    sldd selects features first and fine-tunes behind such a layer, qsenn does so four times behind
+    layers whose weights differ in their signs alone.
 
     What is not given comes from the configuration file, then from --preset, then from the preset of
     the data set. A killed run goes on where it was when it is started again; whatever other

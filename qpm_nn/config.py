@@ -21,7 +21,13 @@ from qpm_opt.constants import BIAS_SCALE, CLASS_SIMILARITIES
 from qpm_opt.errors import unknown_name
 
 #: Kinds of models, and what they are called.
-MODELS = {"qpm": "QPM", "dense": "dense", "glm_saga": "glm-saga", "sldd": "SLDD-Model"}
+MODELS = {
+    "qpm": "QPM",
+    "dense": "dense",
+    "glm_saga": "glm-saga",
+    "sldd": "SLDD-Model",
+    "qsenn": "Q-SENN",
+}
 PRECISIONS = ("32-true", "bf16-mixed")
 SCHEDULES = ("cosine", "step")
 

@@ -64,6 +64,24 @@ def extract_features(
     return Extraction(np.concatenate(features), images.labels.numpy(), statistics)
 
 
+def pooled_features(
+    classifier: Classifier,
+    images: ImageSet,
+    preprocessing: Preprocessing,
+    device: torch.device | str = "cpu",
+) -> NDArray[np.float32]:
+    """Features as the head normalises them, of all images in their order, in evaluation mode.
+
+    Returns
+    -------
+    ndarray of shape (n_images, n_selected)
+        Means of the maps of the selected channels.
+    """
+    batches = iterate_activations(classifier, images, preprocessing, device)
+    pooled = [activations.maps.mean((2, 3)).float().cpu().numpy() for activations, _ in batches]
+    return np.concatenate(pooled)
+
+
 def spatial_maximum(maps: Tensor) -> Tensor:
     """Maximum of the spatial softmax of each map; (n_images, n_features), in (0, 1]."""
     flat = maps.flatten(2).float()

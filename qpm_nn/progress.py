@@ -29,6 +29,12 @@ TITLES = {
 LINE_INTERVAL = 5.0
 
 
+def title(stage: str) -> str:
+    """What a stage does; those of iterations are called ``<name>_<number>``."""
+    name, _, number = stage.partition("_")
+    return TITLES[name] + (f" ({number})" if number else "")
+
+
 class ConsoleObserver(Observer):
     """Shows stage, epoch and solver progress; use as a context manager.
 
@@ -59,7 +65,7 @@ class ConsoleObserver(Observer):
         """Close the line of the stage before and begin one."""
         self._finish()
         self._stage, self._detail, self._stage_start = name, "", time.perf_counter()
-        self._status.update(TITLES[name])
+        self._status.update(title(name))
 
     def reused(self, name: str) -> None:
         """Say so in place of a duration."""
@@ -82,7 +88,7 @@ class ConsoleObserver(Observer):
 
     def _show(self, detail: str, is_last: bool = False) -> None:
         self._detail = detail
-        self._status.update(f"{TITLES[self._stage or 'dense']}   {detail}")
+        self._status.update(f"{title(self._stage or 'dense')}   {detail}")
         now = time.perf_counter()
         if not self._console.is_terminal and not is_last:
             if now - self._last_line > LINE_INTERVAL:
@@ -93,7 +99,7 @@ class ConsoleObserver(Observer):
         if self._stage is not None:
             elapsed = time.perf_counter() - self._stage_start
             self._console.print(
-                f"[green]✓[/] {TITLES[self._stage]:<32} {elapsed:6.1f} s   [dim]{self._detail}[/]",
+                f"[green]✓[/] {title(self._stage):<36} {elapsed:6.1f} s   [dim]{self._detail}[/]",
                 highlight=False,
                 soft_wrap=True,
             )

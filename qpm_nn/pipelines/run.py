@@ -9,6 +9,7 @@ from qpm_nn.data import DataModule
 from qpm_nn.pipelines.base import Observer, Pipeline
 from qpm_nn.pipelines.dense import DensePipeline
 from qpm_nn.pipelines.qpm import QPMPipeline
+from qpm_nn.pipelines.qsenn import QSENNPipeline
 from qpm_nn.pipelines.sparse import GlmSagaPipeline, SLDDPipeline
 from qpm_nn.pipelines.stages import RunDirectory
 
@@ -18,6 +19,7 @@ PIPELINES: dict[str, type[Pipeline]] = {
     "dense": DensePipeline,
     "glm_saga": GlmSagaPipeline,
     "sldd": SLDDPipeline,
+    "qsenn": QSENNPipeline,
 }
 
 

@@ -9,13 +9,18 @@ import numpy as np
 import pytest
 import torch
 
+from qpm_nn.config import TrainingConfig
+from qpm_nn.data import load_data
 from qpm_nn.heads import SparseHead
 from qpm_nn.pipelines.base import Observer
+from qpm_nn.pipelines.qsenn import iterations
 from qpm_nn.pipelines.run import run
+from qpm_nn.progress import title
 from qpm_nn.saving import load_classifier
 from qpm_nn.sparse import (
     densest_within,
     elastic_net_path,
+    qsenn_layer,
     select_forward,
     sldd_layer,
     standardise,
@@ -27,6 +32,11 @@ from tests.nn.conftest import tiny_config
 STAGES = {
     "glm_saga": ["dense", "features", "layer", "model", "metrics", "figures"],
     "sldd": ["dense", "features", "selection", "layer", "finetune", "metrics", "figures"],
+    "qsenn": [
+        *("dense", "features", "selection", "layer_1", "finetune_1"),
+        *(f"{name}_{i}" for i in (2, 3, 4) for name in ("features", "layer", "finetune")),
+        *("metrics", "figures"),
+    ],
 }
 
 
@@ -104,6 +114,11 @@ def test_a_run_killed_at_every_stage_ends_like_an_uninterrupted_one(
     assert results(tmp_path / "run") == results(finished[model])
 
 
+def test_every_stage_has_a_title():
+    assert all(title(name) for stages in STAGES.values() for name in stages)
+    assert title("layer_2") == f"{title('layer')} (2)"
+
+
 @pytest.mark.parametrize("model", STAGES)
 def test_metrics_and_figures(finished, model):
     out = finished[model]
@@ -170,7 +185,39 @@ def test_sldd_is_a_pruned_layer_on_features_selected_forward(finished):
     assert not torch.equal(*weights)
 
 
-@pytest.mark.parametrize("model", ["sldd"])
+def test_qsenn_normalises_and_fits_the_features_of_the_iteration_before(finished, tree):
+    out = finished["qsenn"]
+    data = load_data(str(tree), image_size=8)
+    model, start = (load_classifier(out / f"{n}.safetensors")[0] for n in ("model", "iteration_3"))
+    with np.load(out / "selection.npz") as arrays:
+        np.testing.assert_array_equal(model.head.selected, arrays["selected"])
+    with torch.no_grad():
+        maps = start.backbone(data.preprocessing(data.train.images))
+    pooled = maps.mean((2, 3))[:, model.head.selected].numpy()
+    features, mean, std = standardise(pooled)
+    np.testing.assert_allclose(model.head.mean, mean, rtol=1e-4)
+    np.testing.assert_allclose(model.head.std, std, rtol=1e-4)
+    layer = qsenn_layer(elastic_net_path(features, data.train.labels.numpy())[-1], 2)
+    np.testing.assert_array_equal(model.head.weight.sign(), layer.sign)
+    np.testing.assert_allclose(model.head.weight, layer.scale * layer.sign, rtol=1e-2)
+    np.testing.assert_allclose(model.head.bias, layer.bias, rtol=1e-2, atol=1e-6)
+
+
+def test_qsenn_has_the_published_schedule():
+    trainings = iterations(TrainingConfig(epochs=40, learning_rate=0.01))
+    assert [training.epochs for training in trainings] == [10, 10, 10, 40]
+    rates = [training.learning_rate for training in trainings]
+    assert rates == pytest.approx([0.01, 0.009, 0.0081, 0.00729])
+
+
+def test_qsenn_iterations_have_an_epoch_at_least(finished):
+    lines = map(json.loads, (finished["qsenn"] / "log.jsonl").read_text().splitlines())
+    epochs = [(line["stage"], line["epoch"]) for line in lines if line["event"] == "epoch"]
+    tuned = [epoch for epoch in epochs if epoch[0].startswith("finetune")]
+    assert tuned == [(f"finetune_{i}", 1) for i in (1, 2, 3, 4)] + [("finetune_4", 2)]
+
+
+@pytest.mark.parametrize("model", ["sldd", "qsenn"])
 @pytest.mark.parametrize(("n_selected", "n_per_class"), [(4, 5), (129, 2)])
 def test_impossible_sizes_are_refused_before_training(
     tree, tmp_path, model, n_selected, n_per_class
@@ -189,6 +236,8 @@ def test_impossible_sizes_are_refused_before_training(
         ("sldd", {"problem": {"n_selected": 3}}, "selection"),
         ("sldd", {"problem": {"n_per_class": 1}}, "layer"),
         ("sldd", {"finetune": {"epochs": 1}}, "finetune"),
+        ("qsenn", {"problem": {"n_per_class": 1}}, "layer_1"),
+        ("qsenn", {"finetune": {"epochs": 3}}, "finetune_4"),  # one epoch before, as with 2
         ("sldd", {"solve": {"time_limit": 1.0}}, None),
     ],
 )
@@ -199,3 +248,23 @@ def test_other_settings_reuse_what_does_not_depend_on_them(
     recorder = Recorder()
     run(tiny_config(tree, model=model, **changes), out, observer=recorder)
     assert (recorder.ran[0] if recorder.ran else None) == first
+
+
+def test_qsenn_behind_a_frozen_backbone(finished, tree, tmp_path):
+    out = tmp_path / "run"
+    settings = {
+        "model": "qsenn",
+        "weights": str(finished["qsenn"] / "dense.safetensors"),
+        "frozen": True,
+        "adapter": {"depth": 1, "n_features": 16},
+    }
+    run(tiny_config(tree, **settings), out)
+    model, spec = load_classifier(out / "model.safetensors")
+    assert spec.adapter == (16,)
+    start = load_classifier(out / "iteration_3.safetensors")[0]
+    data = load_data(str(tree), image_size=8)
+    with torch.no_grad():
+        maps = start.backbone(data.preprocessing(data.train.images))
+    # Measured on embeddings in half precision.
+    pooled = maps.mean((2, 3))[:, model.head.selected]
+    torch.testing.assert_close(model.head.mean, pooled.mean(0), rtol=1e-2, atol=1e-3)
