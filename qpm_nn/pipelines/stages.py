@@ -80,6 +80,7 @@ class RunDirectory:
             ) from None
         try:
             self._records = self._read_records() if self.resume else {}
+            self._up_to_date = set()
             yield
         finally:
             lock.release()
