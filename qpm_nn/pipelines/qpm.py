@@ -71,6 +71,7 @@ class QPMPipeline(Pipeline):
             | {"seed": config.seed, "threads": config.runtime.threads},
             inputs=["problem.npz"],
             outputs=["solution.json"],
+            extras=["solution.certificate.npz"],  # the method exact writes it
         )
         self.finetune_stage(
             "finetune",

@@ -80,6 +80,7 @@ class RunDirectory:
             ) from None
         try:
             self._records = self._read_records() if self.resume else {}
+            self._up_to_date = set()
             yield
         finally:
             lock.release()
@@ -92,6 +93,7 @@ class RunDirectory:
         settings: Mapping[str, Any],
         inputs: Sequence[str] = (),
         outputs: Sequence[str],
+        extras: Sequence[str] = (),
     ) -> bool:
         """Run a stage unless its outputs are valid; within :meth:`locked`.
 
@@ -104,6 +106,8 @@ class RunDirectory:
             All settings that the outputs depend on; JSON.
         inputs, outputs : sequence of str
             File names below the run directory.
+        extras : sequence of str
+            Files that it may write besides; they go when the outputs go.
 
         Returns
         -------
@@ -122,7 +126,7 @@ class RunDirectory:
         self.log(name, "started")
         run(key)
         made = {output: _sha256(self / output) for output in outputs}
-        self._records[name] = {"key": key, "outputs": made}
+        self._records[name] = {"key": key, "outputs": made, "extras": list(extras)}
         self._write_records()
         self._up_to_date.add(name)
         self.log(name, "finished")
@@ -135,8 +139,9 @@ class RunDirectory:
         settings they stay: a stage that makes the same again spares those after it.
         """
         for stale in self._records.keys() - self._up_to_date:
-            for output in self._records.pop(stale)["outputs"]:
-                (self / output).unlink(missing_ok=True)
+            record = self._records.pop(stale)
+            for name in [*record["outputs"], *record.get("extras", ())]:
+                (self / name).unlink(missing_ok=True)
         self._write_records()
 
     def _write_records(self) -> None:

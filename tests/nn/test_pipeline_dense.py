@@ -40,13 +40,12 @@ def test_dense_is_trained_and_measured_and_no_more(tree, tmp_path):
 def test_models_share_the_dense_one_and_leave_nothing_of_each_other(tree, tmp_path):
     out = tmp_path / "run"
     options = {"dense": {"epochs": 1}, "finetune": {"epochs": 1}}
-    options["solve"] = {"method": "heuristic", "time_limit": 0.5}
     run(tiny_config(tree, **options), out)
     dense, solved = (out / "dense.safetensors").stat().st_mtime_ns, files(out)
     assert {"solution.json", "figures/assignment.png"} <= solved
     run(tiny_config(tree, model="dense", **options), out)
     assert (out / "dense.safetensors").stat().st_mtime_ns == dense
-    gone = {"features.npz", "problem.npz", "solution.json"}
+    gone = {"features.npz", "problem.npz", "solution.json", "solution.certificate.npz"}
     assert solved - files(out) == gone | {f"figures/{n}.png" for n in ("assignment", "comparison")}
 
 
