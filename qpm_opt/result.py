@@ -173,7 +173,8 @@ class Result:
         A proof goes first, to ``<stem>.certificate.npz`` beside it, or with a number in its name
         where that is taken; the solution holds its name and the hash of its bytes. The certificate
         of the solution that was there before is removed last, so that there is no moment without a
-        solution and its proof. A link is written through.
+        solution and its proof; it stays if it has another solution's name, or if another file of
+        the folder names it. A link is written through.
 
         Raises
         ------
@@ -184,7 +185,7 @@ class Result:
             raise ValueError("There is no assignment to save.")
         record = self._record(self.assignment, problem)
         path = Path(path).resolve()
-        before = _certificate_beside(path)
+        before = _own_certificate(path)
         if self.proof is not None:
             certificate = _free_name(path)
             self.proof.save(certificate, problem, self.bound)
@@ -241,8 +242,8 @@ def package_versions() -> dict[str, str]:
     return found
 
 
-def _certificate_beside(path: Path) -> Path | None:
-    """Path of the certificate that the solution file there names, if there is one."""
+def _own_certificate(path: Path) -> Path | None:
+    """Path of the certificate that belongs to the solution file there alone, if there is one."""
     try:
         certificate = read_solution(path).get("certificate")
     except InvalidSolutionError:
@@ -250,7 +251,19 @@ def _certificate_beside(path: Path) -> Path | None:
     name = certificate.get("file") if isinstance(certificate, dict) else None
     if not isinstance(name, str) or name != Path(name).name:
         return None
-    return path.with_name(name)
+    beside = path.with_name(name)
+    if not name.startswith(f"{path.stem}.certificate") or not beside.is_file():
+        return None
+    others = (other for other in path.parent.glob("*.json") if other != path)
+    return None if any(_names(other, name) for other in others) else beside
+
+
+def _names(path: Path, name: str) -> bool:
+    """Whether a file holds a name; one that cannot be read may."""
+    try:
+        return name.encode() in path.read_bytes()
+    except OSError:
+        return True
 
 
 def _free_name(path: Path) -> Path:

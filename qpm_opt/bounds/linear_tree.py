@@ -211,8 +211,7 @@ class _Tree:
         self._n_splits += 1
         for fall in split.falls:
             self._costs.learn(fall)
-        # Both at once: an interrupt in between would leave a tree with half a branch.
-        children = [self._proof.add(leaf.index, split.feature, side) for side in (False, True)]
+        children = self._proof.branch(leaf.index, split.feature, (False, True))
         for child, side in zip(children, split.sides, strict=True):
             self._put(child, side)
 

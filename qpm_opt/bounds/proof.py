@@ -164,10 +164,14 @@ class Proof:
         ]
         return proof
 
-    def add(self, parent: int, feature: int, selected: bool) -> int:
-        """Append a node and return its index."""
-        self.nodes.append(ProofNode(parent, feature, selected))
-        return len(self.nodes) - 1
+    def branch(self, parent: int, feature: int, sides: tuple[bool, bool]) -> tuple[int, int]:
+        """Append both sides of a node and return their indices.
+
+        In one step: an interrupt in between would leave a tree with half a branch.
+        """
+        first, second = (ProofNode(parent, feature, selected) for selected in sides)
+        self.nodes += [first, second]
+        return len(self.nodes) - 2, len(self.nodes) - 1
 
     def scaled(self, factor: float) -> Proof:
         """The proof for the problem with all coefficients multiplied by a power of two."""

@@ -216,7 +216,7 @@ class _Tree:
         else:
             self._n_states += 1.0
         sides = (True, False)
-        children = [self._proof.add(node.index, outcome.feature, selected) for selected in sides]
+        children = self._proof.branch(node.index, outcome.feature, sides)
         for child, selected in zip(children, sides, strict=True):
             part = region.with_feature(outcome.feature, selected)
             self.push(value, child, part, state, linear)

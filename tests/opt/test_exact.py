@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import time
 from dataclasses import replace
 
@@ -11,11 +12,11 @@ import numpy as np
 import pytest
 
 from qpm_bench.instances import paper_like
-from qpm_opt import Problem, TerminationCondition, solve, verify
+from qpm_opt import BoundStatus, Problem, TerminationCondition, solve, verify
 from qpm_opt.bounds import projections
 from qpm_opt.methods import exact
 from tests import oracle
-from tests.conftest import DEGENERATE, degenerate
+from tests.conftest import DEGENERATE, degenerate, random_problem
 
 
 def check(problem: Problem, path, **options):
@@ -228,3 +229,25 @@ def test_public_instances_are_proved(data_dir, tmp_path, name):
     result = check(problem, tmp_path / "public.json", time_limit=120)
     assert result.termination_condition is TerminationCondition.OPTIMAL
     assert math.isclose(result.objective, problem.best_known, rel_tol=1e-6)
+
+
+def test_saving_keeps_every_certificate_that_is_still_named(tmp_path):
+    problem = random_problem(3, n_selected=3, n_per_class=2, distinct=False)
+    result = solve(problem, time_limit=60.0)
+    assert result.proof is not None
+    path, copy, other = (tmp_path / f"{name}.json" for name in ("one", "copy", "other"))
+    result.save(path, problem)
+    shutil.copy(path, copy)
+    shutil.copy(path, other)
+    result.save(path, problem)  # the copies name the first certificate
+    result.save(other, problem)  # which is not this file's own
+    for solution in (path, copy, other):
+        assert verify(problem, solution).bound_status is BoundStatus.PROVED, solution
+    copy.unlink()
+    # A solution whose certificate is gone is replaced by one whose certificate is there.
+    for certificate in tmp_path.glob("*.certificate*"):
+        certificate.unlink()
+    for _ in range(2):
+        result.save(path, problem)
+        assert verify(problem, path).bound_status is BoundStatus.PROVED
+        assert len(list(tmp_path.glob("one.certificate*"))) == 1
