@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 
-from qpm_opt.bounds.proof import Certificate, Proof
+from qpm_opt.bounds.proof import Certificate, Proof, ProofNode
 from qpm_opt.certificate_check import Region, evaluate
 from qpm_opt.problem import Problem
 from tests.conftest import random_problem, scaled
@@ -165,7 +165,8 @@ def grow(problem, bound, rng) -> Proof:
         feature = rng.choice(free)
         rest = free[free != feature]
         for selected in rng.permutation(2).astype(bool):
-            child = proof.add(node, int(feature), bool(selected))
+            proof.nodes.append(ProofNode(node, int(feature), bool(selected)))
+            child = len(proof.nodes) - 1
             visit(child, np.union1d(ones, [feature]) if selected else ones, rest)
 
     visit(0, np.zeros(0, int), np.flatnonzero(problem.candidates))
