@@ -6,13 +6,16 @@ imported when they are called: ``qpm solve`` needs neither torch nor a plotting 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
+import signal
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -303,6 +306,23 @@ def _is_no_better(result: Result, out: Path, warm_start: Path) -> bool:
     return held.get("bound") is not None and held.get("objective") == result.objective
 
 
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait for what is in hand, and are then too late to change anything."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are for the main thread
+        return
+    before = {
+        number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@_undisturbed()
 def _save(write: Callable[[Path], None], out: Path) -> Path:
     """Write the outcome of the work and return where: somewhere else if ``out`` fails by now."""
     try:

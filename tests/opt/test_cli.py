@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from qpm_opt import Problem, cli, optimize
+from qpm_opt import BoundStatus, Problem, cli, optimize, verify
+from qpm_opt.bounds.proof import Proof
 from tests.conftest import random_problem
 
 
@@ -352,3 +353,22 @@ def test_help_names_every_command():
     assert outcome.returncode == 0
     for name in ("solve", "verify", "constants", "solvers", "demo", "run"):
         assert name in outcome.stdout
+
+
+def test_ctrl_c_waits_until_the_result_is_written(tmp_path, monkeypatch):
+    problem = random_problem(3, n_selected=3, n_per_class=2, distinct=False)
+    problem.save(tmp_path / "p.npz")
+    save = Proof.save
+
+    def interrupted(*arguments):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.raise_signal(number)
+        save(*arguments)
+
+    monkeypatch.setattr(Proof, "save", interrupted)
+    handler = signal.getsignal(signal.SIGINT)
+    out = tmp_path / "s.json"
+    done = CliRunner().invoke(cli.qpm, ["solve", str(tmp_path / "p.npz"), "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    assert verify(problem, out).bound_status is BoundStatus.PROVED
+    assert signal.getsignal(signal.SIGINT) is handler
