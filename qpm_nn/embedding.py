@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from qpm_nn.backbones.frozen import FrozenBackbone
-from qpm_nn.data import Augmentation, BatchLoader, DataModule, ImageSet, Preprocessing
+from qpm_nn.data import AUGMENTATIONS, BatchLoader, DataModule, ImageSet, Preprocessing
 from qpm_nn.heads import Classifier
 from qpm_opt import InvalidInputError
 from qpm_opt.files import replace_on_success
@@ -113,14 +113,6 @@ class _AsTheyAre(Preprocessing):
 
 
 @dataclass(frozen=True)
-class _Unchanged(Augmentation):
-    """No augmentation."""
-
-    def __call__(self, images: Tensor) -> Tensor:
-        return images
-
-
-@dataclass(frozen=True)
 class EmbeddedData(DataModule):
     """A data set whose images are embeddings, for :func:`trained_part` of a classifier."""
 
@@ -132,7 +124,7 @@ class EmbeddedData(DataModule):
             EmbeddedSet(train, data.train.labels),
             EmbeddedSet(test, data.test.labels),
             data.class_names,
-            _Unchanged(),
+            AUGMENTATIONS["none"],
             data.hierarchy,
         )
 

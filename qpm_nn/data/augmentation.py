@@ -53,6 +53,8 @@ class Augmentation:
 
         Draws from torch's global generator of the CPU, whatever the device of the images.
         """
+        if self == Augmentation(padding=self.padding):
+            return images  # nothing is to be changed
         n_images = len(images)
         uniform = 2 * torch.rand(7, n_images) - 1
         angle = uniform[0] * math.radians(self.degrees)

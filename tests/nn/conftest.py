@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from qpm_nn.config import RunConfig, make_config
+from qpm_nn.pipelines.base import Observer
 
 
 @pytest.fixture(autouse=True)
@@ -57,3 +58,16 @@ def tiny_config(tree: Path, **changes) -> RunConfig:
         "runtime": {"device": "cpu", "threads": 1},
     }
     return make_config(settings, changes)
+
+
+class Recorder(Observer):
+    """Which stages ran."""
+
+    def __init__(self):
+        self.ran = []
+
+    def stage(self, name):
+        self.ran.append(name)
+
+    def reused(self, name):
+        self.ran.remove(name)

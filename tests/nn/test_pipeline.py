@@ -21,7 +21,7 @@ from qpm_nn.pipelines.run import run
 from qpm_nn.saving import load_classifier
 from qpm_opt import Assignment, Problem
 from qpm_opt.constants import load_features
-from tests.nn.conftest import tiny_config, write_tree
+from tests.nn.conftest import Recorder, tiny_config, write_tree
 
 FILES = [
     "config.toml",
@@ -39,19 +39,6 @@ FILES = [
     "figures/comparison.png",
 ]
 STAGES = ["dense", "features", "problem", "solution", "finetune", "metrics", "figures"]
-
-
-class Recorder(Observer):
-    """Which stages ran."""
-
-    def __init__(self):
-        self.ran = []
-
-    def stage(self, name):
-        self.ran.append(name)
-
-    def reused(self, name):
-        self.ran.remove(name)
 
 
 @pytest.fixture(scope="module")

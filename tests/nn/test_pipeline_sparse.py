@@ -27,7 +27,7 @@ from qpm_nn.sparse import (
 )
 from qpm_opt import InvalidInputError
 from qpm_opt.constants import load_features
-from tests.nn.conftest import tiny_config
+from tests.nn.conftest import Recorder, tiny_config
 
 STAGES = {
     "glm_saga": ["dense", "features", "layer", "model", "metrics", "figures"],
@@ -38,19 +38,6 @@ STAGES = {
         *("metrics", "figures"),
     ],
 }
-
-
-class Recorder(Observer):
-    """Which stages ran."""
-
-    def __init__(self):
-        self.ran = []
-
-    def stage(self, name):
-        self.ran.append(name)
-
-    def reused(self, name):
-        self.ran.remove(name)
 
 
 class Killed(BaseException):
