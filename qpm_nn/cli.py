@@ -42,6 +42,7 @@ PLACES = {
     "class_similarity": "problem.class_similarity",
     "bias": "problem.bias",
     "bias_scale": "problem.bias_scale",
+    "negative": "problem.negative",
     "dense_epochs": "dense.epochs",
     "finetune_epochs": "finetune.epochs",
     "method": "solve.method",
@@ -103,6 +104,9 @@ def demo(out: Path, seed: int) -> None:
     help="locality, centre, class_independence, or a .npy file (n_features,).",
 )
 @click.option("--lambda", "bias_scale", type=float, help="Largest absolute bias.")
+@click.option(
+    "--negative/--no-negative", default=None, help="Features may count against a class, too."
+)
 @click.option("--seed", type=int)
 @click.option("--dense-epochs", type=int)
 @click.option("--finetune-epochs", type=int)

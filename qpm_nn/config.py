@@ -172,6 +172,8 @@ class ProblemConfig:
         each feature is worth, for b.
     bias_scale : float
         lambda, the largest absolute value in b; 0: none.
+    negative : bool
+        Whether features may count against a class (:mod:`qpm_opt.signs`).
     """
 
     n_selected: int = 20
@@ -179,6 +181,7 @@ class ProblemConfig:
     class_similarity: str = "correlation"
     bias: str = "locality"
     bias_scale: float = BIAS_SCALE
+    negative: bool = False
 
     def __post_init__(self) -> None:
         for name in ("n_selected", "n_per_class"):

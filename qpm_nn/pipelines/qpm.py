@@ -24,8 +24,9 @@ from qpm_opt import (
     TerminationCondition,
     solve,
 )
-from qpm_opt.constants import load_bias, load_features, statistics_from_features
+from qpm_opt.constants import auroc, load_bias, load_features, statistics_from_features
 from qpm_opt.optimize import check_method
+from qpm_opt.signs import signed_matrix
 
 
 class NoAssignmentError(QPMError, RuntimeError):
@@ -33,7 +34,11 @@ class NoAssignmentError(QPMError, RuntimeError):
 
 
 class QPMPipeline(Pipeline):
-    """Features selected and assigned by the binary quadratic program."""
+    """Features selected and assigned by the binary quadratic program.
+
+    With negative assignments the file ``signs.npz`` holds the ``sign`` of A, (n_classes,
+    n_features), which the problem no longer has.
+    """
 
     def check(self) -> None:
         """Refuse what the problem or the solver would refuse."""
@@ -55,6 +60,7 @@ class QPMPipeline(Pipeline):
     def run_stages(self) -> None:
         """Solve, and fine-tune behind the assignment."""
         config = self.config
+        signs = ["signs.npz"] if config.problem.negative else []
         self.dense_stages()
         self.features_stage()
         self.stage(
@@ -62,7 +68,7 @@ class QPMPipeline(Pipeline):
             self._build_problem,
             settings=asdict(config.problem) | {"seed": config.seed, "bias": self._bias_key()},
             inputs=["features.npz"],
-            outputs=["problem.npz"],
+            outputs=["problem.npz", *signs],
         )
         self.stage(
             "solution",
@@ -77,10 +83,10 @@ class QPMPipeline(Pipeline):
             "finetune",
             config.finetune,
             self._assigned,
-            inputs=[*DENSE, "features.npz", "solution.json"],
+            inputs=[*DENSE, "features.npz", "solution.json", *signs],
             outputs=MODEL,
         )
-        self.metrics_stage([*DENSE, *MODEL, "features.npz", "solution.json"])
+        self.metrics_stage([*DENSE, *MODEL, "features.npz", "solution.json", *signs])
         self.stage(
             "figures",
             self._draw,
@@ -100,10 +106,18 @@ class QPMPipeline(Pipeline):
     def _build_problem(self, key: str) -> None:
         found = load_features(self.directory / "features.npz")
         sizes = self.config.problem
+        A: str | np.ndarray = sizes.class_similarity
+        if sizes.negative:
+            if A == "auroc":
+                A = auroc(found.features, found.labels) - 0.5
+            else:
+                A = statistics_from_features(found.features, found.labels).class_similarity
+            self.write_arrays("signs.npz", sign=np.sign(A).astype(np.int8))
         problem = Problem.from_features(
             found.features,
             found.labels,
-            class_similarity=sizes.class_similarity,
+            class_similarity=A,
+            negative=sizes.negative,
             bias=self.bias,
             bias_scale=sizes.bias_scale,
             locality=found.locality,
@@ -147,8 +161,12 @@ class QPMPipeline(Pipeline):
         statistics = statistics_from_features(found.features, found.labels)
         problem = Problem.load(self.directory / "problem.npz")
         assignment = Assignment.load(self.directory / "solution.json", problem)
+        negative = None
+        if self.config.problem.negative:
+            with np.load(self.directory / "signs.npz") as arrays:
+                negative = signed_matrix(assignment, arrays["sign"]) < 0
         head = AssignmentHead.from_assignment(
-            assignment, statistics.mean, statistics.std, self.config.finetune.dropout
+            assignment, statistics.mean, statistics.std, self.config.finetune.dropout, negative
         )
         return Classifier(self.load("dense").backbone, head)
 

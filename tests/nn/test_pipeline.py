@@ -20,7 +20,7 @@ from qpm_nn.pipelines.base import Observer
 from qpm_nn.pipelines.run import run
 from qpm_nn.saving import load_classifier
 from qpm_opt import Assignment, Problem
-from qpm_opt.constants import load_features
+from qpm_opt.constants import auroc, load_features, statistics_from_features
 from tests.nn.conftest import tiny_config, write_tree
 
 FILES = [
@@ -260,6 +260,30 @@ def test_the_problem_is_made_of_what_the_settings_name(copy, tree):
     problem = Problem.load(copy / "problem.npz")
     np.testing.assert_array_equal(problem.bias, expected.bias)
     np.testing.assert_array_equal(problem.class_similarity, expected.class_similarity)
+
+
+@pytest.mark.parametrize("class_similarity", ["correlation", "auroc"])
+def test_negative_assignments(copy, tree, class_similarity):
+    options = {"negative": True, "class_similarity": class_similarity}
+    config = tiny_config(tree, problem=options | {"n_per_class": 3}, finetune={"epochs": 1})
+    run(config, copy)
+    found = load_features(copy / "features.npz")
+    A = statistics_from_features(found.features, found.labels).class_similarity
+    if class_similarity == "auroc":
+        A = auroc(found.features, found.labels) - 0.5
+    problem = Problem.load(copy / "problem.npz")
+    scale = 1000 / (3 * 4) / np.abs(A).max()
+    np.testing.assert_allclose(problem.class_similarity, np.abs(A) * scale, atol=1e-9)
+    assignment = Assignment.load(copy / "solution.json", problem)
+    assert problem.violations(assignment) == ()
+    head = load_classifier(copy / "model.safetensors")[0].head
+    W = (assignment.matrix * np.where(A < 0, -1, 1))[:, assignment.selected]
+    assert (W < 0).any()  # else this test shows nothing
+    assert np.array_equal(head.weight, W)
+    assert (copy / "figures" / "comparison.png").is_file()
+    recorder = Recorder()
+    run(config, copy, observer=recorder)
+    assert recorder.ran == []
 
 
 def test_a_bias_file_counts_by_its_content(copy, tree, tmp_path):
