@@ -17,9 +17,11 @@ from safetensors.numpy import load_file, save_file
 from qpm_nn.data import load_data
 from qpm_nn.metrics import accuracy
 from qpm_nn.pipelines.base import Observer
+from qpm_nn.pipelines.qpm import class_bias
 from qpm_nn.pipelines.run import run
 from qpm_nn.saving import load_classifier
-from qpm_opt import Assignment, Problem
+from qpm_opt import Assignment, InvalidInputError, Problem
+from qpm_opt.average import average_violations
 from qpm_opt.constants import auroc, load_features, statistics_from_features
 from tests.nn.conftest import tiny_config, write_tree
 
@@ -284,6 +286,46 @@ def test_negative_assignments(copy, tree, class_similarity):
     recorder = Recorder()
     run(config, copy, observer=recorder)
     assert recorder.ran == []
+
+
+@pytest.mark.parametrize("negative", [False, True])
+def test_average_sparsity(copy, tree, negative):
+    sizes = {"n_selected": 6, "sparsity": "average", "negative": negative}
+    config = tiny_config(tree, problem=sizes, finetune={"epochs": 1})
+    for stage in ("solution", "finetune"):
+        with pytest.raises(Killed):
+            run(config, copy, observer=kill_at(stage))
+    run(config, copy)
+    problem = Problem.load(copy / "problem.npz")
+    assignment = Assignment.load(copy / "solution.json", problem)
+    assert average_violations(problem, assignment) == ()
+    head = load_classifier(copy / "model.safetensors")[0].head
+    chosen = assignment.selected
+    assert np.array_equal(head.weight != 0, assignment.matrix[:, chosen])
+    found = load_features(copy / "features.npz")
+    z = (found.features[:, chosen] - head.mean.numpy()) / head.std.numpy()
+    expected = class_bias(head.weight.numpy(), z, found.labels)
+    np.testing.assert_allclose(head.bias, expected, rtol=1e-4, atol=1e-5)
+    assert not (copy / "figures" / "comparison.png").exists()
+    metrics = json.loads((copy / "metrics.json").read_text())
+    assert metrics["qpm"]["features_per_class"] == 2
+    recorder = Recorder()
+    run(config, copy, observer=recorder)
+    assert recorder.ran == []
+
+
+def test_biases_make_the_classes_equal_on_their_images():
+    weight = np.array([[1, 1, 1], [1, 0, 0], [0, -1, 1]])
+    labels = np.arange(6) % 3
+    features = np.array([[2, 2, 2], [2, 0, 0], [0, -2, 2]])[labels]  # 2 from every feature
+    logits = features @ weight.T + class_bias(weight, features, labels)
+    np.testing.assert_allclose(logits[np.arange(6), labels], 4)
+
+
+def test_average_sparsity_is_known_to_exact_alone(tree, tmp_path):
+    config = tiny_config(tree, problem={"sparsity": "average"}, solve={"method": "heuristic"})
+    with pytest.raises(InvalidInputError, match="known to 'exact' alone"):
+        run(config, tmp_path / "run")
 
 
 def test_a_bias_file_counts_by_its_content(copy, tree, tmp_path):

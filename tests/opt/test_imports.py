@@ -30,6 +30,7 @@ LAYERS = [
     {"solvers"},
     {"methods", "warm_start"},
     {"optimize"},
+    {"average"},
     {"cli"},
     {"__main__"},
 ]
