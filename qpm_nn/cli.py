@@ -42,6 +42,8 @@ PLACES = {
     "class_similarity": "problem.class_similarity",
     "bias": "problem.bias",
     "bias_scale": "problem.bias_scale",
+    "negative": "problem.negative",
+    "sparsity": "problem.sparsity",
     "dense_epochs": "dense.epochs",
     "finetune_epochs": "finetune.epochs",
     "method": "solve.method",
@@ -103,6 +105,10 @@ def demo(out: Path, seed: int) -> None:
     help="locality, centre, class_independence, or a .npy file (n_features,).",
 )
 @click.option("--lambda", "bias_scale", type=float, help="Largest absolute bias.")
+@click.option(
+    "--negative/--no-negative", default=None, help="Features may count against a class, too."
+)
+@click.option("--sparsity", help="Features of every class, or on average: equal, average.")
 @click.option("--seed", type=int)
 @click.option("--dense-epochs", type=int)
 @click.option("--finetune-epochs", type=int)
@@ -176,9 +182,10 @@ def _report(directory: RunDirectory, config: RunConfig) -> None:
     text += " on test images" + (f" ({before} before fine-tuning)" if before else "")
     lines = {"run": str(directory.path), "accuracy": text}
     classifier, spec = load_classifier(directory / "model.safetensors")
-    if isinstance(classifier.head, AssignmentHead):
+    if config.model == "qpm":
         solution = json.loads((directory / "solution.json").read_text(encoding="utf-8"))
         lines |= _describe(solution)
+    if isinstance(classifier.head, AssignmentHead):
         first, _ = closest_pair(classifier.head)
         lines["in words"] = explain_class(classifier.head, first, spec.class_names)
     elif isinstance(classifier.head, SparseHead):

@@ -30,6 +30,7 @@ MODELS = {
 }
 PRECISIONS = ("32-true", "bf16-mixed")
 SCHEDULES = ("cosine", "step")
+SPARSITIES = ("equal", "average")
 
 
 @dataclass(frozen=True)
@@ -172,6 +173,11 @@ class ProblemConfig:
         each feature is worth, for b.
     bias_scale : float
         lambda, the largest absolute value in b; 0: none.
+    negative : bool
+        Whether features may count against a class (:mod:`qpm_opt.signs`).
+    sparsity : str
+        Of ``qpm``: whether every class has n_per_class features (``equal``) or the mean class
+        (``average``, :mod:`qpm_opt.average`).
     """
 
     n_selected: int = 20
@@ -179,6 +185,8 @@ class ProblemConfig:
     class_similarity: str = "correlation"
     bias: str = "locality"
     bias_scale: float = BIAS_SCALE
+    negative: bool = False
+    sparsity: str = "equal"
 
     def __post_init__(self) -> None:
         for name in ("n_selected", "n_per_class"):
@@ -186,6 +194,8 @@ class ProblemConfig:
             _require(value >= 1, name, value, "at least 1")
         if self.class_similarity not in CLASS_SIMILARITIES:
             raise unknown_name("class_similarity", self.class_similarity, CLASS_SIMILARITIES)
+        if self.sparsity not in SPARSITIES:
+            raise unknown_name("sparsity", self.sparsity, SPARSITIES)
         scale = self.bias_scale
         _require(0 <= scale < math.inf, "bias_scale", scale, "at least 0 and finite")
 

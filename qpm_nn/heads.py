@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from qpm_opt import Assignment, InvalidInputError, Result
@@ -90,26 +90,32 @@ class _SelectedHead(nn.Module):
 class AssignmentHead(_SelectedHead):
     """Every logit is the sum of the few normalised features assigned to its class.
 
-    Nothing in it is trained: the selected channels, the mean and standard deviation that normalise
-    them and the binary assignment are fixed, and there is no bias. Dropout acts on the normalised
-    features, so a dropped feature counts as an average one.
+    Features that are assigned negatively are subtracted. Nothing in it is trained: the selected
+    channels, the mean and standard deviation that normalise them and the assignment are fixed, and
+    there is no bias. Dropout acts on the normalised features, so a dropped feature counts as an
+    average one.
 
     Parameters
     ----------
     selected : array of shape (n_selected,), int
         Channels of the backbone, ascending.
     assignment : array of shape (n_classes, n_selected), bool
-        W restricted to the selected features.
+        W restricted to the selected features; with negative assignments, its absolute value.
     mean, std : array of shape (n_selected,)
         Of the selected features of the dense model on the training images, without augmentation.
+    dropout : float
+    negative : array of shape (n_classes, n_selected), bool, optional
+        Which of the assigned features are subtracted; none by default.
 
     Raises
     ------
     InvalidInputError
-        If the shapes do not fit or a standard deviation is not positive.
+        If the shapes do not fit, a standard deviation is not positive or a feature is negative for
+        a class that does not have it.
     """
 
     assignment: Tensor
+    negative: Tensor | None
 
     def __init__(
         self,
@@ -118,6 +124,7 @@ class AssignmentHead(_SelectedHead):
         mean: ArrayLike,
         std: ArrayLike,
         dropout: float = 0.1,
+        negative: ArrayLike | None = None,
     ) -> None:
         assignment = np.ascontiguousarray(assignment, bool)
         n_selected = np.size(selected)
@@ -127,12 +134,31 @@ class AssignmentHead(_SelectedHead):
             )
         super().__init__(selected, mean, std, dropout)
         self.register_buffer("assignment", torch.from_numpy(assignment))
+        if negative is not None:
+            negative = np.ascontiguousarray(negative, bool)
+            if negative.shape != assignment.shape or (negative & ~assignment).any():
+                raise InvalidInputError(
+                    f"negative has shape {negative.shape}; {assignment.shape} was expected, True "
+                    "for assigned features only."
+                )
+            negative = torch.from_numpy(negative)
+        # None, as in every model without negative assignments, is not stored.
+        self.register_buffer("negative", negative)
 
     @classmethod
     def from_assignment(
-        cls, assignment: Assignment, mean: ArrayLike, std: ArrayLike, dropout: float = 0.1
+        cls,
+        assignment: Assignment,
+        mean: ArrayLike,
+        std: ArrayLike,
+        dropout: float = 0.1,
+        negative: ArrayLike | None = None,
     ) -> AssignmentHead:
-        """Head for an assignment; ``mean`` and ``std`` are of all features, (n_features,)."""
+        """Head for an assignment.
+
+        ``mean`` and ``std`` are of all features, (n_features,), ``negative`` of all classes and
+        features, (n_classes, n_features).
+        """
         chosen = assignment.selected
         return cls(
             chosen,
@@ -140,6 +166,7 @@ class AssignmentHead(_SelectedHead):
             np.asarray(mean)[chosen],
             np.asarray(std)[chosen],
             dropout,
+            None if negative is None else np.asarray(negative)[:, chosen],
         )
 
     @classmethod
@@ -183,8 +210,15 @@ class AssignmentHead(_SelectedHead):
 
     @property
     def weight(self) -> Tensor:
-        """Weights of shape (n_classes, n_selected), 0 or 1."""
-        return self.assignment.to(self.mean.dtype)
+        """Weights of shape (n_classes, n_selected): 0 or 1, and -1 if assigned negatively."""
+        weight = self.assignment.to(self.mean.dtype)
+        return weight if self.negative is None else weight - 2 * self.negative
+
+    @property
+    def signed_assignment(self) -> NDArray[np.bool_]:
+        """Assignment of the selected features and of their opposites, (n_classes, 2 n_selected)."""
+        weight = self.weight.cpu().numpy()
+        return np.concatenate([weight > 0, weight < 0], axis=1)
 
     def forward(self, maps: Tensor) -> Activations:
         """Activations of maps (n_images, n_features, height, width), or vectors, without sides."""

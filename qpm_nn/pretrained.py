@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from torch import Tensor, nn
 
-from qpm_nn.explanations.words import class_features, explain_class
+from qpm_nn.explanations.words import explain_class
 from qpm_nn.heads import AssignmentHead, Classifier
 from qpm_nn.saving import ClassifierSpec, load_classifier, save_classifier
 from qpm_opt import InvalidInputError
@@ -25,7 +26,8 @@ class ClassComparison(NamedTuple):
     first, second : str
         Names of the classes.
     shared, only_first, only_second : list of int
-        Features of both, and of one of them.
+        Features of both, and of one of them. One that counts for one class and against the other
+        is in both of the last.
     """
 
     first: str
@@ -107,12 +109,12 @@ class QPMModel(nn.Module):
             If there is no such class, or the model has no assignment.
         """
         labels = self._label(first), self._label(second)
-        one, other = (class_features(self._head, label) for label in labels)
+        one, other = (self._head.signed_assignment[label] for label in labels)
+        selected = np.tile(self._head.selected.cpu().numpy(), 2)
+        parts = (one & other, one & ~other, other & ~one)
         return ClassComparison(
             *(self.spec.class_names[label] for label in labels),
-            [d for d in one if d in other],
-            [d for d in one if d not in other],
-            [d for d in other if d not in one],
+            *(sorted(selected[part].tolist()) for part in parts),
         )
 
     @property

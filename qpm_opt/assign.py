@@ -395,6 +395,62 @@ def _assign_by_program(problem: Problem, chosen: IntArray, deadline: float) -> A
     raise UndecidedAssignmentError("The time is up before the integer program has an optimum.")
 
 
+def assign_average(problem: Problem, selected: IntArray, *, deadline: float) -> Assignment:
+    """Optimal assignment of a selection if ``n_per_class`` holds on average.
+
+    Every class has its best feature; the rest are the largest values that are left, whatever their
+    classes. Where two classes are then equal, an integer program with lazy distinctness decides:
+    rows c and e are not both the set T if ``sum_T (W_c + W_e) - sum_{not T} (W_c + W_e)`` is at
+    most ``2 |T| - 1``.
+
+    Parameters
+    ----------
+    problem : Problem
+    selected : array of shape (n_selected,), int
+    deadline : float
+        Of ``time.perf_counter``.
+
+    Raises
+    ------
+    UndecidedAssignmentError
+        If the time is up before the integer program has an optimum.
+    """
+    values = problem.class_similarity[:, selected]
+    total = problem.n_per_class * problem.n_classes
+    used = np.zeros(values.shape, dtype=bool)
+    used[np.arange(problem.n_classes), values.argmax(axis=1)] = True
+    others = np.argsort(np.where(used, np.inf, -values), axis=None, kind="stable")
+    used.flat[others[: total - problem.n_classes]] = True
+    W = np.arange(values.size).reshape(values.shape)
+    constraints = [
+        _rows(W.reshape(1, -1), 1, total, total, values.size),
+        _rows(W, 1, 1, selected.size, values.size),
+    ]
+    cost = values.ravel() * (-_LARGEST_COST / (np.abs(values).max() or 1.0))
+    while problem.distinct and (groups := equal_classes(used)):
+        pairs = [pair for group in groups for pair in combinations(group, 2)]
+        sign = np.where(used, 1, -1)
+        for c, e in pairs:
+            columns = np.concatenate([W[c], W[e]])[None]
+            coefficients = np.concatenate([sign[c], sign[e]])
+            most = 2 * used[c].sum() - 1
+            constraints.append(_rows(columns, coefficients, -np.inf, most, values.size))
+        left = deadline - time.perf_counter()
+        if left <= 0:
+            raise UndecidedAssignmentError("The time is up before all classes differ.")
+        outcome = milp(
+            cost,
+            integrality=np.ones(values.size, dtype=int),
+            bounds=Bounds(0, 1),
+            constraints=constraints,
+            options={"mip_rel_gap": 0.0, "time_limit": left},
+        )
+        if not outcome.success:
+            raise UndecidedAssignmentError(f"Integer program of an assignment: {outcome.message}")
+        used = outcome.x.reshape(values.shape) > 0.5
+    return _expand_used(problem, selected, used)
+
+
 def _rows(
     columns: IntArray, coefficients: ArrayLike, lower: float, upper: float, n_columns: int
 ) -> LinearConstraint:

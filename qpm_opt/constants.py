@@ -7,7 +7,8 @@
 References
 ----------
 Norrenbrock et al., QPM: Discrete Optimization for Globally Interpretable Image Classification,
-ICLR 2025: sections 3.2 to 3.4 (constants), 4.1.1 and appendix C (scaling), appendix J (AUROC).
+ICLR 2025: sections 3.2 to 3.4 (constants), 4.1.1 and appendix C (scaling), appendix J (AUROC),
+appendix K (negative assignments as future work).
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ class Constants:
     Parameters
     ----------
     class_similarity : ndarray of shape (n_classes, n_features)
-        A, similarities scaled to ``max|A| = 1000 / (n_per_class * n_classes)``.
+        A, similarities scaled to ``max|A| = 1000 / (n_per_class * n_classes)``; their absolute
+        values with negative assignments.
     feature_similarity : ndarray of shape (n_features, n_features)
         R, entries below epsilon set to 0, the others scaled to a maximum of 1.
     feature_bias : ndarray of shape (n_features,)
@@ -79,15 +81,21 @@ class Constants:
     clique: IntArray | None
 
 
-def feature_similarity(class_similarity: FloatArray) -> FloatArray:
+def feature_similarity(class_similarity: FloatArray, *, negative: bool = False) -> FloatArray:
     """ReLU of the cosine similarity of A's columns, zero diagonal (section 3.3).
+
+    With negative assignments its absolute value: a feature and the opposite of another may then be
+    alike, and selecting one gives both.
 
     Returns an exactly symmetric array of shape (n_features, n_features) in [0, 1]; a feature whose
     column is zero is similar to none.
     """
     norm = np.linalg.norm(class_similarity, axis=0)
     unit = np.divide(class_similarity, norm, out=np.zeros_like(class_similarity), where=norm > 0.0)
-    upper: FloatArray = np.triu(np.clip(unit.T @ unit, 0.0, 1.0), 1)
+    cosine = unit.T @ unit
+    if negative:
+        cosine = np.abs(cosine)
+    upper: FloatArray = np.triu(np.clip(cosine, 0.0, 1.0), 1)
     return np.add(upper, upper.T)
 
 
@@ -103,6 +111,7 @@ def compute_constants(
     epsilon: float | Literal["auto"] = "auto",
     bias_scale: float = BIAS_SCALE,
     similarity_scaling: SimilarityScaling = "unit",
+    negative: bool = False,
     seed: int = 0,
 ) -> Constants:
     """Constants of the problem at their final scale.
@@ -132,6 +141,9 @@ def compute_constants(
         reproduce published results: "paper" is the literal ``-s'Rs`` of eq. 5, in which each pair
         counts twice; "code" is the authors' program, which subtracts the smallest non-zero
         similarity before scaling to a maximum of 1.
+    negative : bool
+        Whether a class may also count features against itself (:mod:`qpm_opt.signs`): A becomes
+        its absolute value, R that of the cosine similarities.
     seed : int
         Seed of the search for epsilon.
 
@@ -154,7 +166,9 @@ def compute_constants(
             "over the images; give a number from 1 to that."
         )
     b = bias_from(bias, statistics, locality=locality, centre=centre, scale=bias_scale)
-    R = feature_similarity(A)
+    R = feature_similarity(A, negative=negative)
+    if negative:
+        A = np.abs(A)
     clique: IntArray | None
     if epsilon == "auto":
         tuning = tune_epsilon(R, n_selected, candidate=candidate, seed=seed)
@@ -188,6 +202,7 @@ def problem_from_statistics(
     epsilon: float | Literal["auto"] = "auto",
     bias_scale: float = BIAS_SCALE,
     similarity_scaling: SimilarityScaling = "unit",
+    negative: bool = False,
     seed: int = 0,
     **problem_options: Any,
 ) -> Problem:
@@ -212,6 +227,7 @@ def problem_from_statistics(
         epsilon=epsilon,
         bias_scale=bias_scale,
         similarity_scaling=similarity_scaling,
+        negative=negative,
         seed=seed,
     )
     return Problem(

@@ -27,9 +27,9 @@ BARS, GAP, BOTTOM, TOP, RIGHT, MIN_WIDTH = 0.7, 0.08, 0.75, 0.85, 0.3, 3.2
 def draw_assignment(head: AssignmentHead | SparseHead, class_names: Sequence[str]) -> Figure:
     """Matrix of classes and selected features, the most used feature on the left.
 
-    Above it stands how many classes use each feature. Of a sparse head the signs of the weights are
-    shown, not their sizes: a high feature with a negative weight speaks against the class. The
-    figure grows with the number of classes, so that every name stays legible.
+    Above it stands how many classes use each feature. The signs of the weights are shown, not their
+    sizes: a high feature with a negative weight speaks against the class. The figure grows with the
+    number of classes, so that every name stays legible.
     """
     sign = head.weight.sign().cpu().numpy()
     n_classes, n_selected = sign.shape
@@ -81,6 +81,8 @@ def draw_assignment(head: AssignmentHead | SparseHead, class_names: Sequence[str
     title = f"{n_classes} classes, {n_selected} features\n"
     title += f"{uses.sum() / n_classes:.3g} features per class"
     if isinstance(head, SparseHead):
-        title += " on average\norange: negative weight"
+        title += " on average"
+    if (sign < 0).any():
+        title += "\norange: negative weight"
     canvas.text(left, top + TOP - 0.2, title, fontsize=10, va="top")
     return canvas.figure

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from qpm_nn.data import ImageSet
 from qpm_nn.explanations.canvas import Canvas
-from qpm_nn.explanations.words import class_features, shared_features
+from qpm_nn.explanations.words import shared_features
 from qpm_nn.extraction import iterate_activations
 from qpm_nn.heads import AssignmentHead, Classifier
 from qpm_nn.saving import ClassifierSpec
@@ -39,6 +39,8 @@ CAPTION = (
     "line: half of its maximum.\n"
     "Number: the feature in standard deviations from its mean, both of the dense model."
 )
+#: Added where a class has a feature negatively.
+NEGATIVE_CAPTION = " Dashed: it counts against the class."
 LUMINANCE = np.array([0.299, 0.587, 0.114])
 
 
@@ -107,8 +109,10 @@ def draw_comparison(
     """Feature maps of two classes over an example image of each.
 
     Columns: the image, the features of only the first class, the shared ones, those of only the
-    second. A frame marks the features that belong to the row's class. The colour of a column has
-    one scale for both images; below each map stands the normalised feature, 0 for an average image.
+    second. A frame marks the features that belong to the row's class, a dashed one those assigned
+    negatively. (One that the classes have with different signs stands in both outer groups.) The
+    colour of a column has one scale for both images; below each map stands the normalised feature,
+    0 for an average image.
 
     Parameters
     ----------
@@ -122,9 +126,10 @@ def draw_comparison(
     device : torch.device or str
     """
     first, second = pair or closest_pair(classifier.head)
-    sets = [set(class_features(classifier.head, c)) for c in (first, second)]
+    signed = classifier.head.signed_assignment
+    sets = [set(np.flatnonzero(signed[c]).tolist()) for c in (first, second)]
     examples = [example_image(classifier, images, c, spec, device) for c in (first, second)]
-    position = {d: i for i, d in enumerate(classifier.head.selected.tolist())}
+    selected = classifier.head.selected.tolist()
     groups = [
         ("only upper", FIRST, sorted(sets[0] - sets[1])),
         ("shared", SHARED, sorted(sets[0] & sets[1])),
@@ -151,19 +156,23 @@ def draw_comparison(
         style = {"ha": "center", "fontsize": 11, "fontweight": "bold", "color": colour}
         canvas.text(x + span / 2, top + 0.55, title, **style)
         canvas.rule(x, top + 0.45, span, color=colour, linewidth=2.5)
-        for d in members:
-            i = position[d]
+        for j in members:
+            is_negative, i = divmod(j, len(selected))
             highest = max(float(example.maps[i].max()) for example in examples)
-            canvas.text(x + CELL / 2, top + 0.1, f"feature {d}", ha="center", fontsize=9)
+            canvas.text(x + CELL / 2, top + 0.1, f"feature {selected[i]}", ha="center", fontsize=9)
             for y, mine, example in zip(rows, sets, examples, strict=True):
                 axes = _bare_axes(canvas, x, y)
                 _draw_map(axes, example.image, example.maps[i], highest, colour)
-                if d in mine:
-                    axes.spines[:].set(color=colour, linewidth=2.5)
+                if j in mine:
+                    line = "--" if is_negative else "-"
+                    axes.spines[:].set(color=colour, linewidth=2.5, linestyle=line)
                 axes.set_xlabel(f"{example.features[i]:+.1f}", fontsize=9, labelpad=3)
             x += CELL + GAP
         x += GROUP_GAP - GAP
-    canvas.text(LEFT, 0.16, CAPTION, fontsize=7.5, color="#444444", va="bottom")
+    caption = CAPTION
+    if classifier.head.negative is not None:
+        caption += NEGATIVE_CAPTION
+    canvas.text(LEFT, 0.16, caption, fontsize=7.5, color="#444444", va="bottom")
     return canvas.figure
 
 

@@ -19,19 +19,20 @@ def class_features(head: AssignmentHead, c: int) -> list[int]:
 def explain_class(head: AssignmentHead | SparseHead, c: int, class_names: Sequence[str]) -> str:
     """A class as a set of features, and what tells it from the class most like it.
 
-    For example ``class 3 = features 7, 12, 40; class 8 has 21 instead of 7``. Of a sparse head the
-    weights, the largest first: ``class 3 = +0.52 x feature 7, -0.31 x feature 12``; the bias is
-    left out.
+    For example ``class 3 = features 7, 12, not 40; class 8 has 21 instead of 7``, where feature 40
+    is assigned negatively. Of a sparse head the weights, the largest first: ``class 3 = +0.52 x
+    feature 7, -0.31 x feature 12``; the bias is left out.
     """
     if isinstance(head, SparseHead):
         weight = head.weight[c].cpu().numpy()
         order = np.argsort(-np.abs(weight), kind="stable")[: np.count_nonzero(weight)]
         terms = (f"{weight[i]:+.2g} x feature {int(head.selected[i])}" for i in order)
         return f"class {class_names[c]} = {', '.join(terms) or 'no feature'}"
-    assignment = head.assignment.cpu().numpy()
-    return class_sets.describe_set(assignment, c, head.selected.tolist(), class_names)
+    features = head.selected.tolist()
+    names = [*features, *(f"not {d}" for d in features)]
+    return class_sets.describe_set(head.signed_assignment, c, names, class_names)
 
 
 def shared_features(head: AssignmentHead) -> NDArray[np.int64]:
-    """Number of features that two classes share, shape (n_classes, n_classes)."""
-    return class_sets.shared_features(head.assignment.cpu().numpy())
+    """Number of features that two classes share, with the same sign, (n_classes, n_classes)."""
+    return class_sets.shared_features(head.signed_assignment)

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
 from qpm_nn.explanations import draw_assignment, draw_comparison
-from qpm_nn.heads import AssignmentHead, Classifier
+from qpm_nn.heads import AssignmentHead, Classifier, SparseHead
 from qpm_nn.pipelines.base import DENSE, MODEL, Pipeline
 from qpm_opt import (
     Assignment,
@@ -24,22 +25,38 @@ from qpm_opt import (
     TerminationCondition,
     solve,
 )
-from qpm_opt.constants import load_bias, load_features, statistics_from_features
+from qpm_opt.average import solve_average
+from qpm_opt.constants import auroc, load_bias, load_features, statistics_from_features
 from qpm_opt.optimize import check_method
+from qpm_opt.signs import signed_matrix
 
 
 class NoAssignmentError(QPMError, RuntimeError):
     """The solver ended without any assignment to train with."""
 
 
+#: Of classes with equally many features.
+FIGURES = ["assignment", "comparison"]
+
+
 class QPMPipeline(Pipeline):
-    """Features selected and assigned by the binary quadratic program."""
+    """Features selected and assigned by the binary quadratic program.
+
+    With negative assignments the file ``signs.npz`` holds the ``sign`` of A, (n_classes,
+    n_features), which the problem no longer has. With average sparsity the head is a sparse one,
+    because every class has a bias (:func:`class_bias`).
+    """
 
     def check(self) -> None:
         """Refuse what the problem or the solver would refuse."""
         options, sizes = self.config.solve, self.config.problem
         self.bias = load_bias(sizes.bias)
         check_method(options.method, options.solver)
+        if sizes.sparsity == "average" and options.method != "exact":
+            raise InvalidInputError(
+                f"method is {options.method!r}, but sparsity 'average' is known to 'exact' alone; "
+                "leave one of the two out."
+            )
         Problem(
             np.zeros((self.data.n_classes, self.n_features)),
             np.zeros((self.n_features, self.n_features)),
@@ -55,6 +72,8 @@ class QPMPipeline(Pipeline):
     def run_stages(self) -> None:
         """Solve, and fine-tune behind the assignment."""
         config = self.config
+        figures = ["assignment"] if config.problem.sparsity == "average" else FIGURES
+        signs = ["signs.npz"] if config.problem.negative else []
         self.dense_stages()
         self.features_stage()
         self.stage(
@@ -62,13 +81,17 @@ class QPMPipeline(Pipeline):
             self._build_problem,
             settings=asdict(config.problem) | {"seed": config.seed, "bias": self._bias_key()},
             inputs=["features.npz"],
-            outputs=["problem.npz"],
+            outputs=["problem.npz", *signs],
         )
         self.stage(
             "solution",
             self._solve,
             settings=asdict(config.solve)
-            | {"seed": config.seed, "threads": config.runtime.threads},
+            | {
+                "seed": config.seed,
+                "threads": config.runtime.threads,
+                "sparsity": config.problem.sparsity,
+            },
             inputs=["problem.npz"],
             outputs=["solution.json"],
             extras=["solution.certificate.npz"],  # the method exact writes it
@@ -77,16 +100,16 @@ class QPMPipeline(Pipeline):
             "finetune",
             config.finetune,
             self._assigned,
-            inputs=[*DENSE, "features.npz", "solution.json"],
+            inputs=[*DENSE, "features.npz", "solution.json", *signs],
             outputs=MODEL,
         )
-        self.metrics_stage([*DENSE, *MODEL, "features.npz", "solution.json"])
+        self.metrics_stage([*DENSE, *MODEL, "features.npz", "solution.json", *signs])
         self.stage(
             "figures",
             self._draw,
             settings=self.images,
             inputs=MODEL,
-            outputs=["figures/assignment.png", "figures/comparison.png"],
+            outputs=[f"figures/{name}.png" for name in figures],
         )
 
     def classifiers(self) -> Mapping[str, Classifier]:
@@ -100,10 +123,18 @@ class QPMPipeline(Pipeline):
     def _build_problem(self, key: str) -> None:
         found = load_features(self.directory / "features.npz")
         sizes = self.config.problem
+        A: str | np.ndarray = sizes.class_similarity
+        if sizes.negative:
+            if A == "auroc":
+                A = auroc(found.features, found.labels) - 0.5
+            else:
+                A = statistics_from_features(found.features, found.labels).class_similarity
+            self.write_arrays("signs.npz", sign=np.sign(A).astype(np.int8))
         problem = Problem.from_features(
             found.features,
             found.labels,
-            class_similarity=sizes.class_similarity,
+            class_similarity=A,
+            negative=sizes.negative,
             bias=self.bias,
             bias_scale=sizes.bias_scale,
             locality=found.locality,
@@ -123,15 +154,16 @@ class QPMPipeline(Pipeline):
     def _solve(self, key: str) -> None:
         options = self.config.solve
         problem = Problem.load(self.directory / "problem.npz")
-        result = solve(
-            problem,
-            method=options.method,
-            solver=options.solver,
-            time_limit=options.time_limit,
-            threads=self.config.runtime.threads or None,
-            seed=self.config.seed,
-            on_progress=self.observer.solving,
-        )
+        limits: dict[str, Any] = {
+            "time_limit": options.time_limit,
+            "threads": self.config.runtime.threads or None,
+            "seed": self.config.seed,
+            "on_progress": self.observer.solving,
+        }
+        if self.config.problem.sparsity == "average":
+            result = solve_average(problem, **limits)
+        else:
+            result = solve(problem, method=options.method, solver=options.solver, **limits)
         if result.termination_condition is TerminationCondition.INTERRUPTED:
             raise KeyboardInterrupt  # of the run: what is started again solves again
         if result.assignment is None:
@@ -147,13 +179,54 @@ class QPMPipeline(Pipeline):
         statistics = statistics_from_features(found.features, found.labels)
         problem = Problem.load(self.directory / "problem.npz")
         assignment = Assignment.load(self.directory / "solution.json", problem)
-        head = AssignmentHead.from_assignment(
-            assignment, statistics.mean, statistics.std, self.config.finetune.dropout
-        )
+        negative = None
+        if self.config.problem.negative:
+            with np.load(self.directory / "signs.npz") as arrays:
+                negative = signed_matrix(assignment, arrays["sign"]) < 0
+        mean, std = statistics.mean, statistics.std
+        dropout = self.config.finetune.dropout
+        head: AssignmentHead | SparseHead
+        head = AssignmentHead.from_assignment(assignment, mean, std, dropout, negative)
+        if self.config.problem.sparsity == "average":
+            chosen = assignment.selected
+            W = head.weight.numpy()
+            z = (found.features[:, chosen] - mean[chosen]) / std[chosen]
+            bias = class_bias(W, z, found.labels)
+            head = SparseHead(chosen, W, bias, mean[chosen], std[chosen], dropout)
         return Classifier(self.load("dense").backbone, head)
 
     def _draw(self, key: str) -> None:
         model, spec = self.load("model"), self.spec
         self.write_figure("assignment", draw_assignment(model.head, spec.class_names))
+        if self.config.problem.sparsity == "average":
+            reason = "it contrasts classes with equally many features"
+            self.directory.log("figures", "left out", figure="comparison", reason=reason)
+            return
         comparison = draw_comparison(model, self.data.test, spec, device=self.device)
         self.write_figure("comparison", comparison)
+
+
+def class_bias(weight: np.ndarray, features: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Biases that counteract different numbers of features, with average sparsity.
+
+    The QPM paper (appendix G) makes the bias of a class linear in the number of features that it is
+    below the average, and leaves the slope open: here it is what an assigned feature adds to the
+    logit of an image of its class, on average, so that all classes reach equal logits on theirs.
+
+    Parameters
+    ----------
+    weight : array of shape (n_classes, n_selected)
+        W, its entries -1, 0 or 1.
+    features : array of shape (n_images, n_selected)
+        Normalised features of the training images.
+    labels : array of shape (n_images,), int
+
+    Returns
+    -------
+    array of shape (n_classes,)
+    """
+    member = labels == np.arange(len(weight))[:, None]
+    class_mean = member @ features / member.sum(axis=1, keepdims=True)
+    n_features = np.abs(weight).sum(axis=1)
+    slope = (class_mean * weight).sum() / n_features.sum()
+    return slope * (n_features.mean() - n_features)

@@ -17,6 +17,7 @@ from qpm_nn.explanations import (
     draw_comparison,
     example_image,
     explain_class,
+    shared_features,
 )
 from qpm_nn.heads import AssignmentHead, Classifier, SparseHead
 from qpm_nn.saving import ClassifierSpec
@@ -126,6 +127,24 @@ def test_comparison_shows_each_feature_once_for_both_classes(head, spec):
         pair=(0, 1),
     )
     assert len(colour.axes) == 2 * (1 + 4)
+
+
+def test_negative_assignments_in_words_and_figures(head, spec):
+    negative = np.zeros((3, 5), dtype=bool)
+    negative[1, 2] = negative[0, 1] = True  # class two has feature 7 positively
+    head = AssignmentHead(SELECTED, head.assignment, np.zeros(5), np.ones(5), negative=negative)
+    assert explain_class(head, 0, NAMES) == "class zero = features 2, not 5"
+    assert explain_class(head, 1, NAMES) == "class one = features 9, not 7"
+    assert shared_features(head)[1, 2] == 0
+    assert "negative" in draw_assignment(head, NAMES).texts[-1].get_text()
+    images = LabelledImages(np.zeros((3, 1, 4, 4), np.uint8), np.arange(3))
+    figure = draw_comparison(Classifier(Channels(), head), images, spec, pair=(1, 2))
+    texts = [text.get_text() for text in figure.texts]
+    features = [text for text in texts if text.startswith("feature ")]
+    assert features == ["feature 9", "feature 7", "feature 7", "feature 11"]
+    assert "shared" not in texts and "Dashed" in texts[-1]
+    styles = [axes.spines["left"].get_linestyle() for axes in figure.axes[2:]]
+    assert [i for i, style in enumerate(styles) if style == "--"] == [2]  # feature 7, class one
 
 
 def test_assignment_figure_marks_exactly_the_assigned_cells(head):

@@ -66,6 +66,19 @@ def test_nothing_in_an_assignment_head_is_trained():
     assert set(head.weight.unique().tolist()) == {0.0, 1.0}
 
 
+def test_negative_assignments_are_subtracted():
+    assignment = Assignment.from_indices([1, 3], [[1, 3], [1, 3]], n_features=5)
+    negative = np.zeros((2, 5), bool)
+    negative[1, 3] = True
+    head = AssignmentHead.from_assignment(assignment, np.zeros(5), np.ones(5), 0.0, negative).eval()
+    features = torch.rand(4, 5)
+    expected = features[:, [1, 1]] + features[:, [3, 3]] * torch.tensor([1.0, -1.0])
+    torch.testing.assert_close(head(features).logits, expected)
+    assert head.signed_assignment.tolist() == [[1, 1, 0, 0], [1, 0, 0, 1]]
+    with pytest.raises(InvalidInputError, match="for assigned features only"):
+        AssignmentHead([0, 1], np.eye(2, dtype=bool), [0, 0], [1, 1], negative=np.ones((2, 2)))
+
+
 def test_dropout_makes_a_feature_average():
     head = assignment_head(dropout=0.5).train()
     torch.manual_seed(0)

@@ -17,10 +17,12 @@ from safetensors.numpy import load_file, save_file
 from qpm_nn.data import load_data
 from qpm_nn.metrics import accuracy
 from qpm_nn.pipelines.base import Observer
+from qpm_nn.pipelines.qpm import class_bias
 from qpm_nn.pipelines.run import run
 from qpm_nn.saving import load_classifier
-from qpm_opt import Assignment, Problem
-from qpm_opt.constants import load_features
+from qpm_opt import Assignment, InvalidInputError, Problem
+from qpm_opt.average import average_violations
+from qpm_opt.constants import auroc, load_features, statistics_from_features
 from tests.nn.conftest import Recorder, tiny_config, write_tree
 
 FILES = [
@@ -247,6 +249,70 @@ def test_the_problem_is_made_of_what_the_settings_name(copy, tree):
     problem = Problem.load(copy / "problem.npz")
     np.testing.assert_array_equal(problem.bias, expected.bias)
     np.testing.assert_array_equal(problem.class_similarity, expected.class_similarity)
+
+
+@pytest.mark.parametrize("class_similarity", ["correlation", "auroc"])
+def test_negative_assignments(copy, tree, class_similarity):
+    options = {"negative": True, "class_similarity": class_similarity}
+    config = tiny_config(tree, problem=options | {"n_per_class": 3}, finetune={"epochs": 1})
+    run(config, copy)
+    found = load_features(copy / "features.npz")
+    A = statistics_from_features(found.features, found.labels).class_similarity
+    if class_similarity == "auroc":
+        A = auroc(found.features, found.labels) - 0.5
+    problem = Problem.load(copy / "problem.npz")
+    scale = 1000 / (3 * 4) / np.abs(A).max()
+    np.testing.assert_allclose(problem.class_similarity, np.abs(A) * scale, atol=1e-9)
+    assignment = Assignment.load(copy / "solution.json", problem)
+    assert problem.violations(assignment) == ()
+    head = load_classifier(copy / "model.safetensors")[0].head
+    W = (assignment.matrix * np.where(A < 0, -1, 1))[:, assignment.selected]
+    assert (W < 0).any()  # else this test shows nothing
+    assert np.array_equal(head.weight, W)
+    assert (copy / "figures" / "comparison.png").is_file()
+    recorder = Recorder()
+    run(config, copy, observer=recorder)
+    assert recorder.ran == []
+
+
+@pytest.mark.parametrize("negative", [False, True])
+def test_average_sparsity(copy, tree, negative):
+    sizes = {"n_selected": 6, "sparsity": "average", "negative": negative}
+    config = tiny_config(tree, problem=sizes, finetune={"epochs": 1})
+    for stage in ("solution", "finetune"):
+        with pytest.raises(Killed):
+            run(config, copy, observer=kill_at(stage))
+    run(config, copy)
+    problem = Problem.load(copy / "problem.npz")
+    assignment = Assignment.load(copy / "solution.json", problem)
+    assert average_violations(problem, assignment) == ()
+    head = load_classifier(copy / "model.safetensors")[0].head
+    chosen = assignment.selected
+    assert np.array_equal(head.weight != 0, assignment.matrix[:, chosen])
+    found = load_features(copy / "features.npz")
+    z = (found.features[:, chosen] - head.mean.numpy()) / head.std.numpy()
+    expected = class_bias(head.weight.numpy(), z, found.labels)
+    np.testing.assert_allclose(head.bias, expected, rtol=1e-4, atol=1e-5)
+    assert not (copy / "figures" / "comparison.png").exists()
+    metrics = json.loads((copy / "metrics.json").read_text())
+    assert metrics["qpm"]["features_per_class"] == 2
+    recorder = Recorder()
+    run(config, copy, observer=recorder)
+    assert recorder.ran == []
+
+
+def test_biases_make_the_classes_equal_on_their_images():
+    weight = np.array([[1, 1, 1], [1, 0, 0], [0, -1, 1]])
+    labels = np.arange(6) % 3
+    features = np.array([[2, 2, 2], [2, 0, 0], [0, -2, 2]])[labels]  # 2 from every feature
+    logits = features @ weight.T + class_bias(weight, features, labels)
+    np.testing.assert_allclose(logits[np.arange(6), labels], 4)
+
+
+def test_average_sparsity_is_known_to_exact_alone(tree, tmp_path):
+    config = tiny_config(tree, problem={"sparsity": "average"}, solve={"method": "heuristic"})
+    with pytest.raises(InvalidInputError, match="known to 'exact' alone"):
+        run(config, tmp_path / "run")
 
 
 def test_a_bias_file_counts_by_its_content(copy, tree, tmp_path):

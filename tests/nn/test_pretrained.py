@@ -58,6 +58,16 @@ def test_classes_in_words(model):
             model.compare(0, c)
 
 
+def test_a_feature_for_one_class_and_against_another_is_not_shared():
+    W = np.array([[1, 1, 0], [0, 1, 1], [1, 1, 0]], dtype=bool)
+    negative = np.zeros((3, 3), dtype=bool)
+    negative[1, 1] = True
+    head = AssignmentHead([3, 50, 99], W, [0.1] * 3, [1.0] * 3, negative=negative)
+    model = QPMModel(Classifier(create_backbone("convnet_tiny", 3), head), SPEC)
+    assert model.compare("ant", "bee") == ("ant", "bee", [], [3, 50], [50, 99])
+    assert model.explain_class("bee") == "class bee = features 99, not 50"
+
+
 def test_dense_models_have_no_sets():
     dense = QPMModel(Classifier(create_backbone("convnet_tiny", 3), DenseHead(128, 3)), SPEC)
     with pytest.raises(InvalidInputError, match="no assignment"):

@@ -38,7 +38,13 @@ def sparse_head() -> SparseHead:
     return SparseHead([3, 50, 127], weight, [1, -1], [0.1, 0.2, 0.3], [1, 2, 3], dropout=0.25)
 
 
-@pytest.mark.parametrize("make_head", [dense_head, assignment_head, sparse_head])
+def negative_head() -> AssignmentHead:
+    assignment = np.array([[True, True, False], [False, True, True]])
+    negative = np.array([[True, False, False], [False, False, True]])
+    return AssignmentHead([3, 50, 127], assignment, [0.1, 0.2, 0.3], [1, 2, 3], 0.25, negative)
+
+
+@pytest.mark.parametrize("make_head", [dense_head, assignment_head, negative_head, sparse_head])
 def test_round_trip_gives_equal_logits(make_head, tmp_path):
     torch.manual_seed(0)
     classifier = Classifier(create_backbone("convnet_tiny", 3), make_head())

@@ -21,7 +21,7 @@ LAYERS = [
     {"files", "validation"},
     {"problem_file"},
     {"problem"},
-    {"proof_file"},
+    {"proof_file", "signs"},
     {"assign", "certificate_check", "epsilon", "features", "result", "separation", "swaps"},
     {"auroc", "bias", "proof_check"},
     {"constants", "heuristics", "tracking", "formulation", "progress"},
@@ -30,6 +30,7 @@ LAYERS = [
     {"solvers"},
     {"methods", "warm_start"},
     {"optimize"},
+    {"average"},
     {"cli"},
     {"__main__"},
 ]

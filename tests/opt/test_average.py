@@ -1,0 +1,116 @@
+"""Average sparsity against an enumeration of selections and matrices."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations, product
+
+import numpy as np
+import pytest
+
+from qpm_opt import Assignment, InvalidInputError, Problem, solve
+from qpm_opt.assign import UndecidedAssignmentError, assign_average
+from qpm_opt.average import average_violations, selection_problem, solve_average
+
+FOREVER = float("inf")
+
+
+def random_problem(seed: int, *, n_classes: int = 3, n_features: int = 6, alike: bool = False):
+    rng = np.random.default_rng(seed)
+    A = rng.normal(size=(n_classes, n_features))
+    if alike:
+        A[1] = A[0]
+    R = np.triu(rng.random((n_features, n_features)), 1)
+    return Problem(A, R + R.T, rng.normal(size=n_features) / 3, n_selected=4, n_per_class=2)
+
+
+def best_of_selection(problem: Problem, selected) -> float:
+    """Best value of the assignments of a selection, straight from the definition."""
+    subsets = [s for size in range(1, len(selected) + 1) for s in combinations(selected, size)]
+    best = -np.inf
+    for rows in product(subsets, repeat=problem.n_classes):
+        if len(set(rows)) < len(rows) or sum(map(len, rows)) != 2 * problem.n_classes:
+            continue
+        value = sum(problem.class_similarity[c, list(row)].sum() for c, row in enumerate(rows))
+        best = max(best, value)
+    return best
+
+
+def optimum(problem: Problem) -> float:
+    best = -np.inf
+    for selected in combinations(range(problem.n_features), problem.n_selected):
+        fixed = problem.bias[list(selected)].sum()
+        fixed -= sum(problem.feature_similarity[d, e] for d, e in combinations(selected, 2))
+        best = max(best, fixed + best_of_selection(problem, selected))
+    return best
+
+
+@pytest.mark.parametrize("alike", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_assignment_of_a_selection_is_optimal(seed, alike):
+    problem = random_problem(seed, alike=alike)
+    selected = np.array([0, 2, 3, 5])
+    found = assign_average(problem, selected, deadline=FOREVER)
+    assert average_violations(problem, found) == ()
+    value = problem.class_similarity[found.matrix].sum()
+    assert value == pytest.approx(best_of_selection(problem, selected))
+
+
+def test_an_assignment_that_is_out_of_time():
+    problem = random_problem(0, alike=True)
+    with pytest.raises(UndecidedAssignmentError, match="before all classes differ"):
+        for seed in range(5):  # in some of them two classes want the same features
+            problem = random_problem(seed, alike=True)
+            assign_average(problem, np.arange(4), deadline=0.0)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 6, 8, 11])
+def test_solution_and_bound_enclose_the_optimum(seed):
+    problem = random_problem(seed)
+    result = solve_average(problem, threads=1)
+    best = optimum(problem)
+    assert result.violations == () and average_violations(problem, result.assignment) == ()
+    assert result.objective == pytest.approx(problem.objective(result.assignment))
+    assert result.objective <= best + 1e-9
+    assert result.bound >= best - 1e-9
+    if result.solution_status == "optimal":
+        assert result.objective == pytest.approx(best)
+    assert result.objective >= solve(problem, threads=1).objective - 1e-9  # equal sizes
+    assert [entry.bound for entry in result.progress][-1] == result.bound
+
+
+def test_without_penalties_the_optimum_is_proved():
+    problem = random_problem(0, n_classes=6, n_features=12)
+    problem = replace(problem, feature_similarity=np.zeros((12, 12)), distinct=False)
+    result = solve_average(problem, threads=1)
+    assert result.solution_status == "optimal"
+    assert len(set(result.assignment.matrix.sum(axis=1).tolist())) > 1
+
+
+@pytest.mark.parametrize("t", [-0.5, 0.3, 1.0])
+def test_every_multiplier_gives_a_bound(t):
+    problem = random_problem(7)
+    result = solve(selection_problem(problem, t), threads=1)
+    assert 6 * t + result.bound >= optimum(problem) - 1e-9
+
+
+def test_violations_are_named():
+    problem = random_problem(0)
+    matrix = [[0, 1, 2], [0, 1, 2], []]
+    found = average_violations(problem, Assignment.from_indices([0, 1, 2], matrix, n_features=6))
+    assert [v.name for v in found] == ["selection_size", "distinct", "empty_class"]
+    found = average_violations(
+        problem, Assignment.from_indices(range(4), [[0], [1], [2]], n_features=6)
+    )
+    assert [v.name for v in found] == ["total_size"]
+
+
+def test_a_time_limit_keeps_what_was_found():
+    result = solve_average(random_problem(1, n_classes=6, n_features=40), time_limit=0.3, threads=1)
+    assert result.assignment is not None and result.violations == ()
+
+
+def test_other_constraints_are_refused():
+    problem = replace(random_problem(0), min_classes_per_feature=1)
+    with pytest.raises(InvalidInputError, match="knows neither contrastive_pairs"):
+        solve_average(problem)
