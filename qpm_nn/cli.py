@@ -42,6 +42,7 @@ PLACES = {
     "class_similarity": "problem.class_similarity",
     "bias": "problem.bias",
     "bias_scale": "problem.bias_scale",
+    "similarity_scale": "problem.similarity_scale",
     "negative": "problem.negative",
     "sparsity": "problem.sparsity",
     "dense_epochs": "dense.epochs",
@@ -105,6 +106,7 @@ def demo(out: Path, seed: int) -> None:
     help="locality, centre, class_independence, or a .npy file (n_features,).",
 )
 @click.option("--lambda", "bias_scale", type=float, help="Largest absolute bias.")
+@click.option("--similarity-scale", type=float, help="Largest penalty in R; 0: none.")
 @click.option(
     "--negative/--no-negative", default=None, help="Features may count against a class, too."
 )

@@ -173,6 +173,8 @@ class ProblemConfig:
         each feature is worth, for b.
     bias_scale : float
         lambda, the largest absolute value in b; 0: none.
+    similarity_scale : float
+        Largest penalty in R; 0: none.
     negative : bool
         Whether features may count against a class (:mod:`qpm_opt.signs`).
     sparsity : str
@@ -185,6 +187,7 @@ class ProblemConfig:
     class_similarity: str = "correlation"
     bias: str = "locality"
     bias_scale: float = BIAS_SCALE
+    similarity_scale: float = 1.0
     negative: bool = False
     sparsity: str = "equal"
 
@@ -196,8 +199,9 @@ class ProblemConfig:
             raise unknown_name("class_similarity", self.class_similarity, CLASS_SIMILARITIES)
         if self.sparsity not in SPARSITIES:
             raise unknown_name("sparsity", self.sparsity, SPARSITIES)
-        scale = self.bias_scale
-        _require(0 <= scale < math.inf, "bias_scale", scale, "at least 0 and finite")
+        for name in ("bias_scale", "similarity_scale"):
+            value = getattr(self, name)
+            _require(0 <= value < math.inf, name, value, "at least 0 and finite")
 
 
 @dataclass(frozen=True)

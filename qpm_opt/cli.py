@@ -229,6 +229,13 @@ def verify(problem: Path, solution: Path, search_time: float, seed: int) -> None
 @click.option(
     "--lambda", "bias_scale", type=FiniteRange(), help="Largest absolute bias [1 / sqrt(10)]."
 )
+@click.option(
+    "--similarity-scale",
+    type=FiniteRange(),
+    default=1.0,
+    show_default=True,
+    help="Largest penalty in R; 0: none.",
+)
 @click.option("--distinct/--no-distinct", default=True, show_default=True)
 @click.option("--min-classes-per-feature", type=int, default=0, show_default=True)
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Of the clique search.")

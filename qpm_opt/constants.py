@@ -70,7 +70,8 @@ class Constants:
     epsilon : float
         Threshold that was applied to R; inf if no pair is penalised.
     clique : ndarray of shape (n_selected,) or None
-        Features that are pairwise below epsilon (a first warm start); None if epsilon was given.
+        Features that are pairwise below epsilon (a first warm start); None if epsilon was given or
+        R is switched off.
     """
 
     class_similarity: FloatArray
@@ -110,6 +111,7 @@ def compute_constants(
     centre: ArrayLike | None = None,
     epsilon: float | Literal["auto"] = "auto",
     bias_scale: float = BIAS_SCALE,
+    similarity_scale: float = 1.0,
     similarity_scaling: SimilarityScaling = "unit",
     negative: bool = False,
     seed: int = 0,
@@ -136,6 +138,8 @@ def compute_constants(
         a selection without penalty is found (:func:`qpm_opt.epsilon.tune_epsilon`); 0 keeps all.
     bias_scale : float
         lambda, the largest absolute bias; 0 switches b off.
+    similarity_scale : float
+        What R is multiplied by in the end; 0 switches it off, and epsilon with it.
     similarity_scaling : {"unit", "paper", "code"}
         How R is scaled after the threshold. "unit": maximum 1, each pair counts once. The others
         reproduce published results: "paper" is the literal ``-s'Rs`` of eq. 5, in which each pair
@@ -167,10 +171,14 @@ def compute_constants(
         )
     b = bias_from(bias, statistics, locality=locality, centre=centre, scale=bias_scale)
     R = feature_similarity(A, negative=negative)
+    if not 0.0 <= similarity_scale < np.inf:
+        raise InvalidInputError(f"similarity_scale is {similarity_scale}; at least 0 was expected.")
     if negative:
         A = np.abs(A)
     clique: IntArray | None
-    if epsilon == "auto":
+    if similarity_scale == 0.0:
+        threshold, clique = np.inf, None
+    elif epsilon == "auto":
         tuning = tune_epsilon(R, n_selected, candidate=candidate, seed=seed)
         threshold, clique = tuning.epsilon, tuning.clique
     elif isinstance(epsilon, str) or np.isnan(epsilon):
@@ -182,7 +190,8 @@ def compute_constants(
         A = A * (1000.0 / (n_per_class * n_classes) / largest)  # eq. 17
     return Constants(
         class_similarity=A,
-        feature_similarity=_threshold_and_scale(R, threshold, similarity_scaling),
+        feature_similarity=similarity_scale
+        * _threshold_and_scale(R, threshold, similarity_scaling),
         feature_bias=b,
         candidate=candidate,
         epsilon=threshold,
@@ -201,6 +210,7 @@ def problem_from_statistics(
     centre: ArrayLike | None = None,
     epsilon: float | Literal["auto"] = "auto",
     bias_scale: float = BIAS_SCALE,
+    similarity_scale: float = 1.0,
     similarity_scaling: SimilarityScaling = "unit",
     negative: bool = False,
     seed: int = 0,
@@ -226,6 +236,7 @@ def problem_from_statistics(
         centre=centre,
         epsilon=epsilon,
         bias_scale=bias_scale,
+        similarity_scale=similarity_scale,
         similarity_scaling=similarity_scaling,
         negative=negative,
         seed=seed,

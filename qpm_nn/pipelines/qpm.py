@@ -137,6 +137,7 @@ class QPMPipeline(Pipeline):
             negative=sizes.negative,
             bias=self.bias,
             bias_scale=sizes.bias_scale,
+            similarity_scale=sizes.similarity_scale,
             locality=found.locality,
             centre=found.centre,
             n_classes=self.data.n_classes,

@@ -239,7 +239,8 @@ class Unsolved(Observer):
 
 
 def test_the_problem_is_made_of_what_the_settings_name(copy, tree):
-    options = {"bias": "centre", "bias_scale": 2.0, "class_similarity": "auroc"}
+    options = {"bias": "centre", "bias_scale": 2.0, "similarity_scale": 0.5}
+    options |= {"class_similarity": "auroc"}
     with pytest.raises(Killed):
         run(tiny_config(tree, problem=options), copy, observer=Unsolved())
     found = load_features(copy / "features.npz")
@@ -249,6 +250,7 @@ def test_the_problem_is_made_of_what_the_settings_name(copy, tree):
     problem = Problem.load(copy / "problem.npz")
     np.testing.assert_array_equal(problem.bias, expected.bias)
     np.testing.assert_array_equal(problem.class_similarity, expected.class_similarity)
+    np.testing.assert_array_equal(problem.feature_similarity, expected.feature_similarity)
 
 
 @pytest.mark.parametrize("class_similarity", ["correlation", "auroc"])

@@ -313,11 +313,14 @@ def test_constants_take_other_sources_of_a_and_b(tmp_path):
     common = ("constants", tmp_path / "f.npz", "--n-selected", 5, "--n-per-class", 2, "--out", out)
     sizes = {"n_selected": 5, "n_per_class": 2, "name": "f"}
 
-    outcome = qpm(*common, "--bias", "centre", "--lambda", 3, "--class-similarity", "auroc")
+    outcome = qpm(
+        *common, "--bias", "centre", "--lambda", 3, "--similarity-scale", 0.5,
+        "--class-similarity", "auroc",
+    )  # fmt: skip
     assert outcome.returncode == 0, outcome.stderr
     expected = Problem.from_features(
         features, labels, class_similarity="auroc", centre=centre, bias="centre", bias_scale=3.0,
-        **sizes,
+        similarity_scale=0.5, **sizes,
     )  # fmt: skip
     assert Problem.load(out).sha256 == expected.sha256
 

@@ -365,6 +365,30 @@ def test_unusable_options_are_refused():
         problem_from_features(GOOD, labels, n_selected=1, n_per_class=2)
     with pytest.raises(InvalidInputError, match="bias_scale"):
         problem_from_features(GOOD, labels, n_selected=1, n_per_class=1, bias_scale=-1.0)
+    for unusable in (-1.0, np.nan, np.inf):
+        with pytest.raises(InvalidInputError, match=f"similarity_scale is {unusable}"):
+            problem_from_features(
+                GOOD, labels, n_selected=1, n_per_class=1, similarity_scale=unusable
+            )
+
+
+def test_the_similarity_scale_is_the_largest_penalty():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), 10)
+    features = rng.random((40, 12)) + (labels[:, None] == np.arange(12) % 4)
+    sizes = {"n_selected": 5, "n_per_class": 2}
+    once, thrice, never = (
+        problem_from_features(features, labels, similarity_scale=scale, **sizes)
+        for scale in (1.0, 3.0, 0.0)
+    )
+    assert thrice.feature_similarity.max() == 3.0
+    np.testing.assert_allclose(thrice.feature_similarity, 3.0 * once.feature_similarity)
+    assert not never.feature_similarity.any()
+    for problem in (thrice, never):
+        np.testing.assert_array_equal(problem.class_similarity, once.class_similarity)
+    statistics = statistics_from_features(features, labels)
+    constants = compute_constants(statistics, similarity_scale=0.0, **sizes)
+    assert constants.epsilon == np.inf and constants.clique is None
 
 
 @pytest.mark.parametrize(
