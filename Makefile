@@ -9,7 +9,7 @@ ALL_SOLVERS := cpsat,gurobi,scip
 demo: $(VENV)/.installed-nn
 	$(BIN)/qpm demo
 
-test: $(VENV)/.installed-dev,nn,timm,bench,cluster,$(ALL_SOLVERS)
+test: $(VENV)/.installed-dev,nn,timm,onnx,bench,cluster,$(ALL_SOLVERS)
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 	$(BIN)/python -m pytest benchmarks --benchmark-disable
 

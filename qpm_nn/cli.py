@@ -5,8 +5,10 @@ Torch is imported when a command runs, not before, so that ``qpm --help`` stays 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,16 +148,39 @@ def run(
     _run(*layers, preset=preset, out=out, resume=resume)
 
 
-def _run(*layers: dict[str, Any], preset: str = "", out: Path | None, resume: bool) -> None:
+@click.command()
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="[RUN_DIR/model.onnx]")
+def export(run_dir: Path, out: Path | None) -> None:
+    """Write the model of a run as an ONNX file, its preprocessing inside.
+
+    It takes raw images, uint8 (n_images, channels, height, width), and gives logits and features.
+    """
+    with _nn_extra():
+        from qpm_nn.export import export_onnx
+        from qpm_nn.pretrained import QPMModel
+    out = out or run_dir / "model.onnx"
+    export_onnx(QPMModel.from_pretrained(run_dir), out)
+    click.echo(out)
+
+
+@contextlib.contextmanager
+def _nn_extra() -> Iterator[None]:
+    """Imports of what the extra ``nn`` brings; one sentence if a package is missing."""
     try:
+        yield
+    except ModuleNotFoundError as missing:
+        raise InvalidInputError(
+            f"Networks need the package {missing.name}; install the extra: pip install 'qpm[nn]'."
+        ) from None
+
+
+def _run(*layers: dict[str, Any], preset: str = "", out: Path | None, resume: bool) -> None:
+    with _nn_extra():
         from qpm_nn.config import make_config
         from qpm_nn.pipelines.qpm import NoAssignmentError
         from qpm_nn.pipelines.run import run as run_pipeline
         from qpm_nn.progress import ConsoleObserver
-    except ModuleNotFoundError as missing:
-        raise InvalidInputError(
-            f"Training needs the package {missing.name}; install the extra: pip install 'qpm[nn]'."
-        ) from None
     config = make_config(*layers, preset=preset)
     if out is None:
         name = Path(config.data.name).resolve().name
