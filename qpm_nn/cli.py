@@ -178,6 +178,7 @@ def _nn_extra() -> Iterator[None]:
 def _run(*layers: dict[str, Any], preset: str = "", out: Path | None, resume: bool) -> None:
     with _nn_extra():
         from qpm_nn.config import make_config
+        from qpm_nn.devices import is_follower
         from qpm_nn.pipelines.qpm import NoAssignmentError
         from qpm_nn.pipelines.run import run as run_pipeline
         from qpm_nn.progress import ConsoleObserver
@@ -192,7 +193,8 @@ def _run(*layers: dict[str, Any], preset: str = "", out: Path | None, resume: bo
     except NoAssignmentError as failure:
         stderr.print(f"Error: {failure}", style="bold red", markup=False)
         sys.exit(EXIT_NO_SOLUTION)
-    _report(directory, config)
+    if not is_follower():
+        _report(directory, config)
 
 
 def _report(directory: RunDirectory, config: RunConfig) -> None:

@@ -225,7 +225,8 @@ class RuntimeConfig:
     device : str
         ``auto``, ``cpu``, ``cuda`` or another accelerator of Lightning Fabric.
     n_devices : int
-        Devices that share every training step; the batch size is of each.
+        Devices that share every training step; the batch size is of each. Processes that torchrun
+        has started count instead.
     precision : str
         One of ``PRECISIONS``.
     threads : int

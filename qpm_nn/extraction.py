@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 
+from qpm_nn.config import RuntimeConfig
 from qpm_nn.data import BatchLoader, ImageSet, Preprocessing
+from qpm_nn.devices import gather, launch, make_fabric
 from qpm_nn.heads import Activations, Classifier
 from qpm_opt.constants import FeatureStatistics
 
@@ -40,16 +44,67 @@ def extract_features(
     preprocessing: Preprocessing,
     *,
     n_classes: int,
-    device: torch.device | str = "cpu",
+    runtime: RuntimeConfig | None = None,
 ) -> Extraction:
     """Features of all images in their order, without augmentation, in evaluation mode.
 
     The locality of a feature in an image is the maximum of the spatial softmax of its map (QPM
     paper, eq. 8), its centre tells how far the maximum of the map is from the edges (eq. 26).
+
+    Parameters
+    ----------
+    classifier : Classifier
+    images : ImageSet
+    preprocessing : Preprocessing
+    n_classes : int
+    runtime : RuntimeConfig, optional
+        Device and number of devices, each of which takes a part of the images; the CPU by default.
     """
+    job = partial(_extract, images=images, preprocessing=preprocessing, n_classes=n_classes)
+    extraction = launch(make_fabric(runtime or RuntimeConfig(device="cpu")), job, classifier)
+    assert extraction is not None, "the first device has the result"
+    return extraction
+
+
+def _extract(
+    fabric: Fabric,
+    classifier: Classifier,
+    *,
+    images: ImageSet,
+    preprocessing: Preprocessing,
+    n_classes: int,
+) -> Extraction | None:
+    """The parts of all devices together, on the first one."""
+    rank, world_size = fabric.global_rank, fabric.world_size
+    first, end = (len(images) * place // world_size for place in (rank, rank + 1))
+    mine = range(first, end)
+    part = None
+    if mine:  # there may be fewer images than devices
+        part = _extract_part(classifier, images, preprocessing, n_classes, fabric.device, mine)
+    parts = [part for part in gather(fabric, part) if part is not None]
+    if not fabric.is_global_zero:
+        return None
+    statistics = parts[0].statistics
+    for part in parts[1:]:
+        statistics.merge(part.statistics)
+    features, labels = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("features", "labels")
+    )
+    return Extraction(features, labels, statistics)
+
+
+def _extract_part(
+    classifier: Classifier,
+    images: ImageSet,
+    preprocessing: Preprocessing,
+    n_classes: int,
+    device: torch.device,
+    indices: Sequence[int],
+) -> Extraction:
     features: list[NDArray[np.float32]] = []
     statistics: FeatureStatistics | None = None
-    for activations, labels in iterate_activations(classifier, images, preprocessing, device):
+    seen = iterate_activations(classifier, images, preprocessing, device, indices)
+    for activations, labels in seen:
         batch = activations.features.float().cpu().numpy()
         if statistics is None:
             statistics = FeatureStatistics(n_classes, batch.shape[1])
@@ -60,8 +115,9 @@ def extract_features(
             centre=centre(activations.maps).cpu().numpy(),
         )
         features.append(batch)
-    assert statistics is not None, "a DataModule has images of every class"
-    return Extraction(np.concatenate(features), images.labels.numpy(), statistics)
+    assert statistics is not None, "the part has images"
+    labels = images.labels[list(indices)].numpy()
+    return Extraction(np.concatenate(features), labels, statistics)
 
 
 def pooled_features(
@@ -118,8 +174,12 @@ def iterate_activations(
     images: ImageSet,
     preprocessing: Preprocessing,
     device: torch.device | str = "cpu",
+    indices: Sequence[int] | None = None,
 ) -> Iterator[tuple[Activations, Tensor]]:
-    """Activations (on the device) and labels (on the CPU), batch by batch, in evaluation mode."""
+    """Activations (on the device) and labels (on the CPU), batch by batch, in evaluation mode.
+
+    Of all images by default, else of those at ``indices``.
+    """
     classifier = classifier.to(device).eval()
-    for batch, labels in BatchLoader(images, BATCH_SIZE):
+    for batch, labels in BatchLoader(images, BATCH_SIZE, sampler=indices):
         yield classifier.activations(preprocessing(batch.to(device))), labels

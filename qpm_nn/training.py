@@ -23,6 +23,7 @@ from torch.utils.data import DistributedSampler
 
 from qpm_nn.config import RuntimeConfig, TrainingConfig
 from qpm_nn.data import BatchLoader, DataModule
+from qpm_nn.devices import launch, make_fabric
 from qpm_nn.heads import Classifier
 from qpm_nn.losses import feature_diversity_loss
 from qpm_opt import InvalidInputError
@@ -106,32 +107,10 @@ def train(
         key=key,
         on_epoch=on_epoch,
     )
-    fabric.launch(job, classifier)
+    launch(fabric, job, classifier)
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     classifier.load_state_dict(state["classifier"])
     return classifier.cpu().to(memory_format=torch.contiguous_format).eval()
-
-
-def make_fabric(runtime: RuntimeConfig) -> Fabric:
-    """Fabric for the device, number of devices and precision asked for.
-
-    Raises
-    ------
-    InvalidInputError
-        If Fabric refuses them.
-    """
-    try:
-        return Fabric(
-            accelerator=runtime.device,
-            devices=runtime.n_devices,
-            strategy="ddp_spawn" if runtime.n_devices > 1 else "auto",
-            precision=runtime.precision,
-        )
-    except (RuntimeError, ValueError, AssertionError) as failure:
-        raise InvalidInputError(
-            f"device {runtime.device} x {runtime.n_devices} with precision {runtime.precision} "
-            f"cannot be used here: {failure} Use device=cpu or auto."
-        ) from None
 
 
 def _run(

@@ -101,7 +101,7 @@ class BatchLoader:
     ----------
     images : ImageSet
     batch_size : int
-    sampler : Sampler, optional
+    sampler : Sampler or sequence of int, optional
         Order of the images; that of the set by default.
     drop_last : bool
         Whether to leave out a last batch that is not full.
@@ -112,7 +112,7 @@ class BatchLoader:
         images: ImageSet,
         batch_size: int,
         *,
-        sampler: Sampler[int] | None = None,
+        sampler: Sampler[int] | Sequence[int] | None = None,
         drop_last: bool = False,
     ) -> None:
         self.batch_size = batch_size

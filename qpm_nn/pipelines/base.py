@@ -21,13 +21,14 @@ from qpm_nn.backbones import Backbone, create_backbone, map_shape, weights_key
 from qpm_nn.backbones.weights import IMAGENET
 from qpm_nn.config import RunConfig, TrainingConfig
 from qpm_nn.data import DataModule, load_data
+from qpm_nn.devices import make_fabric
 from qpm_nn.embedding import EmbeddedData, trained_part, write_embeddings
 from qpm_nn.evaluation import evaluate
 from qpm_nn.extraction import extract_features
 from qpm_nn.heads import Classifier, DenseHead
 from qpm_nn.pipelines.stages import RunDirectory
 from qpm_nn.saving import ClassifierSpec, load_classifier, save_classifier
-from qpm_nn.training import EpochReport, make_fabric, train
+from qpm_nn.training import EpochReport, train
 from qpm_nn.training_log import TensorBoardLog, summary_writer, write_epoch
 from qpm_opt import InvalidInputError, Progress
 from qpm_opt.files import replace_on_success
@@ -328,7 +329,7 @@ class Pipeline(ABC):
             data.train,
             data.preprocessing,
             n_classes=self.data.n_classes,
-            device=self.device,
+            runtime=self.config.runtime,
         )
         self.write_arrays(
             "features.npz",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from qpm_nn.config import RunConfig
 from qpm_nn.data import DataModule
+from qpm_nn.devices import dismiss, follow, is_follower, n_started
 from qpm_nn.pipelines.base import Observer, Pipeline
 from qpm_nn.pipelines.dense import DensePipeline
 from qpm_nn.pipelines.qpm import QPMPipeline
@@ -33,6 +35,9 @@ def run(
 ) -> RunDirectory:
     """Run a model's pipeline in a directory, reusing what an earlier run with equal settings made.
 
+    In processes that torchrun has started, the first one runs it, and the others take their parts
+    in training and extraction; all must see the directory.
+
     Parameters
     ----------
     config : RunConfig
@@ -51,4 +56,12 @@ def run(
     NoAssignmentError
         If the solver finds no assignment within its limits (QPM only).
     """
-    return PIPELINES[config.model](config, out, resume, observer or Observer(), data)()
+    if n_started() > 1:
+        config = replace(config, runtime=replace(config.runtime, n_devices=n_started()))
+    if is_follower():
+        follow(config.runtime)
+        return RunDirectory(out)
+    try:
+        return PIPELINES[config.model](config, out, resume, observer or Observer(), data)()
+    finally:
+        dismiss(config.runtime)

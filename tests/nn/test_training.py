@@ -11,8 +11,9 @@ import torch
 from qpm_nn.backbones import create_backbone
 from qpm_nn.config import RuntimeConfig, TrainingConfig
 from qpm_nn.data import Augmentation, Preprocessing, load_data
+from qpm_nn.devices import make_fabric
 from qpm_nn.heads import AssignmentHead, Classifier, DenseHead
-from qpm_nn.training import _schedule, make_fabric, train
+from qpm_nn.training import _schedule, train
 from qpm_opt import InvalidInputError
 
 RUNTIME = RuntimeConfig(device="cpu")

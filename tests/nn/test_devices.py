@@ -1,0 +1,105 @@
+"""Several devices do together what one does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from qpm_nn.backbones import create_backbone
+from qpm_nn.config import RuntimeConfig, TrainingConfig
+from qpm_nn.data import load_data
+from qpm_nn.extraction import extract_features
+from qpm_nn.heads import Classifier, DenseHead
+from qpm_nn.pipelines.run import run
+from qpm_nn.training import train
+from tests.nn.conftest import tiny_config
+
+TWO = RuntimeConfig(device="cpu", n_devices=2, threads=1)
+
+
+@pytest.fixture(scope="module")
+def data(tree):
+    return load_data(str(tree), image_size=8)
+
+
+def new_classifier() -> Classifier:
+    torch.manual_seed(0)
+    return Classifier(create_backbone("convnet_tiny", 3), DenseHead(128, 4, dropout=0.0))
+
+
+def test_devices_see_each_image_once(data):
+    classifier = new_classifier()
+    alone, together = (
+        extract_features(classifier, data.train, data.preprocessing, n_classes=4, runtime=runtime)
+        for runtime in (None, TWO)
+    )
+    np.testing.assert_array_equal(together.labels, alone.labels)
+    np.testing.assert_allclose(together.features, alone.features, atol=1e-6)
+    assert together.statistics.n_images == len(data.train)
+    for name in ("mean", "std", "locality", "centre", "class_similarity"):
+        np.testing.assert_allclose(
+            getattr(together.statistics, name), getattr(alone.statistics, name), atol=1e-6
+        )
+
+
+class Epochs:
+    """Writes reports to a file: they are made in another process."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __call__(self, report):
+        with self.path.open("a") as file:
+            file.write(json.dumps(report._asdict()) + "\n")
+
+
+def test_training_on_two_devices_resumes(data, tmp_path):
+    def trained(n_epochs, name):
+        return train(
+            new_classifier(),
+            data,
+            TrainingConfig(epochs=n_epochs, batch_size=8, schedule="step", warmup=0.0),
+            seed=1,
+            runtime=TWO,
+            checkpoint=tmp_path / name,
+            on_epoch=Epochs(tmp_path / f"{name}.log"),
+        ).state_dict()
+
+    whole = trained(2, "whole")
+    trained(1, "parts")
+    resumed = trained(2, "parts")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    first, second = map(json.loads, (tmp_path / "parts.log").read_text().splitlines())
+    assert (first["epoch"], second["epoch"]) == (1, 2)
+    assert second["loss"] < first["loss"]
+
+
+def test_torchrun_makes_the_same_as_devices_of_our_own(tree, tmp_path):
+    settings = {"runtime": {"device": "cpu", "n_devices": 2, "threads": 1}}
+    expected = run(tiny_config(tree, **settings), tmp_path / "own")
+    settings = tiny_config(tree, runtime={"device": "cpu", "threads": 1}).to_toml()
+    (tmp_path / "settings.toml").write_text(settings)
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+        "-m", "qpm_opt", "run", "--config", "settings.toml", "--out", "torchrun",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("on test images") == 1, done.stdout  # the first process alone reports
+    for name in ("config.toml", "metrics.json", "problem.npz", "model.safetensors"):
+        assert (tmp_path / "torchrun" / name).read_bytes() == (expected / name).read_bytes(), name
+
+
+def test_a_run_that_is_refused_ends_all_its_processes(tmp_path):
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+        "-m", "qpm_opt", "run", "--dataset", "nowhere", "--device", "cpu", "--out", "run",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0
+    assert "nowhere" in done.stderr
