@@ -80,7 +80,7 @@ def demo(out: Path, seed: int) -> None:
 @click.option("--normalisation", help="Mean and std of: dataset, imagenet.")
 @click.option("--workers", type=int, help="Processes that read images.")
 @click.option("--augmentation", help="dataset, none, photographs, imagenet.")
-@click.option("--preset", default="", help="Training as published: paper.")
+@click.option("--preset", default="", help="Training as published: paper, dino.")
 @click.option("--model", help="Kind of model: qpm, dense, glm_saga, sldd, qsenn.")
 @click.option("--arch", help="Backbone.")
 @click.option("--weights", metavar="imagenet|FILE", help="Weights to begin with [random ones].")

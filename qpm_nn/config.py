@@ -30,6 +30,7 @@ MODELS = {
 }
 PRECISIONS = ("32-true", "bf16-mixed")
 SCHEDULES = ("cosine", "step")
+OPTIMIZERS = ("sgd", "adamw")
 SPARSITIES = ("equal", "average")
 
 
@@ -92,10 +93,12 @@ class AdapterConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Stochastic gradient descent on cross entropy, feature diversity loss and sparsity of maps.
+    """Gradient descent on cross entropy, feature diversity loss and sparsity of maps.
 
     Attributes
     ----------
+    optimizer : str
+        ``sgd``, with Nesterov momentum, or ``adamw``.
     epochs, batch_size : int
     accumulate : int
         Batches whose gradients make one step; the steps at the end of an epoch may have fewer.
@@ -109,7 +112,7 @@ class TrainingConfig:
     step_epochs : int
     step_factor : float
     momentum : float
-        Of Nesterov.
+        Of Nesterov, or the first beta of AdamW, whose second is 0.999.
     weight_decay : float
         Of weights; normalisations and biases have none.
     warmup : float
@@ -122,6 +125,7 @@ class TrainingConfig:
         Of the features, in [0, 1).
     """
 
+    optimizer: str = "sgd"
     epochs: int = 40
     batch_size: int = 64
     accumulate: int = 1
@@ -144,6 +148,8 @@ class TrainingConfig:
         for name in ("learning_rate", "head_factor"):
             value = getattr(self, name)
             _require(0 < value < math.inf, name, value, "above 0 and finite")
+        if self.optimizer not in OPTIMIZERS:
+            raise unknown_name("optimizer", self.optimizer, OPTIMIZERS)
         if self.schedule not in SCHEDULES:
             raise unknown_name("schedule", self.schedule, SCHEDULES)
         _require(self.step_epochs >= 1, "step_epochs", self.step_epochs, "at least 1")
@@ -324,8 +330,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-#: Training as published (Norrenbrock et al., QPM, ICLR 2025, appendix C), for runs that ask for it.
-#: Fine-tuning has the paper's rate, 100 times the last of the dense training.
+#: Training as published, for runs that ask for it. ``paper`` is that of Norrenbrock et al., QPM,
+#: ICLR 2025, appendix C; fine-tuning has its rate, 100 times the last of the dense training.
+#: ``dino`` is that of Zimmermann et al., DINO-QPM, CVPR Workshops 2026, with the plain AdamW and a
+#: cosine in place of one that needs no schedule.
 SCHEDULE_PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
         "data": {"augmentation": "photographs"},
@@ -348,6 +356,28 @@ SCHEDULE_PRESETS: dict[str, dict[str, Any]] = {
             "step_epochs": 10,
             "warmup": 0.0,
             "diversity_weight": 0.196,
+        },
+    },
+    "dino": {
+        "frozen": True,
+        "dense": {
+            "optimizer": "adamw",
+            "epochs": 25,
+            "batch_size": 32,
+            "learning_rate": 1e-3,
+            "weight_decay": 7e-4,
+            "diversity_weight": 0.5,
+            "dropout": 0.2,
+        },
+        "finetune": {
+            "optimizer": "adamw",
+            "epochs": 25,
+            "batch_size": 16,
+            "learning_rate": 5e-3,
+            "weight_decay": 8e-4,
+            "diversity_weight": 1.0,
+            "activation_weight": 6.0,
+            "dropout": 0.0,
         },
     },
 }

@@ -126,6 +126,7 @@ class EmbeddedData(DataModule):
             data.class_names,
             AUGMENTATIONS["none"],
             data.hierarchy,
+            class_attributes=data.class_attributes,
         )
 
     @cached_property

@@ -39,7 +39,7 @@ def evaluate(
         k of SID@k and diversity@k.
     device : torch.device or str
     attributes : array of shape (n_classes, n_attributes), optional
-        For ``structural_grounding``.
+        For ``structural_grounding``; those of the data set by default, if it has any.
     text_embeddings : array of shape (n_classes, n_dimensions), optional
         For ``text_grounding``.
 
@@ -62,6 +62,8 @@ def evaluate(
         "features_per_class": metrics.features_per_class(weight),
         "contrastive_pair_share": metrics.contrastive_pair_share(weight),
     }
+    if attributes is None:
+        attributes = data.class_attributes
     if attributes is not None:
         found["structural_grounding"] = metrics.structural_grounding(weight, attributes)
     if text_embeddings is not None:

@@ -61,8 +61,8 @@ def train(
 ) -> Classifier:
     """Train with cross entropy, feature diversity loss and sparsity, resuming from a checkpoint.
 
-    Stochastic gradient descent with Nesterov momentum; the learning rate rises linearly over the
-    warm-up and then falls by the schedule. Weight decay spares normalisations and biases.
+    Stochastic gradient descent with Nesterov momentum, or AdamW; the learning rate rises linearly
+    over the warm-up and then falls by the schedule. Weight decay spares normalisations and biases.
 
     Parameters
     ----------
@@ -136,12 +136,7 @@ def _run(
     )
     # Convolutions are faster on images whose channels lie side by side.
     classifier.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(
-        _parameter_groups(classifier, config),
-        lr=config.learning_rate,
-        momentum=config.momentum,
-        nesterov=True,
-    )
+    optimizer = _make_optimizer(classifier, config)
     model, optimizer = fabric.setup(classifier, optimizer)
     model.mark_forward_method("activations")
     preprocessing = data.preprocessing
@@ -207,6 +202,15 @@ def _check_loss(total: float, epoch: int) -> None:
         raise InvalidInputError(
             f"The loss is {total} in epoch {epoch}: training diverged; lower learning_rate."
         )
+
+
+def _make_optimizer(classifier: Classifier, config: TrainingConfig) -> torch.optim.Optimizer:
+    groups = _parameter_groups(classifier, config)
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, config.learning_rate, betas=(config.momentum, 0.999))
+    return torch.optim.SGD(
+        groups, config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0
+    )
 
 
 def _parameter_groups(classifier: Classifier, config: TrainingConfig) -> list[dict[str, Any]]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from qpm_nn.data.augmentation import AUGMENTATIONS, AnyAugmentation
@@ -101,6 +101,8 @@ class DataModule:
         How the images were made from files, for images to come.
     normalisation : {"dataset", "imagenet"}
         Whose mean and std the network's input has.
+    class_attributes : array of shape (n_classes, n_attributes), optional
+        What people see in the images of each class, for the metric Structural Grounding.
     """
 
     name: str
@@ -111,6 +113,7 @@ class DataModule:
     hierarchy: tuple[tuple[str, ...], ...] = ()
     framing: Framing = AS_IS
     normalisation: str = "dataset"
+    class_attributes: NDArray[np.float64] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.n_classes < 2:

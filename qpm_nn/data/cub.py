@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from qpm_nn.data.cub_attributes import find_class_attributes
 from qpm_nn.data.listing import FileList, Layout, Listing, look_up, read_numbers, read_rows
 from qpm_nn.data.reading import Box
 from qpm_opt import InvalidInputError
@@ -23,7 +24,8 @@ LAYOUT = Layout(
 CUB_200_2011/
     images/001.Black_footed_Albatross/*.jpg, ...
     images.txt  image_class_labels.txt  train_test_split.txt  classes.txt
-    bounding_boxes.txt (for crops)""",
+    bounding_boxes.txt (for crops)
+    attributes/class_attribute_labels_continuous.txt (for Structural Grounding)""",
     source="https://www.vision.caltech.edu/datasets/cub_200_2011/ (CUB_200_2011.tgz, 1.1 GB)",
 )
 
@@ -31,7 +33,8 @@ CUB_200_2011/
 def read_cub(root: Path, crop: bool = False) -> Listing:
     """CUB-200-2011, 5,994 training and 5,794 test images; boxes if ``crop``.
 
-    The numbers of the classes may have gaps (a part of the data set); labels follow their order.
+    Attributes of the classes come along if their file is there. The numbers of the classes may have
+    gaps (a part of the data set); labels follow their order.
 
     Raises
     ------
@@ -60,7 +63,9 @@ def read_cub(root: Path, crop: bool = False) -> Listing:
             raise InvalidInputError(f"{split_path}: image {image} has {part!r}; 0 or 1 expected.")
         box = look_up(boxes, path, folder / "bounding_boxes.txt", "image") if crop else None
         parts[part].add(f"images/{path}", label, box)
-    return Listing(folder, parts["1"], parts["0"], species(classes.values()))
+    names = species(classes.values())
+    attributes = find_class_attributes(folder, len(names))
+    return Listing(folder, parts["1"], parts["0"], names, class_attributes=attributes)
 
 
 def read_boxes(folder: Path) -> dict[str, Box]:

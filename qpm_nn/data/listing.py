@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from qpm_nn.data.reading import Box
 from qpm_opt import InvalidInputError
 
@@ -54,6 +57,8 @@ class Listing:
         Names of the parents of each class, the nearest first, by label; empty if there are none.
     trim_bottom : int
         Rows of every image that are no part of the photograph.
+    class_attributes : array of shape (n_classes, n_attributes), optional
+        What people see in the images of each class.
     """
 
     folder: Path
@@ -62,6 +67,7 @@ class Listing:
     class_names: tuple[str, ...]
     hierarchy: tuple[tuple[str, ...], ...] = ()
     trim_bottom: int = 0
+    class_attributes: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,7 @@ def make_data_module(name: str, listing: Listing, options: PhotoOptions) -> Data
         hierarchy=listing.hierarchy,
         framing=framing,
         normalisation=options.normalisation,
+        class_attributes=listing.class_attributes,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from qpm_nn.data import cub
+from qpm_nn.data.cub_attributes import find_class_attributes
 from qpm_nn.data.folder import images_by_class
 from qpm_nn.data.listing import FileList, Layout, Listing, look_up
 from qpm_opt import InvalidInputError
@@ -30,7 +31,7 @@ CUB_200_2011/ (for crops: images.txt, bounding_boxes.txt)""",
 
 
 def read_traveling_birds(root: Path, crop: bool = False) -> Listing:
-    """TravelingBirds; if ``crop``, with the boxes of CUB-200-2011.
+    """TravelingBirds; if ``crop``, with the boxes of CUB-200-2011, and its attributes if there.
 
     Its images have the names and, as far as boxes go, the sizes of those of CUB-200-2011.
 
@@ -45,9 +46,9 @@ def read_traveling_birds(root: Path, crop: bool = False) -> Listing:
     """
     folder = LAYOUT.find(root)
     boxes_path, boxes = folder, {}
+    places = [place / "CUB_200_2011" for place in (root, folder / "..", folder / "../..")]
+    birds = next((place for place in places if place.is_dir()), None)
     if crop:
-        places = [place / "CUB_200_2011" for place in (root, folder / "..", folder / "../..")]
-        birds = next((place for place in places if place.is_dir()), None)
         if birds is None:
             raise LAYOUT.error(f"The boxes of TravelingBirds are not beside {folder}")
         boxes_path, boxes = birds / "bounding_boxes.txt", cub.read_boxes(birds)
@@ -64,4 +65,11 @@ def read_traveling_birds(root: Path, crop: bool = False) -> Listing:
                 below = path.relative_to(folder / part).as_posix()
                 box = look_up(boxes, below, boxes_path, "image") if crop else None
                 listed[part].add(f"{part}/{below}", label, box)
-    return Listing(folder, listed["train"], listed["test"], cub.species(names))
+    attributes = None if birds is None else find_class_attributes(birds, len(names))
+    return Listing(
+        folder,
+        listed["train"],
+        listed["test"],
+        cub.species(names),
+        class_attributes=attributes,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -229,10 +230,18 @@ class Pipeline(ABC):
             "metrics",
             self._measure,
             settings=self.images
-            | {"n_per_class": self.config.problem.n_per_class, "model": self.config.model},
+            | {
+                "n_per_class": self.config.problem.n_per_class,
+                "model": self.config.model,
+                "attributes": self._attributes_key(),
+            },
             inputs=inputs,
             outputs=["metrics.json"],
         )
+
+    def _attributes_key(self) -> str:
+        attributes = self.data.class_attributes
+        return "" if attributes is None else hashlib.sha256(attributes.tobytes()).hexdigest()
 
     def load(self, name: str) -> Classifier:
         """A classifier of the run: ``dense``, ``model``."""

@@ -30,6 +30,13 @@ def test_a_preset_by_name_wins_over_that_of_the_data_set_only():
         make_config(preset="papr")
 
 
+def test_the_preset_of_dino_freezes_the_backbone():
+    config = make_config({"data": {"name": "cub2011"}}, preset="dino")
+    assert config.frozen and config.adapter.widths == (2048, 2048, 2048, 512)
+    assert (config.dense.optimizer, config.finetune.activation_weight) == ("adamw", 6.0)
+    assert config.problem.n_selected == PRESETS["cub2011"]["problem"]["n_selected"]
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_toml_round_trip(name, tmp_path):
     config = make_config({"data": {"name": name, "root": 'with "quotes", ü and 😀'}})
@@ -62,6 +69,7 @@ def test_toml_round_trip(name, tmp_path):
         ({"dense": {"head_factor": 0}}, "head_factor is 0.0; it must be above 0"),
         ({"dense": {"accumulate": 0}}, "accumulate is 0; it must be at least 1"),
         ({"dense": {"schedule": "steps"}}, "no schedule 'steps'.*mean step"),
+        ({"dense": {"optimizer": "adam"}}, "no optimizer 'adam'.*mean adamw"),
         ({"dense": {"step_epochs": 0}}, "step_epochs is 0"),
         ({"dense": {"step_factor": 1.5}}, "step_factor is 1.5"),
     ],

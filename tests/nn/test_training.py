@@ -73,6 +73,19 @@ def test_resuming_at_an_epoch_ends_where_an_uninterrupted_run_does(data, tmp_pat
     assert equal(whole, cut)
 
 
+@pytest.mark.parametrize(
+    "changes", [{"optimizer": "adamw", "learning_rate": 1e-3}, {"momentum": 0.0}]
+)
+def test_other_optimizers_learn_and_resume(data, tmp_path, changes):
+    config = replace(CONFIG, **changes)
+    reports = []
+    whole = run(new_classifier(), data, tmp_path / "whole", config=config, on_epoch=reports.append)
+    assert reports[-1].loss < reports[0].loss
+    with pytest.raises(Killed):
+        run(new_classifier(), data, tmp_path / "cut", config=config, on_epoch=kill_after(2))
+    assert equal(whole, run(new_classifier(), data, tmp_path / "cut", config=config))
+
+
 def test_checkpoint_of_other_settings_is_ignored(data, tmp_path):
     run(new_classifier(), data, tmp_path / "checkpoint", key="other")
     epochs = []
