@@ -56,6 +56,7 @@ PLACES = {
     "n_devices": "runtime.n_devices",
     "precision": "runtime.precision",
     "threads": "runtime.threads",
+    "compile": "runtime.compile",
     "tensorboard": "runtime.tensorboard",
 }
 
@@ -123,6 +124,7 @@ def demo(out: Path, seed: int) -> None:
 @click.option("--n-devices", type=int, help="Devices that train together.")
 @click.option("--precision", help="32-true, bf16-mixed.")
 @click.option("--threads", type=int, help="On the CPU; 0: all.")
+@click.option("--compile/--no-compile", default=None, help="Compile the backbone for training.")
 @click.option("--tensorboard/--no-tensorboard", default=None, help="Write for TensorBoard, too.")
 def run(
     config_file: Path | None, preset: str, out: Path | None, resume: bool, **options: Any

@@ -237,6 +237,9 @@ class RuntimeConfig:
         One of ``PRECISIONS``.
     threads : int
         Of torch on the CPU and of the solver; 0: all.
+    compile : bool
+        Whether torch compiles the backbone for training, which takes minutes at its start; for
+        GPUs, since CPUs gain nothing.
     tensorboard : bool
         Whether the epochs are written for TensorBoard, too.
     """
@@ -245,6 +248,7 @@ class RuntimeConfig:
     n_devices: int = 1
     precision: str = "32-true"
     threads: int = 0
+    compile: bool = False
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
@@ -320,6 +324,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "omniglot": {
         "dense": {"epochs": 35, "weight_decay": 1e-3},
         "problem": {"n_selected": 50, "n_per_class": 5},
+        "finetune": {"epochs": 40},
     },
     "aircraft": _PUBLISHED,
     "cub2011": _PUBLISHED,

@@ -72,7 +72,7 @@ def train(
     config : TrainingConfig
     seed : int
     runtime : RuntimeConfig
-        Device, number of devices, precision.
+        Device, number of devices, precision, and whether to compile.
     checkpoint : Path
         Written after every epoch, atomically; read back if it carries the same ``key``, ignored
         otherwise.
@@ -102,6 +102,7 @@ def train(
         _run,
         data=data,
         config=config,
+        runtime=runtime,
         seed=seed,
         checkpoint=checkpoint,
         key=key,
@@ -119,6 +120,7 @@ def _run(
     *,
     data: DataModule,
     config: TrainingConfig,
+    runtime: RuntimeConfig,
     seed: int,
     checkpoint: Path,
     key: str,
@@ -136,6 +138,8 @@ def _run(
     )
     # Convolutions are faster on images whose channels lie side by side.
     classifier.to(memory_format=torch.channels_last)
+    if runtime.compile:
+        classifier.backbone.compile()
     optimizer = _make_optimizer(classifier, config)
     model, optimizer = fabric.setup(classifier, optimizer)
     model.mark_forward_method("activations")

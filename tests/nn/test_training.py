@@ -219,6 +219,24 @@ def test_missing_device_is_refused():
         make_fabric(RuntimeConfig(device="abacus"))
 
 
+def test_a_compiled_step_is_the_same(data, tmp_path, monkeypatch):
+    compiled = []
+
+    def compile_eagerly(module):
+        compiled.append(module)
+        compile_module(module, backend="eager")  # no compiler of C++, and the same arithmetic
+
+    compile_module = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_eagerly)
+    config = replace(CONFIG, epochs=1)
+    plain = run(new_classifier(), data, tmp_path / "plain", config=config)
+    classifier = new_classifier()
+    runtime = replace(RUNTIME, compile=True)
+    train(classifier, data, config, seed=1, runtime=runtime, checkpoint=tmp_path / "compiled")
+    assert compiled == [classifier.backbone]
+    assert equal(plain, classifier.state_dict())
+
+
 def test_mixed_precision_is_mixed(data, tmp_path):
     trained = []
     for precision in ("32-true", "bf16-mixed"):
