@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ALL_SOLVERS := cpsat,gurobi,scip
+NETWORKS := nn,timm,onnx,tensorboard,lightning
 
 .PHONY: demo test bench lint clean
 
 demo: $(VENV)/.installed-nn
 	$(BIN)/qpm demo
 
-test: $(VENV)/.installed-dev,nn,timm,onnx,bench,cluster,$(ALL_SOLVERS)
+test: $(VENV)/.installed-dev,$(NETWORKS),bench,cluster,$(ALL_SOLVERS)
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 	$(BIN)/python -m pytest benchmarks --benchmark-disable
 

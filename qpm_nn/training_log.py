@@ -75,6 +75,7 @@ def summary_writer() -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise InvalidInputError(
-            "Files for TensorBoard need the package tensorboard: pip install tensorboard."
+            "Files for TensorBoard need the package tensorboard; install the extra: pip install "
+            "'qpm[tensorboard]'."
         ) from None
     return SummaryWriter

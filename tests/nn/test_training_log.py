@@ -60,5 +60,5 @@ def test_tensorboard_reads_what_was_written(tmp_path):
 
 def test_without_tensorboard_it_is_one_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(InvalidInputError, match="pip install tensorboard"):
+    with pytest.raises(InvalidInputError, match="the package tensorboard; install the extra"):
         summary_writer()
