@@ -150,7 +150,9 @@ def test_equals_scikit_learn():
 
 
 def test_not_worse_than_glm_saga(tmp_path):
-    elasticnet = pytest.importorskip("glm_saga.elasticnet", reason="NOT COMPARED with glm_saga 0.1.2, which is not installed")
+    elasticnet = pytest.importorskip(
+        "glm_saga.elasticnet", reason="NOT COMPARED with glm_saga 0.1.2, which is not installed"
+    )
     import torch
 
     features, labels = data(n_images=64, n_features=6)

@@ -1,0 +1,106 @@
+"""``python -m benchmarks.models``: variants of a run, their records, tables and plots."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+
+import pytest
+from click.testing import CliRunner
+
+from benchmarks.models import report
+from benchmarks.models.__main__ import models
+from benchmarks.models.records import TrainedModel, append, read
+from benchmarks.models.variants import TABLES, VARIANTS, settings_of
+from qpm_nn.config import make_config
+from qpm_opt import InvalidInputError
+from tests.nn.conftest import tiny_config
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(models, [str(one) for one in arguments], catch_exceptions=False)
+
+
+def test_variants_are_settings_of_runs():
+    for variant in VARIANTS:
+        make_config(settings_of(variant))
+    assert all(set(rows) <= VARIANTS.keys() for rows in TABLES.values())
+    with pytest.raises(InvalidInputError, match="did you mean qpm average"):
+        settings_of("qpm averag")
+
+
+def test_runs_share_the_dense_model_and_are_not_repeated(tree, tmp_path):
+    (tmp_path / "tiny.toml").write_text(tiny_config(tree).to_toml())
+    common = (
+        "run", "--dataset", tree, "--config", tmp_path / "tiny.toml", "--out", tmp_path / "out",
+        "--variant", "dense", "--variant", "qpm", "--seed", 1,
+    )  # fmt: skip
+    lines = invoke(*common).stdout.splitlines()
+    assert [line.split("  ")[1] for line in lines] == ["dense", "qpm"]
+    folder = tmp_path / "out" / f"{tree.name}-1"
+    events = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    dense = [one["event"] for one in events if one["stage"] == "dense" and one["event"] != "epoch"]
+    assert dense == ["started", "finished", "reused"]
+    assert invoke(*common).stdout == ""  # all is on record
+
+    done = invoke(*common, "--variant", "qpm with Z_A alone")
+    assert "qpm with Z_A alone" in done.stdout
+    printed = invoke("report", tmp_path / "out").stdout
+    assert "## Models" in printed and "## Parts of the objective" in printed
+    plots = list((tmp_path / "out").glob("compactness-*.svg"))
+    assert len(plots) == 1 and "<svg" in plots[0].read_text()
+    records = read(sorted((tmp_path / "out").glob("*.jsonl")))
+    assert [one.variant for one in records] == ["dense", "qpm", "qpm with Z_A alone"]
+    assert records[2].config["problem"]["similarity_scale"] == 0.0
+    assert records[0].solution == {} and records[1].solution["objective"] is not None
+
+
+def record(variant: str, accuracy: float, seed: int = 0, **changes) -> TrainedModel:
+    config = make_config({"data": {"name": "mine"}, "seed": seed}, settings_of(variant))
+    metrics = {"dense": {"accuracy": 1.0}, "final": {"accuracy": accuracy, "sid@4": None}}
+    return TrainedModel(variant, asdict(config), metrics, changes, 1.0, "", {})
+
+
+def test_tables_have_means_and_deviations_over_seeds():
+    records = [
+        record("dense", 0.9), record("qpm", 0.8, 0), record("qpm", 0.9, 1), record("sldd", 0.7),
+    ]  # fmt: skip
+    head, _, *rows = report.tables(records).splitlines()[2:]
+    assert head.startswith("| model | seeds | accuracy | features |")
+    assert [row.split(" | ")[:3] for row in rows] == [
+        ["| dense", "1", "90.0"],
+        ["| sldd", "1", "70.0"],
+        ["| qpm", "2", "**85.0 ± 7.1**"],
+    ]
+    assert rows[2].split(" | ")[5] == "none"  # SID@4 is not defined
+
+
+def test_objectives_stand_where_they_differ():
+    records = [
+        record("qpm", 0.8, objective=12.345, relative_gap=0.01),
+        record("qpm paper", 0.8, objective=12.0, relative_gap=None),
+    ]
+    text = report.tables(records)
+    assert "## Better objectives: mine" in text
+    rows = text.splitlines()[-2:]
+    assert rows[0].endswith("| 12.35 | 1.00 |") and rows[1].endswith("| 12.00 | none |")
+
+
+def test_the_last_record_of_equal_settings_counts(tmp_path):
+    first, second = record("qpm", 0.5), record("qpm", 0.6)
+    for one in (first, replace(first, variant="dense", config={"seed": 2}), second):
+        append(tmp_path / "records.jsonl", one)
+    found = read([tmp_path / "records.jsonl"])
+    assert [one.final["accuracy"] for one in found] == [0.6, 0.5]
+
+
+def test_compactness_takes_the_runs_of_a_model():
+    records = [
+        record("qpm", 0.8), record("qpm n_selected=30", 0.7), record("qpm n_selected=30", 0.9, 1),
+        record("qpm n_per_class=7", 0.6), record("qpm auroc", 0.1), record("sldd", 0.5),
+    ]  # fmt: skip
+    left, right = report.draw_compactness(records).axes
+    (line,) = left.lines
+    size = records[0].config["problem"]["n_selected"]
+    assert sorted(zip(*line.get_data(), strict=True)) == [(size, 80.0), (30, 80.0)]
+    assert [len(one.get_xdata()) for one in right.lines] == [2]
