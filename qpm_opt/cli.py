@@ -155,6 +155,8 @@ def solve(
     written = out if keep else _save(lambda path: result.save(path, instance), out)
     gap = "unknown" if result.relative_gap is None else f"{100 * result.relative_gap:.4g} %"
     bound = "none" if result.bound is None else f"{result.bound:.9g} ({result.bound_kind})"
+    if keep:
+        bound += "; that in the file that is kept stands as it was"
     stdout.print(f"status     {result.solution_status} ({result.termination_condition})")
     stdout.print(f"objective  {result.objective:.9g}")
     stdout.print(f"bound      {bound}")

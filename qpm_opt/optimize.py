@@ -111,6 +111,14 @@ def solve(
         method, solver, formulation, time_limit, gap, threads, seed
     )
     uses_solver = method in ("compact", "paper")
+    if not isinstance(warm_start, Assignment | str | os.PathLike | None):
+        raise InvalidInputError(
+            f"warm_start is {warm_start!r}; an Assignment or the path of a solution was expected."
+        )
+    if not isinstance(solver_options, Mapping | None):
+        raise InvalidInputError(
+            f"solver_options is {solver_options!r}; a mapping of names to values was expected."
+        )
     if solver_options and not uses_solver:
         raise InvalidInputError(
             f"The solver options {', '.join(map(str, solver_options))} have no use: the method "

@@ -138,7 +138,10 @@ def semidefinite_bound(
     closes = closes or (lambda value: value <= cutoff)
     window = effort.window // PERIOD
     iteration = Iteration(region, np.zeros(len(region.free)), state, start)
+    began = time.perf_counter()
     best = iteration.value()
+    # The last value and the bounds that follow take one eigen-decomposition each, as this one did.
+    deadline -= 3.0 * (time.perf_counter() - began)
     held = iteration.snapshot()
     history: list[float] = []  # without the first value, which the iteration leaves behind at first
     reported = time.perf_counter()
@@ -154,7 +157,8 @@ def semidefinite_bound(
         if value < best:
             best = value
             held = iteration.snapshot()
-            if on_bound is not None and time.perf_counter() - reported > REPORT_EVERY:
+            now = time.perf_counter()
+            if on_bound is not None and now - reported > REPORT_EVERY and now < deadline:
                 on_bound(iteration.bound(held))
                 reported = time.perf_counter()
         history.append(value)

@@ -45,6 +45,8 @@ logger = logging.getLogger(__name__)
 #: Regions with more free features are bounded from a core: iterations before it is chosen, the
 #: least value of a feature in it, and its least size, also as a multiple of the selection.
 CORE_FROM, CORE_STEPS, CORE_VALUE, CORE_LEAST, CORE_SIZE = 400, 100, 2e-3, 200, 2
+#: What the least bound of a whole large problem takes, as a share of the time of these iterations.
+LEAST_SHARE = 0.1
 #: When the bounds of core and root end, and that of a root of few features, whose nodes are cheap.
 CORE_EFFORT, ROOT_EFFORT, SMALL_EFFORT = (
     Effort(share=0.005), Effort(share=0.02), Effort(window=60, share=0.1),
@@ -105,6 +107,7 @@ class _Exact:
         self._deadline = math.inf if left is None else self._began + left
         self._side_constraints = bool(len(problem.pairs) or problem.min_classes_per_feature)
         self._linear: Bound | None = None
+        self._least = 0.0  # seconds for a bound on the whole problem, at least
         self._costs = PseudoCosts(problem.n_features)
         self._integral = not problem.n_classes and all(
             np.array_equal(x, np.rint(x)) for x in (problem.feature_similarity, problem.bias)
@@ -124,7 +127,7 @@ class _Exact:
                 return self._whole_model()
             outcome.termination_condition = (
                 TerminationCondition.TIME_LIMIT
-                if self.tracker.expired
+                if self._too_late and not self._done
                 else TerminationCondition.COMPLETED
             )
         except KeyboardInterrupt:
@@ -185,7 +188,7 @@ class _Exact:
         near = known - held < NEAR * abs(held)
         share = 0.0 if near or len(self.whole.free) <= SMALL else TIMID
         state = root.state
-        while not self._done and time.perf_counter() < self._deadline:
+        while not self._done and not self._too_late:
             began = time.perf_counter()
             goal = self._target(0.0, value)
             target = self._target(share, known)
@@ -248,10 +251,14 @@ class _Exact:
         if len(self.whole.free) <= CORE_FROM:
             state, start = None, None if quick is None else quick.certificate
         else:
+            began = time.perf_counter()
             plain = self._semidefinite(self.whole, max_steps=CORE_STEPS, deadline=self._deadline)
-            if self._done or time.perf_counter() > self._deadline:
+            self._least = LEAST_SHARE * (time.perf_counter() - began)
+            if self._done or self._too_late:
                 return plain
             state, start = self._core(plain), None
+            if self._too_late:
+                return plain
         return self._semidefinite(
             self.whole,
             state=state,
@@ -322,7 +329,13 @@ class _Exact:
                 unwanted, sure = state.reward > 0.0, state.reward < 0.0
                 reward += float(np.abs(state.reward).max())
             shrunk = shrink(
-                region, state, unwanted, sure, target=target, reward=reward, deadline=self._deadline
+                region,
+                state,
+                unwanted,
+                sure,
+                target=target,
+                reward=reward,
+                deadline=self._deadline - self._least,
             )
             if shrunk is not None:
                 state = shrunk.state
@@ -333,6 +346,8 @@ class _Exact:
                     target, len(region.ones), len(region.free),
                 )  # fmt: skip
         self.tracker.report_free(len(region.free))
+        if len(region.free) == len(self.whole.free) and self._too_late:
+            return False, state
         workers = self._n_fitting(2 * N_MATRICES, len(region.free))
         reached = branch_semidefinite(
             proof,
@@ -373,9 +388,18 @@ class _Exact:
 
     def _share_of(self, share: float, most: float) -> float:
         """A deadline after a share of the time left, or after so many seconds without a limit."""
-        now = time.perf_counter()
-        left = self._deadline - now
-        return min(self._deadline, now + (most if math.isinf(left) else max(1.0, share * left)))
+        left = self._left()
+        most = most if math.isinf(left) else max(1.0, share * left)
+        return min(self._deadline, time.perf_counter() + most)
+
+    def _left(self) -> float:
+        """Seconds until the deadline."""
+        return self._deadline - time.perf_counter()
+
+    @property
+    def _too_late(self) -> bool:
+        """Whether no bound of the whole problem would end in time."""
+        return self._left() <= self._least
 
     def _ignored(self) -> str:
         ignored = []

@@ -318,6 +318,8 @@ def test_a_licence_that_is_too_small_keeps_the_incumbent_and_says_what_to_do(sol
         ({"seed": 0.5}, "seed is 0.5"),
         ({"time_limit": "soon"}, "time_limit is 'soon'"),
         ({"method": None}, "no method 'None'"),
+        ({"warm_start": 5}, "warm_start is 5; an Assignment or the path"),
+        ({"solver_options": 5}, "solver_options is 5; a mapping"),
     ],
 )
 def test_unusable_options_are_named(options, message):

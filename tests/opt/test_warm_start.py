@@ -194,6 +194,7 @@ def test_the_command_keeps_a_proof_that_it_cannot_match(begun, tmp_path):
     outcome = run("--out", path, "--time-limit", 0)
     assert outcome.exit_code == 0
     assert "kept: nothing better was found" in outcome.stdout
+    assert "bound      none; that in the file that is kept stands as it was" in outcome.stdout
     assert [file.read_bytes() for file in files] == held
     # Elsewhere it is written, and with enough time to check it the bound is kept.
     assert run("--out", tmp_path / "other.json", "--time-limit", 0).exit_code == 0
