@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -93,24 +94,26 @@ class ClassifierSpec:
 def save_classifier(
     path: str | os.PathLike[str], classifier: Classifier, spec: ClassifierSpec
 ) -> None:
-    """Write ``path`` (``.safetensors``) and the same name with ``.json``.
+    """Write ``path`` (``.safetensors``) and the same name with ``.json``, which has its hash.
 
     If one of them cannot be written, what was there before stays.
     """
     path = Path(path)
     head = classifier.head
-    record = {
-        "format": FORMAT,
-        **asdict(spec),
-        "head": HEADS[type(head)],
-        "dropout": head.dropout.p,
-    }
+    _check_class_names(spec, head)
     with (
         replace_on_success(path.with_suffix(".json")) as description,
         replace_on_success(path) as tensors,
     ):
-        description.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         save_file(classifier.state_dict(), tensors)
+        record = {
+            "format": FORMAT,
+            **asdict(spec),
+            "head": HEADS[type(head)],
+            "dropout": head.dropout.p,
+            "weights_sha256": _sha256(tensors),
+        }
+        description.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def load_classifier(path: str | os.PathLike[str]) -> tuple[Classifier, ClassifierSpec]:
@@ -125,7 +128,7 @@ def load_classifier(path: str | os.PathLike[str]) -> tuple[Classifier, Classifie
     description = path.with_suffix(".json")
     try:
         record = json.loads(description.read_text(encoding="utf-8"))
-        tensors = load_file(path)
+        tensors, digest = load_file(path), _sha256(path)
     except FileNotFoundError as failure:
         raise InvalidInputError(f"{failure.filename or path} does not exist.") from None
     except (OSError, ValueError, SafetensorError) as failure:
@@ -133,6 +136,12 @@ def load_classifier(path: str | os.PathLike[str]) -> tuple[Classifier, Classifie
     if not isinstance(record, dict) or record.get("format") not in READABLE:
         raise InvalidInputError(
             f'{description} is no model: "format" is not "{FORMAT}" or an older one.'
+        )
+    # Files of older versions have no hash.
+    if record.get("weights_sha256", digest) != digest:
+        raise InvalidInputError(
+            f"{path} is damaged, or belongs to another model: its hash is not the one in "
+            f"{description}; copy the two files together."
         )
     try:
         preprocessing = record["preprocessing"]
@@ -162,7 +171,21 @@ def load_classifier(path: str | os.PathLike[str]) -> tuple[Classifier, Classifie
         raise InvalidInputError(
             f"{path} and {description} do not describe a classifier together: {failure}"
         ) from None
+    _check_class_names(spec, classifier.head)
     return classifier.eval(), spec
+
+
+def _check_class_names(spec: ClassifierSpec, head: Head) -> None:
+    if len(spec.class_names) != len(head.weight):
+        raise InvalidInputError(
+            f"There are {len(spec.class_names)} class names, but the head has {len(head.weight)} "
+            "classes; a name for each was expected."
+        )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _make_head(record: dict[str, Any], tensors: dict[str, Tensor]) -> Head:

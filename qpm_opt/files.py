@@ -25,10 +25,15 @@ from qpm_opt.errors import (
 _ARCHIVE_START, _ARRAY_START = b"PK", b"\x93NUMPY"
 
 
+#: How the names of files end that are being written.
+_UNFINISHED = ".unfinished"
+
+
 class replace_on_success:  # noqa: N801 - used as a statement, like contextlib.suppress
     """Context of a temporary path that takes the place of ``path`` if the block succeeds.
 
-    A killed or failed write leaves the old file as it was. A link is written through.
+    A killed or failed write leaves the old file as it was. A link is written through. What a killed
+    one leaves beside it goes with :func:`remove_unfinished`.
 
     Raises
     ------
@@ -45,7 +50,7 @@ class replace_on_success:  # noqa: N801 - used as a statement, like contextlib.s
                 f"{self.path} is a folder or a device; give the name of a regular file."
             )
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
+        handle, name = tempfile.mkstemp(_UNFINISHED, f".{self.path.name}.", self.path.parent)
         os.close(handle)
         self.temporary = Path(name)
         return self.temporary
@@ -60,6 +65,12 @@ class replace_on_success:  # noqa: N801 - used as a statement, like contextlib.s
                 os.replace(self.temporary, self.path)
         finally:
             self.temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete what killed writes left in a folder and those below; nobody may be writing there."""
+    for path in folder.rglob(f".*{_UNFINISHED}"):
+        path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

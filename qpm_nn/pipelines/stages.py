@@ -15,7 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from qpm_opt import InvalidInputError
-from qpm_opt.files import replace_on_success
+from qpm_opt.files import remove_unfinished, replace_on_success
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +66,8 @@ class RunDirectory:
     def locked(self) -> Iterator[None]:
         """Keep other runs out while stages run; the lock of a run that was killed is free.
 
+        The files that such a run was writing are deleted.
+
         Raises
         ------
         InvalidInputError
@@ -79,6 +81,7 @@ class RunDirectory:
                 f"Another run is writing into {self.path}; wait for its end or give another folder."
             ) from None
         try:
+            remove_unfinished(self.path)
             self._records = self._read_records() if self.resume else {}
             self._up_to_date = set()
             yield

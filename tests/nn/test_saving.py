@@ -72,7 +72,7 @@ def test_models_of_the_first_format_are_read(tmp_path):
     path = tmp_path / "model.safetensors"
     save_classifier(path, Classifier(create_backbone("convnet_tiny", 3), dense_head()), SPEC)
     record = json.loads(path.with_suffix(".json").read_text())
-    for later in ("hierarchy", "weights", "reduced_strides", "adapter"):
+    for later in ("hierarchy", "weights", "reduced_strides", "adapter", "weights_sha256"):
         del record[later]
     del record["preprocessing"]["framing"]
     path.with_suffix(".json").write_text(json.dumps(record | {"format": "qpm-model/1"}))
@@ -101,3 +101,20 @@ def test_damaged_models_are_refused(tmp_path):
     path.write_bytes(b"nothing")
     with pytest.raises(InvalidInputError, match="cannot be read as a classifier"):
         load_classifier(path)
+
+
+def test_files_of_two_models_are_told_apart(tmp_path):
+    for name in ("one", "other"):
+        classifier = Classifier(create_backbone("convnet_tiny", 3), dense_head())
+        save_classifier(tmp_path / name / "model.safetensors", classifier, SPEC)
+    (tmp_path / "one" / "model.json").replace(tmp_path / "other" / "model.json")
+    with pytest.raises(InvalidInputError, match="belongs to another model"):
+        load_classifier(tmp_path / "other" / "model.safetensors")
+
+
+def test_every_class_has_a_name(tmp_path):
+    classifier = Classifier(create_backbone("convnet_tiny", 3), dense_head())
+    path = tmp_path / "model.safetensors"
+    with pytest.raises(InvalidInputError, match="3 class names, but the head has 2 classes"):
+        save_classifier(path, classifier, replace(SPEC, class_names=("a", "b", "c")))
+    assert not path.exists()

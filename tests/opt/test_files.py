@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import random
+import signal
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
 import pytest
 
 from qpm_opt.errors import InvalidInputError, InvalidProblemError
-from qpm_opt.files import replace_on_success
+from qpm_opt.files import remove_unfinished, replace_on_success
 from qpm_opt.problem import Problem
 
 PROBLEM = Problem(
@@ -77,3 +80,23 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path):
     with pytest.raises(OSError), replace_on_success(path):
         path.mkdir()
     assert os.listdir(tmp_path) == ["file"]
+
+
+KILLED = """
+import os, signal, sys
+from qpm_opt.files import replace_on_success
+with replace_on_success(sys.argv[1]) as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_write_left_can_be_removed(tmp_path):
+    path = tmp_path / "below" / "file"
+    done = subprocess.run([sys.executable, "-c", KILLED, path], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not path.exists() and len(os.listdir(path.parent)) == 1
+    (tmp_path / ".file.of.somebody").touch()
+    remove_unfinished(tmp_path)
+    assert os.listdir(path.parent) == []
+    assert sorted(os.listdir(tmp_path)) == [".file.of.somebody", "below"]
