@@ -86,6 +86,10 @@ class ConsoleObserver(Observer):
         """Show incumbent, bound, gap and free features."""
         self._show(format_progress(progress, progress.time).strip())
 
+    def fitting(self, detail: str) -> None:
+        """Show how far the fit is."""
+        self._show(detail)
+
     def _show(self, detail: str, is_last: bool = False) -> None:
         self._detail = detail
         self._status.update(f"{title(self._stage or 'dense')}   {detail}")

@@ -54,6 +54,9 @@ class Observer:
     def solving(self, progress: Progress) -> None:
         """Incumbent, bound or the number of free features changed."""
 
+    def fitting(self, detail: str) -> None:
+        """A sparse layer has come further."""
+
     def reused(self, name: str) -> None:
         """The outputs of an earlier run of the stage were valid."""
 

@@ -21,7 +21,7 @@ from qpm_nn.extraction import pooled_features
 from qpm_nn.heads import Classifier
 from qpm_nn.pipelines.base import DENSE, MODEL
 from qpm_nn.pipelines.sparse import SelectingPipeline
-from qpm_nn.sparse import SparseLayer, elastic_net_path, qsenn_layer
+from qpm_nn.sparse import SparseLayer, qsenn_layer
 from qpm_opt.constants import load_features
 
 N_ITERATIONS = 4
@@ -102,7 +102,7 @@ class QSENNPipeline(SelectingPipeline):
 
     def fit(self, features: ArrayLike, labels: ArrayLike) -> SparseLayer:
         """The quantised layer of the end of the path."""
-        path = elastic_net_path(features, labels)
+        path = self.path(features, labels)
         layer = qsenn_layer(path[-1], self.config.problem.n_per_class)
         return SparseLayer(layer.scale * layer.sign, layer.bias)
 

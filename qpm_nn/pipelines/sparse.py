@@ -19,6 +19,7 @@ from qpm_nn.heads import Classifier, SparseHead
 from qpm_nn.pipelines.base import DENSE, MODEL, Pipeline
 from qpm_nn.sparse import (
     EXCESS,
+    ElasticNetFit,
     SparseLayer,
     densest_within,
     elastic_net_path,
@@ -38,6 +39,20 @@ class SparsePipeline(Pipeline):
         with np.load(self.directory / layer) as arrays:
             head = SparseHead(**arrays, dropout=dropout)
         return Classifier(self.load(backbone).backbone, head)
+
+    def path(
+        self, features: ArrayLike, labels: ArrayLike, max_per_class: float = np.inf
+    ) -> tuple[ElasticNetFit, ...]:
+        """The elastic net's path, up to a number of features a class."""
+        end = "" if np.isinf(max_per_class) else f" of at most {max_per_class:g}"
+        return elastic_net_path(
+            features,
+            labels,
+            max_per_class=max_per_class,
+            on_fit=lambda fit: self.observer.fitting(
+                f"{fit.n_per_class:.2f}{end} features a class"
+            ),
+        )
 
     def figures_stage(self) -> None:
         """The figure of the weights' signs."""
@@ -97,7 +112,7 @@ class GlmSagaPipeline(SparsePipeline):
         found = load_features(self.directory / "features.npz")
         n_per_class = self.config.problem.n_per_class
         standardised, mean, std = standardise(found.features)
-        path = elastic_net_path(standardised, found.labels, max_per_class=n_per_class)
+        path = self.path(standardised, found.labels, n_per_class)
         fit = densest_within(path, n_per_class)
         selected = fit.features
         if not len(selected):
@@ -160,7 +175,12 @@ class SelectingPipeline(SparsePipeline):
         found = load_features(self.directory / "features.npz")
         standardised, _, _ = standardise(found.features)
         n_selected = self.config.problem.n_selected
-        selection = select_forward(standardised, found.labels, n_selected)
+        selection = select_forward(
+            standardised,
+            found.labels,
+            n_selected,
+            on_feature=lambda n: self.observer.fitting(f"{n} of {n_selected} features"),
+        )
         self.write_arrays("selection.npz", selected=selection.features)
 
 
@@ -209,7 +229,7 @@ class SLDDPipeline(SelectingPipeline):
     def fit(self, features: ArrayLike, labels: ArrayLike) -> SparseLayer:
         """The layer of the SLDD-Model."""
         n_per_class = self.config.problem.n_per_class
-        path = elastic_net_path(features, labels, max_per_class=EXCESS * n_per_class)
+        path = self.path(features, labels, EXCESS * n_per_class)
         return sldd_layer(path, n_per_class)
 
     def _fit_layer(self, key: str) -> None:

@@ -13,7 +13,7 @@ proximal steps, which certify nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -291,6 +291,7 @@ def elastic_net_path(
     epsilon: float = 1e-3,
     tolerance: float = 1e-6,
     max_per_class: float = np.inf,
+    on_fit: Callable[[ElasticNetFit], object] | None = None,
 ) -> tuple[ElasticNetFit, ...]:
     """Path of sparse final layers, from no feature to many.
 
@@ -303,6 +304,8 @@ def elastic_net_path(
     max_per_class : float
         The path ends before the first point with more features than this in the mean of the
         classes. Dense points cost the most.
+    on_fit : callable, optional
+        Called with every point as it is found.
 
     Returns
     -------
@@ -316,16 +319,21 @@ def elastic_net_path(
     """
     solver = ElasticNet(features, labels, alpha=alpha, tolerance=tolerance)
     sequence = lambda_sequence(solver.lambda_max, n_lambdas=n_lambdas, epsilon=epsilon)
-    return tuple(_until(sequence, solver, max_per_class))
+    return tuple(_until(sequence, solver, max_per_class, on_fit))
 
 
 def _until(
-    sequence: FloatArray, solver: ElasticNet, max_per_class: float
+    sequence: FloatArray,
+    solver: ElasticNet,
+    max_per_class: float,
+    on_fit: Callable[[ElasticNetFit], object] | None,
 ) -> Iterator[ElasticNetFit]:
     for lambda_ in sequence:
         fit = solver.fit(float(lambda_))
         if fit.n_per_class > max_per_class:
             return
+        if on_fit is not None:
+            on_fit(fit)
         yield fit
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +54,8 @@ def select_by_path(
     features, labels, alpha, n_lambdas, epsilon, tolerance
         As for ``elastic_net_path``.
     n_selected : int
+    on_feature : callable, optional
+        Called with the number of features so far, as each enters.
 
     Raises
     ------
@@ -94,6 +97,7 @@ def select_forward(
     n_lambdas: int = 100,
     epsilon: float = 1e-3,
     tolerance: float = 1e-6,
+    on_feature: Callable[[int], object] | None = None,
 ) -> FeatureSelection:
     """Features one by one, as the published SLDD-Model chooses them.
 
@@ -132,6 +136,8 @@ def select_forward(
             slope = np.where(chosen, 0.0, np.linalg.norm(solver.gradient, axis=0))
             if slope.max() > alpha * fit.lambda_:
                 chosen[np.argmax(slope)] = True
+                if on_feature is not None:
+                    on_feature(int(chosen.sum()))
                 break
         else:
             raise InvalidInputError(

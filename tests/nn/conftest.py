@@ -65,9 +65,13 @@ class Recorder(Observer):
 
     def __init__(self):
         self.ran = []
+        self.fits = []
 
     def stage(self, name):
         self.ran.append(name)
+
+    def fitting(self, detail):
+        self.fits.append(detail)
 
     def reused(self, name):
         self.ran.remove(name)

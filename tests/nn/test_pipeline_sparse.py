@@ -101,6 +101,16 @@ def test_a_run_killed_at_every_stage_ends_like_an_uninterrupted_one(
     assert results(tmp_path / "run") == results(finished[model])
 
 
+def test_fits_are_told_how_far_they_are(tree, tmp_path):
+    recorder = Recorder()
+    run(tiny_config(tree, model="sldd"), tmp_path / "run", observer=recorder)
+    n_selected = tiny_config(tree).problem.n_selected
+    assert recorder.fits[:n_selected] == [
+        f"{n} of {n_selected} features" for n in range(1, n_selected + 1)
+    ]
+    assert recorder.fits[n_selected] == "0.00 of at most 4 features a class"
+
+
 def test_every_stage_has_a_title():
     assert all(title(name) for stages in STAGES.values() for name in stages)
     assert title("layer_2") == f"{title('layer')} (2)"
