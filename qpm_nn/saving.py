@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from qpm_nn.backbones import create_backbone
@@ -105,7 +105,8 @@ def save_classifier(
         replace_on_success(path.with_suffix(".json")) as description,
         replace_on_success(path) as tensors,
     ):
-        save_file(classifier.state_dict(), tensors)
+        # As bytes, since the library reports a full disk by an error of its own.
+        tensors.write_bytes(save(classifier.state_dict()))
         record = {
             "format": FORMAT,
             **asdict(spec),

@@ -7,6 +7,7 @@ uninterrupted one would.
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 import time
@@ -258,8 +259,10 @@ def _save(
         "classifier": classifier.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
+    buffer = io.BytesIO()  # torch reports a full disk by an error of its own
+    torch.save(state, buffer)
     with replace_on_success(path) as temporary:
-        torch.save(state, temporary)
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def _resume(path: Path, key: str, classifier: Classifier, optimizer: torch.optim.Optimizer) -> int:

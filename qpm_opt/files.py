@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -25,6 +26,8 @@ from qpm_opt.errors import (
 _ARCHIVE_START, _ARRAY_START = b"PK", b"\x93NUMPY"
 
 
+#: Errors of writing, which do not name the file.
+_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 #: How the names of files end that are being written.
 _UNFINISHED = ".unfinished"
 
@@ -55,8 +58,12 @@ class replace_on_success:  # noqa: N801 - used as a statement, like contextlib.s
         self.temporary = Path(name)
         return self.temporary
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: object
+    ) -> None:
         try:
+            if isinstance(error, OSError) and error.errno in _WRITING and not error.filename:
+                error.filename = str(self.path)
             if kind is None:
                 # mkstemp makes private files; a result is as readable as any file of the user.
                 umask = os.umask(0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +60,17 @@ def tiny_config(tree: Path, **changes) -> RunConfig:
         "runtime": {"device": "cpu", "threads": 1},
     }
     return make_config(settings, changes)
+
+
+@contextlib.contextmanager
+def full_disk(n_bytes: int):
+    """No file can grow beyond so many bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 class Recorder(Observer):

@@ -15,6 +15,7 @@ from qpm_nn.devices import make_fabric
 from qpm_nn.heads import AssignmentHead, Classifier, DenseHead
 from qpm_nn.training import _schedule, train
 from qpm_opt import InvalidInputError
+from tests.nn.conftest import full_disk
 
 RUNTIME = RuntimeConfig(device="cpu")
 CONFIG = TrainingConfig(epochs=4, batch_size=8, learning_rate=0.05, dropout=0.3)
@@ -94,6 +95,16 @@ def test_checkpoint_of_other_settings_is_ignored(data, tmp_path):
     )
     assert epochs == [1, 2, 3, 4]
     assert equal(found, run(new_classifier(), data, tmp_path / "fresh"))
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(data, tmp_path):
+    path = tmp_path / "checkpoint"
+    run(new_classifier(), data, path, config=replace(CONFIG, epochs=1))
+    before = path.read_bytes()
+    with full_disk(len(before) // 2), pytest.raises(OSError, match=r"too large: .*checkpoint"):
+        run(new_classifier(), data, path, config=replace(CONFIG, epochs=2))
+    assert [one.name for one in tmp_path.iterdir()] == ["checkpoint"]
+    assert path.read_bytes() == before
 
 
 def test_every_epoch_has_its_own_order(data, tmp_path, monkeypatch):
