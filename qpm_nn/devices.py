@@ -8,22 +8,34 @@ to the others, which :func:`follow` it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import pickle
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
+from torch.multiprocessing import ProcessRaisedException
 
 from qpm_nn.config import RuntimeConfig
-from qpm_opt import InvalidInputError
+from qpm_opt import InvalidInputError, QPMError
 
 T = TypeVar("T")
 
-#: Longer than any solve between two jobs.
+#: Longer than anything that the first process does between two jobs.
 PATIENCE = timedelta(days=30)
+
+
+class _Lead:
+    """What the first process knows about the others."""
+
+    in_job = False
 
 
 def n_started() -> int:
@@ -32,7 +44,7 @@ def n_started() -> int:
 
 
 def is_follower() -> bool:
-    """Whether this process was started from outside and is not the first one."""
+    """Whether torchrun has started this process, and it is not the first one."""
     return n_started() > 1 and int(os.environ["RANK"]) > 0
 
 
@@ -42,14 +54,18 @@ def make_fabric(runtime: RuntimeConfig) -> Fabric:
     Raises
     ------
     InvalidInputError
-        If Fabric refuses them.
+        If Fabric refuses them, or machines have different numbers of processes.
     """
-    started, wanted = n_started(), runtime.n_devices
-    n_nodes = 1
+    started, wanted, n_nodes = n_started(), runtime.n_devices, 1
+    strategy = "ddp_spawn" if wanted > 1 else "auto"
     if started > 1:
-        wanted = int(os.environ["LOCAL_WORLD_SIZE"])
-        n_nodes = started // wanted
-    strategy = "ddp" if started > 1 else "ddp_spawn" if wanted > 1 else "auto"
+        strategy, wanted = "ddp", int(os.environ["LOCAL_WORLD_SIZE"])
+        n_nodes, rest = divmod(started, wanted)
+        if rest:
+            raise InvalidInputError(
+                f"{started} processes were started, {wanted} of them on this machine; equally many "
+                "on every machine were expected."
+            )
     try:
         return Fabric(
             accelerator=runtime.device,
@@ -77,17 +93,60 @@ def launch(fabric: Fabric, job: Callable[..., T], *modules: Any) -> T:
     *modules
         Trained in place where there is one device; on several, the caller's may stay as they are.
     """
-    if n_started() == 1:
+    if n_started() > 1:
+        fabric.launch()
+        _Lead.in_job = True  # and remains so if it fails
+        dist.broadcast_object_list([(job, modules)], group=_patient_group())
+        value = job(fabric, *modules)
+        _Lead.in_job = False
+        return value
+    if fabric.strategy.launcher is None:
         return fabric.launch(job, *modules)
-    fabric.launch()
-    dist.broadcast_object_list([(job, modules)], group=_patient_group())
-    return job(fabric, *modules)
+    # By way of a file: Fabric's own way blocks as soon as a result does not fit into a pipe.
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder) / "result"
+        try:
+            fabric.launch(partial(_keep_result, job, result), *modules)
+        except ProcessRaisedException:
+            if result.exists():
+                raise pickle.loads(result.read_bytes()) from None
+            raise
+        return pickle.loads(result.read_bytes())
+
+
+def _keep_result(job: Callable[..., Any], path: Path, fabric: Fabric, *modules: Any) -> None:
+    """Write what a job returns, or what went wrong for a reason that is one sentence."""
+    try:
+        value = job(fabric, *modules)
+    except (QPMError, OSError) as failure:
+        path.write_bytes(pickle.dumps(failure))
+        raise
+    if fabric.is_global_zero:
+        path.write_bytes(pickle.dumps(value))
+
+
+@contextmanager
+def leading(runtime: RuntimeConfig) -> Iterator[None]:
+    """What the first process does; when it has ended well, so do the followers.
+
+    If it fails in a job, or is interrupted, they are left to torchrun, which ends them: they may be
+    waiting for it in the middle of something.
+    """
+    _meet(runtime)
+    try:
+        yield
+    except Exception:
+        if not _Lead.in_job:
+            _dismiss()
+        raise
+    _dismiss()
 
 
 def follow(runtime: RuntimeConfig) -> None:
     """Do the jobs of the first process until it dismisses this one."""
-    fabric = make_fabric(runtime)
-    fabric.launch()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)  # a handler would wait for the end of a collective
+    fabric = _meet(runtime)
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
     while True:
@@ -99,13 +158,6 @@ def follow(runtime: RuntimeConfig) -> None:
         job(fabric, *modules)
 
 
-def dismiss(runtime: RuntimeConfig) -> None:
-    """Let all followers end; of the first process."""
-    if n_started() > 1:
-        make_fabric(runtime).launch()
-        dist.broadcast_object_list([None], group=_patient_group())
-
-
 def gather(fabric: Fabric, value: T) -> list[T]:
     """The values of all devices in their order, on the first one; nothing on the others."""
     if fabric.world_size == 1:
@@ -113,6 +165,20 @@ def gather(fabric: Fabric, value: T) -> list[T]:
     gathered: list[Any] | None = [None] * fabric.world_size if fabric.is_global_zero else None
     dist.gather_object(value, gathered, group=_patient_group())
     return gathered or []
+
+
+def _meet(runtime: RuntimeConfig) -> Fabric:
+    """Connect the processes of torchrun, which must happen within minutes of their start."""
+    fabric = make_fabric(runtime)
+    if n_started() > 1:
+        fabric.launch()
+        _patient_group()
+    return fabric
+
+
+def _dismiss() -> None:
+    if n_started() > 1:
+        dist.broadcast_object_list([None], group=_patient_group())
 
 
 @cache

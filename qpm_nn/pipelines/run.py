@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from qpm_nn.config import RunConfig
 from qpm_nn.data import DataModule
-from qpm_nn.devices import dismiss, follow, is_follower, n_started
+from qpm_nn.devices import follow, is_follower, leading, n_started
 from qpm_nn.pipelines.base import Observer, Pipeline
 from qpm_nn.pipelines.dense import DensePipeline
 from qpm_nn.pipelines.qpm import QPMPipeline
@@ -61,7 +61,5 @@ def run(
     if is_follower():
         follow(config.runtime)
         return RunDirectory(out)
-    try:
+    with leading(config.runtime):
         return PIPELINES[config.model](config, out, resume, observer or Observer(), data)()
-    finally:
-        dismiss(config.runtime)

@@ -9,14 +9,17 @@ import sys
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
 
 from qpm_nn.backbones import create_backbone
 from qpm_nn.config import RuntimeConfig, TrainingConfig
 from qpm_nn.data import load_data
+from qpm_nn.devices import launch, make_fabric
 from qpm_nn.extraction import extract_features
 from qpm_nn.heads import Classifier, DenseHead
 from qpm_nn.pipelines.run import run
 from qpm_nn.training import train
+from qpm_opt import InvalidInputError
 from tests.nn.conftest import tiny_config
 
 TWO = RuntimeConfig(device="cpu", n_devices=2, threads=1)
@@ -45,6 +48,20 @@ def test_devices_see_each_image_once(data):
         np.testing.assert_allclose(
             getattr(together.statistics, name), getattr(alone.statistics, name), atol=1e-6
         )
+
+
+def large_result(fabric: Fabric) -> np.ndarray | None:
+    return np.arange(10**6) if fabric.is_global_zero else None
+
+
+def refused(fabric: Fabric) -> None:
+    raise InvalidInputError("one sentence")
+
+
+def test_results_may_be_larger_than_a_pipe_and_errors_stay_what_they_are():
+    np.testing.assert_array_equal(launch(make_fabric(TWO), large_result), np.arange(10**6))
+    with pytest.raises(InvalidInputError, match="one sentence"):
+        launch(make_fabric(TWO), refused)
 
 
 class Epochs:
@@ -95,11 +112,23 @@ def test_torchrun_makes_the_same_as_devices_of_our_own(tree, tmp_path):
         assert (tmp_path / "torchrun" / name).read_bytes() == (expected / name).read_bytes(), name
 
 
-def test_a_run_that_is_refused_ends_all_its_processes(tmp_path):
+def nothing_done(tmp_path):
+    return ["--dataset", "nowhere"], "nowhere"
+
+
+def failing_in_a_job(tmp_path):
+    (tmp_path / "run" / "training.csv").mkdir(parents=True)
+    (tmp_path / "run" / "log.jsonl").touch()
+    return ["--dataset", "digits", "--dense-epochs", "1"], "training.csv"
+
+
+@pytest.mark.parametrize("prepare", [nothing_done, failing_in_a_job])
+def test_a_run_that_fails_ends_all_its_processes(tmp_path, prepare):
+    arguments, sentence = prepare(tmp_path)
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-        "-m", "qpm_opt", "run", "--dataset", "nowhere", "--device", "cpu", "--out", "run",
+        "-m", "qpm_opt", "run", *arguments, "--device", "cpu", "--threads", "1", "--out", "run",
     ]  # fmt: skip
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
     assert done.returncode != 0
-    assert "nowhere" in done.stderr
+    assert sentence in done.stderr
