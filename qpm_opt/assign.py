@@ -395,13 +395,16 @@ def _assign_by_program(problem: Problem, chosen: IntArray, deadline: float) -> A
     raise UndecidedAssignmentError("The time is up before the integer program has an optimum.")
 
 
-def assign_average(problem: Problem, selected: IntArray, *, deadline: float) -> Assignment:
-    """Optimal assignment of a selection if ``n_per_class`` holds on average.
+def assign_average(
+    problem: Problem, selected: IntArray, *, deadline: float
+) -> tuple[Assignment, bool]:
+    """Best assignment of a selection if ``n_per_class`` holds on average, and whether it is that.
 
     Every class has its best feature; the rest are the largest values that are left, whatever their
     classes. Where two classes are then equal, an integer program with lazy distinctness decides:
     rows c and e are not both the set T if ``sum_T (W_c + W_e) - sum_{not T} (W_c + W_e)`` is at
-    most ``2 |T| - 1``.
+    most ``2 |T| - 1``. Many classes that are much alike need many such rows; if the time is up
+    before they are found, some of the classes exchange one feature for another instead.
 
     Parameters
     ----------
@@ -413,7 +416,7 @@ def assign_average(problem: Problem, selected: IntArray, *, deadline: float) -> 
     Raises
     ------
     UndecidedAssignmentError
-        If the time is up before the integer program has an optimum.
+        If the time is up, and no exchanges make all classes differ.
     """
     values = problem.class_similarity[:, selected]
     total = problem.n_per_class * problem.n_classes
@@ -427,6 +430,7 @@ def assign_average(problem: Problem, selected: IntArray, *, deadline: float) -> 
         _rows(W, 1, 1, selected.size, values.size),
     ]
     cost = values.ravel() * (-_LARGEST_COST / (np.abs(values).max() or 1.0))
+    exchanged = _exchanged(values, used) if problem.distinct else used
     while problem.distinct and (groups := equal_classes(used)):
         pairs = [pair for group in groups for pair in combinations(group, 2)]
         sign = np.where(used, 1, -1)
@@ -436,19 +440,46 @@ def assign_average(problem: Problem, selected: IntArray, *, deadline: float) -> 
             most = 2 * used[c].sum() - 1
             constraints.append(_rows(columns, coefficients, -np.inf, most, values.size))
         left = deadline - time.perf_counter()
-        if left <= 0:
-            raise UndecidedAssignmentError("The time is up before all classes differ.")
-        outcome = milp(
-            cost,
-            integrality=np.ones(values.size, dtype=int),
-            bounds=Bounds(0, 1),
-            constraints=constraints,
-            options={"mip_rel_gap": 0.0, "time_limit": left},
+        outcome = (
+            None
+            if left <= 0
+            else milp(
+                cost,
+                integrality=np.ones(values.size, dtype=int),
+                bounds=Bounds(0, 1),
+                constraints=constraints,
+                options={"mip_rel_gap": 0.0, "time_limit": left},
+            )
         )
-        if not outcome.success:
-            raise UndecidedAssignmentError(f"Integer program of an assignment: {outcome.message}")
+        if outcome is None or not outcome.success:
+            if exchanged is None:
+                raise UndecidedAssignmentError("The time is up before all classes differ.")
+            return _expand_used(problem, selected, exchanged), False
         used = outcome.x.reshape(values.shape) > 0.5
-    return _expand_used(problem, selected, used)
+    return _expand_used(problem, selected, used), True
+
+
+def _exchanged(values: FloatArray, used: BoolArray) -> BoolArray | None:
+    """Rows that differ: each that is there already exchanges one column for another.
+
+    The cheapest exchange is taken that gives a new row; None if a row has no such.
+    """
+    taken, rows = set(map(bytes, used)), used.copy()
+    for group in equal_classes(used):
+        for c in group[1:]:
+            inside, outside = np.flatnonzero(used[c]), np.flatnonzero(~used[c])
+            loss = values[c, inside][:, None] - values[c, outside]
+            for place in np.argsort(loss, axis=None, kind="stable"):
+                out, into = np.unravel_index(place, loss.shape)
+                row = used[c].copy()
+                row[inside[out]], row[outside[into]] = False, True
+                if bytes(row) not in taken:
+                    break
+            else:
+                return None
+            taken.add(bytes(row))
+            rows[c] = row
+    return rows
 
 
 def _rows(

@@ -29,7 +29,7 @@ import numpy as np
 from qpm_opt.assign import UndecidedAssignmentError, assign_average
 from qpm_opt.errors import InvalidProblemError
 from qpm_opt.heuristics import search
-from qpm_opt.optimize import solve
+from qpm_opt.optimize import check_limits, solve
 from qpm_opt.problem import Assignment, Problem, Violation
 from qpm_opt.result import (
     Progress,
@@ -47,6 +47,8 @@ START_ROUNDS, START_SHARE = 10, 0.1
 MAX_STEPS = 10
 #: Share of the time left that the bound of one multiplier may take.
 MULTIPLIER_SHARE = 0.7
+#: Share of the time left, or seconds if that is unlimited, for the assignment of one selection.
+ASSIGN_SHARE, ASSIGN_TIME = 0.1, 60.0
 
 
 def solve_average(
@@ -74,12 +76,15 @@ def solve_average(
     ------
     InvalidProblemError
         If the problem has no classes, or constraints of which this method knows nothing.
+    InvalidInputError
+        If an option is out of range.
     """
     if not problem.n_classes or len(problem.pairs) or problem.min_classes_per_feature:
         raise InvalidProblemError(
             "Average sparsity needs classes and knows neither contrastive_pairs nor "
             "min_classes_per_feature; leave these out."
         )
+    time_limit, gap, threads, seed = check_limits(time_limit, gap, threads, seed)
     run = _Run(problem, time_limit, gap, on_progress)
     condition = TerminationCondition.COMPLETED
     try:
@@ -167,6 +172,7 @@ class _Run:
         self.objective: float | None = None
         self.bound: float | None = None
         self.n_multipliers = 0
+        self.is_best = True  # the last assignment, of its selection
         self.history: list[Progress] = []
         self._gap, self._on_progress = gap, on_progress
         self._began = time.perf_counter()
@@ -186,13 +192,17 @@ class _Run:
         is_met = meets(self.objective, self.bound, scale=self.problem.scale)
         return is_met or (gap is not None and gap <= self._gap)
 
-    def assign(self, found: Assignment) -> None:
-        """Offer the best assignment of a selection."""
-        deadline = time.perf_counter() + self.left
+    def assign(self, found: Assignment, share: float = ASSIGN_SHARE) -> None:
+        """Offer the best assignment of a selection, as far as that can be found in time."""
+        time_left = ASSIGN_TIME if math.isinf(self.left) else share * self.left
+        self.is_best = False
         try:
-            self.offer(assign_average(self.problem, found.selected, deadline=deadline))
+            assignment, self.is_best = assign_average(
+                self.problem, found.selected, deadline=time.perf_counter() + time_left
+            )
         except UndecidedAssignmentError:
-            return  # the time is up
+            return
+        self.offer(assignment)
 
     def offer(self, assignment: Assignment) -> None:
         value = self.problem.objective(assignment)
@@ -256,7 +266,9 @@ def _move_multiplier(run: _Run, t: float, threads: int | None, seed: int) -> Ter
         values = A[:, found.assignment.selected]
         above, at_least = int((values > t).sum()), int((values >= t).sum())
         if above <= total <= at_least:  # no multiplier is better
-            is_proved = found.solution_status is SolutionStatus.OPTIMAL
+            if not run.is_best:
+                run.assign(found.assignment, share=1.0)
+            is_proved = found.solution_status is SolutionStatus.OPTIMAL and run.is_best
             return TerminationCondition.COMPLETED if is_proved else TerminationCondition.TIME_LIMIT
         assert found.objective is not None
         slope = total - (above if above > total else at_least)

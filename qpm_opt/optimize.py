@@ -107,9 +107,10 @@ def solve(
         If the solver cannot take the model.
     """
     began = time.perf_counter()
-    time_limit, gap, threads, seed = _check_options(
-        method, solver, formulation, time_limit, gap, threads, seed
-    )
+    if formulation not in FORMULATIONS:
+        raise unknown_name("formulation", str(formulation), FORMULATIONS)
+    check_method(method, solver)
+    time_limit, gap, threads, seed = check_limits(time_limit, gap, threads, seed)
     uses_solver = method in ("compact", "paper")
     if not isinstance(warm_start, Assignment | str | os.PathLike | None):
         raise InvalidInputError(
@@ -326,19 +327,16 @@ def _unscaled(progress: Progress, factor: float) -> Progress:
     return progress._replace(incumbent=incumbent, bound=bound)
 
 
-def _check_options(
-    method: str,
-    solver: str,
-    formulation: str,
-    time_limit: float | None,
-    gap: float,
-    threads: int | None,
-    seed: int,
+def check_limits(
+    time_limit: float | None, gap: float, threads: int | None, seed: int
 ) -> tuple[float | None, float, int, int]:
-    """Options as plain numbers: time limit (None if there is none), gap, threads, seed."""
-    if formulation not in FORMULATIONS:
-        raise unknown_name("formulation", str(formulation), FORMULATIONS)
-    check_method(method, solver)
+    """Options as plain numbers: time limit (None if there is none), gap, threads, seed.
+
+    Raises
+    ------
+    InvalidInputError
+        For one that is out of range.
+    """
     limit = math.inf if time_limit is None else _as_number(time_limit, "time_limit")
     if not limit >= 0:
         raise InvalidInputError(f"time_limit is {time_limit}; expected seconds, 0 or more.")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from qpm_opt import Assignment, InvalidInputError, Problem, solve
-from qpm_opt.assign import UndecidedAssignmentError, assign_average
+from qpm_opt.assign import _exchanged, assign_average
 from qpm_opt.average import average_violations, selection_problem, solve_average
 
 FOREVER = float("inf")
@@ -50,18 +50,48 @@ def optimum(problem: Problem) -> float:
 def test_the_assignment_of_a_selection_is_optimal(seed, alike):
     problem = random_problem(seed, alike=alike)
     selected = np.array([0, 2, 3, 5])
-    found = assign_average(problem, selected, deadline=FOREVER)
+    found, is_best = assign_average(problem, selected, deadline=FOREVER)
+    assert is_best
     assert average_violations(problem, found) == ()
     value = problem.class_similarity[found.matrix].sum()
     assert value == pytest.approx(best_of_selection(problem, selected))
 
 
-def test_an_assignment_that_is_out_of_time():
-    problem = random_problem(0, alike=True)
-    with pytest.raises(UndecidedAssignmentError, match="before all classes differ"):
-        for seed in range(5):  # in some of them two classes want the same features
-            problem = random_problem(seed, alike=True)
-            assign_average(problem, np.arange(4), deadline=0.0)
+@pytest.mark.parametrize("seed", range(4))
+def test_out_of_time_classes_exchange_features(seed):
+    problem = random_problem(seed, n_classes=6, n_features=12, alike=True)
+    selected = np.arange(6)
+    found, is_best = assign_average(problem, selected, deadline=0.0)
+    assert average_violations(replace(problem, n_selected=6), found) == ()
+    best, _ = assign_average(problem, selected, deadline=FOREVER)
+    values = [(problem.class_similarity * one.matrix).sum() for one in (found, best)]
+    assert values[0] <= values[1] + 1e-9
+    assert not is_best or values[0] == pytest.approx(values[1])
+
+
+def test_an_assignment_that_no_exchange_makes_differ():
+    # Two features, of which every class wants the first alone: the third class finds no other set.
+    values = np.tile([1.0, 0.5], (3, 1))
+    used = np.array([[True, False]] * 3)
+    assert _exchanged(values, used) is None
+    assert _exchanged(values[:2], used[:2]).tolist() == [[True, False], [False, True]]
+
+
+def test_many_classes_that_are_alike_leave_time_for_a_bound():
+    rng = np.random.default_rng(0)
+    A = np.repeat(rng.normal(size=(6, 40)), 6, axis=0) + 0.05 * rng.normal(size=(36, 40))
+    problem = Problem(A, np.zeros((40, 40)), n_selected=15, n_per_class=3)
+    result = solve_average(problem, threads=1, time_limit=5)
+    assert result.violations == () and result.bound is not None
+    assert result.bound >= result.objective
+    assert result.termination_condition in ("optimal", "time_limit")
+
+
+@pytest.mark.parametrize("options", [{"time_limit": -1}, {"gap": -1}, {"threads": 0}])
+def test_unusable_limits(options):
+    (name,) = options
+    with pytest.raises(InvalidInputError, match=f"{name} is"):
+        solve_average(random_problem(0), **options)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 6, 8, 11])
