@@ -102,18 +102,18 @@ def demo(out: Path, seed: int) -> None:
 )
 @click.option("--n-selected", type=int, help="Features in all (p).")
 @click.option("--n-per-class", type=int, help="Features of every class (k).")
-@click.option("--class-similarity", help="correlation, auroc.")
+@click.option("--class-similarity", help="correlation, auroc (qpm).")
 @click.option(
     "--bias",
     metavar="NAME|FILE",
-    help="locality, centre, class_independence, or a .npy file (n_features,).",
+    help="locality, centre, class_independence, or a .npy file (n_features,) (qpm).",
 )
-@click.option("--lambda", "bias_scale", type=float, help="Largest absolute bias.")
-@click.option("--similarity-scale", type=float, help="Largest penalty in R; 0: none.")
+@click.option("--lambda", "bias_scale", type=float, help="Largest absolute bias (qpm).")
+@click.option("--similarity-scale", type=float, help="Largest penalty in R; 0: none (qpm).")
 @click.option(
-    "--negative/--no-negative", default=None, help="Features may count against a class, too."
+    "--negative/--no-negative", default=None, help="Features may count against a class, too (qpm)."
 )
-@click.option("--sparsity", help="Features of every class, or on average: equal, average.")
+@click.option("--sparsity", help="Features of every class, or on average: equal, average (qpm).")
 @click.option("--seed", type=int)
 @click.option("--dense-epochs", type=int)
 @click.option("--finetune-epochs", type=int)
@@ -160,8 +160,9 @@ def export(run_dir: Path, out: Path | None) -> None:
     """
     with _nn_extra():
         from qpm_nn.export import export_onnx
+        from qpm_nn.pipelines.base import EXPORTED
         from qpm_nn.pretrained import QPMModel
-    out = out or run_dir / "model.onnx"
+    out = out or run_dir / EXPORTED
     export_onnx(QPMModel.from_pretrained(run_dir), out)
     click.echo(out)
 

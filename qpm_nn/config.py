@@ -239,7 +239,8 @@ class RuntimeConfig:
         Of torch on the CPU and of the solver; 0: all.
     compile : bool
         Whether torch compiles the backbone for training, which takes minutes at its start; for
-        GPUs, since CPUs gain nothing.
+        GPUs, since CPUs gain nothing. As with threads, a model that is there is not made again for
+        it, though its rounding may differ.
     tensorboard : bool
         Whether the epochs are written for TensorBoard, too.
     """

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from qpm_opt import Assignment, InvalidInputError, Result
+from qpm_opt.signs import signed_matrix
 
 
 class Activations(NamedTuple):
@@ -176,6 +177,7 @@ class AssignmentHead(_SelectedHead):
         mean: ArrayLike,
         std: ArrayLike,
         dropout: float = 0.1,
+        sign: ArrayLike | None = None,
     ) -> AssignmentHead:
         """Head for what a solver found; ``mean`` and ``std`` are of all features, (n_features,).
 
@@ -186,6 +188,9 @@ class AssignmentHead(_SelectedHead):
         mean, std : array of shape (n_features,)
             Of the features from which the problem was made.
         dropout : float
+        sign : array of shape (n_classes, n_features), optional
+            Of the similarities, if the problem has their absolute values (``negative``): solutions
+            do not know it. A run keeps it in ``signs.npz``.
 
         Raises
         ------
@@ -206,7 +211,8 @@ class AssignmentHead(_SelectedHead):
                 f"mean has shape {np.asarray(mean).shape}, but the assignment is of "
                 f"{assignment.selection.size} features; give mean and std of all of them."
             )
-        return cls.from_assignment(assignment, mean, std, dropout)
+        negative = None if sign is None else signed_matrix(assignment, sign) < 0
+        return cls.from_assignment(assignment, mean, std, dropout, negative)
 
     @property
     def weight(self) -> Tensor:

@@ -100,7 +100,7 @@ def train(
     fabric = make_fabric(runtime)
     # Fabric searches the arguments for modules to unshare, and stumbles over frozen dataclasses.
     job = partial(
-        _run,
+        _train_or_say_why_not,
         data=data,
         config=config,
         runtime=runtime,
@@ -113,6 +113,21 @@ def train(
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     classifier.load_state_dict(state["classifier"])
     return classifier.cpu().to(memory_format=torch.contiguous_format).eval()
+
+
+def _train_or_say_why_not(
+    fabric: Fabric, classifier: Classifier, *, runtime: RuntimeConfig, **options: Any
+) -> None:
+    try:
+        _run(fabric, classifier, runtime=runtime, **options)
+    except RuntimeError as failure:
+        compilers = "torch._dynamo", "torch._inductor"
+        if not runtime.compile or not type(failure).__module__.startswith(compilers):
+            raise
+        raise InvalidInputError(
+            f"The backbone cannot be compiled here ({str(failure).splitlines()[0]}); leave out "
+            "compile."
+        ) from None
 
 
 def _run(

@@ -151,8 +151,9 @@ def solve(
     if result.assignment is None:
         stderr.print(f"No assignment found: {result.termination_condition}.", style="bold red")
         sys.exit(EXIT_NO_SOLUTION)
-    keep = warm_start is not None and _is_no_better(result, out, warm_start)
-    written = out if keep else _save(lambda path: result.save(path, instance), out)
+    with _undisturbed():
+        keep = warm_start is not None and _is_no_better(result, out, warm_start)
+        written = out if keep else _save(lambda path: result.save(path, instance), out)
     gap = "unknown" if result.relative_gap is None else f"{100 * result.relative_gap:.4g} %"
     bound = "none" if result.bound is None else f"{result.bound:.9g} ({result.bound_kind})"
     if keep:
@@ -328,7 +329,8 @@ def _undisturbed() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # None: set by something else than Python.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 @_undisturbed()

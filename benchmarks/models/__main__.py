@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +12,7 @@ from benchmarks.models import records, report
 from benchmarks.models.variants import VARIANTS, settings_of
 from qpm_bench.figures import as_svg
 from qpm_nn.config import make_config, read_config
-from qpm_opt import InvalidInputError
+from qpm_opt import InvalidInputError, QPMError
 
 
 @click.group()
@@ -59,9 +58,9 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     for seed, name, config in plans:
         folder = out / f"{Path(dataset).name}-{seed}"
-        path = folder.with_suffix(".jsonl")
+        path = out / f"{folder.name}.jsonl"
         done = records.read([path]) if path.exists() else []
-        if any(json.dumps(one.config) == json.dumps(asdict(config)) for one in done):
+        if any(one.variant == name and one.config == asdict(config) for one in done):
             continue
         record = records.train(name, config, folder)
         records.append(path, record)
@@ -93,5 +92,5 @@ def list_variants() -> None:
 if __name__ == "__main__":
     try:
         models()
-    except InvalidInputError as failure:
+    except (QPMError, OSError) as failure:
         sys.exit(f"Error: {failure}")

@@ -60,6 +60,13 @@ class TrainedModel:
         """Metrics of the classifier that the run was for, the last one."""
         return list(self.metrics.values())[-1]
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the results depend on beside the seed and the machine."""
+        config = {key: value for key, value in self.config.items() if key != "seed"}
+        data = {key: value for key, value in config["data"].items() if key != "root"}
+        return config | {"data": data, "weights": Path(config["weights"]).name}
+
 
 def train(variant: str, config: RunConfig, folder: Path) -> TrainedModel:
     """Run a variant in a folder, taking over what runs there have left that it shares with them."""
@@ -82,15 +89,18 @@ def train(variant: str, config: RunConfig, folder: Path) -> TrainedModel:
 
 def append(path: Path, record: TrainedModel) -> None:
     """Add a line to a file of records."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(record)) + "\n")
+    with path.open("a+", encoding="utf-8") as file:
+        file.write("\n" + json.dumps(asdict(record)) + "\n")  # a line cut by a kill stays alone
 
 
 def read(paths: list[Path]) -> list[TrainedModel]:
-    """Records in files; the last one of equal settings counts."""
+    """Records in files; the last one of equal settings counts, lines cut by a kill do not."""
     found: dict[str, TrainedModel] = {}
     for path in paths:
         for line in path.read_text(encoding="utf-8").splitlines():
-            record = TrainedModel(**json.loads(line))
-            found[json.dumps(record.config, sort_keys=True)] = record
+            try:
+                record = TrainedModel(**json.loads(line))
+            except (ValueError, TypeError):
+                continue
+            found[json.dumps([record.variant, record.config], sort_keys=True)] = record
     return list(found.values())

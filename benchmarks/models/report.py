@@ -11,6 +11,7 @@ from benchmarks.models.records import TrainedModel
 from benchmarks.models.variants import TABLES
 from qpm_bench.figures import looks
 from qpm_bench.table import Cell, Table
+from qpm_opt import InvalidInputError
 
 #: Columns of a table: name in ``metrics.json``, head, factor, digits, and whether more is better
 #: (None: it is a size).
@@ -31,10 +32,22 @@ OBJECTIVES = ("Parts of the objective", "Better objectives")
 
 
 def tables(records: Iterable[TrainedModel]) -> str:
-    """All tables in Markdown, those of a data set below each other."""
+    """All tables in Markdown, those of a data set below each other.
+
+    Raises
+    ------
+    InvalidInputError
+        If runs of a variant differ in more than their seeds.
+    """
     by_dataset: dict[str, dict[str, list[TrainedModel]]] = {}
     for record in records:
-        by_dataset.setdefault(record.dataset, {}).setdefault(record.variant, []).append(record)
+        runs = by_dataset.setdefault(record.dataset, {}).setdefault(record.variant, [])
+        if any(run.settings != record.settings or run.seed == record.seed for run in runs):
+            raise InvalidInputError(
+                f"There are runs of {record.variant} on {record.dataset} that differ in more than "
+                "their seeds; give each group a folder of its own, or delete the older lines."
+            )
+        runs.append(record)
     parts = []
     for dataset, runs in by_dataset.items():
         for title, variants in TABLES.items():

@@ -63,9 +63,13 @@ def read_cub(root: Path, crop: bool = False) -> Listing:
             raise InvalidInputError(f"{split_path}: image {image} has {part!r}; 0 or 1 expected.")
         box = look_up(boxes, path, folder / "bounding_boxes.txt", "image") if crop else None
         parts[part].add(f"images/{path}", label, box)
-    names = species(classes.values())
-    attributes = find_class_attributes(folder, len(names))
-    return Listing(folder, parts["1"], parts["0"], names, class_attributes=attributes)
+    return Listing(
+        folder,
+        parts["1"],
+        parts["0"],
+        species(classes.values()),
+        class_attributes=find_class_attributes(folder, list(classes)),
+    )
 
 
 def read_boxes(folder: Path) -> dict[str, Box]:

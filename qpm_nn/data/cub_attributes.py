@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from array import array
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qpm_nn.data.listing import read_rows
+from qpm_nn.data.listing import look_up, read_rows
 from qpm_opt import InvalidInputError
+
+logger = logging.getLogger(__name__)
 
 #: Where the files are in the folder ``CUB_200_2011``.
 CLASS_ATTRIBUTES = Path("attributes", "class_attribute_labels_continuous.txt")
@@ -72,23 +76,29 @@ def read_class_attributes(root: str | os.PathLike[str]) -> NDArray[np.float64]:
     return np.array(rows) / 100
 
 
-def find_class_attributes(folder: Path, n_classes: int) -> NDArray[np.float64] | None:
-    """Attributes of so many classes; None without their file.
+def find_class_attributes(folder: Path, numbers: Sequence[str]) -> NDArray[np.float64] | None:
+    """Attributes of the classes of these numbers, from 1 on; None without their file.
+
+    The file may have a line for each of them, or for every class of the whole data set. Otherwise
+    there is a warning, and no attributes.
 
     Raises
     ------
     InvalidInputError
-        If the file is damaged or has another number of classes.
+        If the file is damaged.
     """
     if not (folder / CLASS_ATTRIBUTES).exists():
         return None
     found = read_class_attributes(folder)
-    if len(found) != n_classes:
-        raise InvalidInputError(
-            f"{folder / CLASS_ATTRIBUTES} has {len(found)} lines for {n_classes} classes; one for "
-            "each was expected."
-        )
-    return found
+    if len(found) == len(numbers):
+        return found
+    if all(number.isdecimal() and 1 <= int(number) <= len(found) for number in numbers):
+        return found[[int(number) - 1 for number in numbers]]
+    logger.warning(
+        "%s has %d lines, which are not those of the %d classes; Structural Grounding is left out.",
+        folder / CLASS_ATTRIBUTES, len(found), len(numbers),
+    )  # fmt: skip
+    return None
 
 
 def read_image_attributes(
@@ -118,9 +128,11 @@ def read_image_attributes(
     """
     folder = Path(root)
     wanted = "1" if train else "0"
-    is_train = dict(read_rows(folder / "train_test_split.txt", 2))
+    split = folder / "train_test_split.txt"
+    is_train = dict(read_rows(split, 2))
     images = [image for image, _ in read_rows(folder / "images.txt", 2)]
-    row_of = {image: row for row, image in enumerate(i for i in images if is_train[i] == wanted)}
+    mine = [image for image in images if look_up(is_train, image, split, "image") == wanted]
+    row_of = {image: row for row, image in enumerate(mine)}
     path = folder / IMAGE_ATTRIBUTES
     labels = array("i")  # row, attribute, seen and certainty of one after the other
     number = 0
@@ -136,7 +148,7 @@ def read_image_attributes(
             f"{path} cannot be read ({error.strerror}); the folder CUB_200_2011 of CUB-2011 was "
             "expected, with its attributes."
         ) from error
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise InvalidInputError(
             f"{path}, line {number}: image, attribute, 0 or 1, and certainty were expected."
         ) from error

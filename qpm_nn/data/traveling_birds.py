@@ -65,7 +65,8 @@ def read_traveling_birds(root: Path, crop: bool = False) -> Listing:
                 below = path.relative_to(folder / part).as_posix()
                 box = look_up(boxes, below, boxes_path, "image") if crop else None
                 listed[part].add(f"{part}/{below}", label, box)
-    attributes = None if birds is None else find_class_attributes(birds, len(names))
+    numbers = [name.partition(".")[0] for name in names]  # of folders like 004.Groove_billed_Ani
+    attributes = None if birds is None else find_class_attributes(birds, numbers)
     return Listing(
         folder,
         listed["train"],

@@ -12,15 +12,15 @@ from qpm_nn.heads import AssignmentHead, SparseHead
 
 
 def class_features(head: AssignmentHead, c: int) -> list[int]:
-    """Features of class ``c`` by their index in the backbone, ascending."""
+    """Features of class ``c``, for or against it, by their index in the backbone, ascending."""
     return head.selected[head.assignment[c]].tolist()
 
 
 def explain_class(head: AssignmentHead | SparseHead, c: int, class_names: Sequence[str]) -> str:
     """A class as a set of features, and what tells it from the class most like it.
 
-    For example ``class 3 = features 7, 12, not 40; class 8 has 21 instead of 7``, where feature 40
-    is assigned negatively. Of a sparse head the weights, the largest first: ``class 3 = +0.52 x
+    For example ``class 3 = features 7, 12, -40; class 8 has 21 instead of 7``, where feature 40
+    counts against class 3. Of a sparse head the weights, the largest first: ``class 3 = +0.52 x
     feature 7, -0.31 x feature 12``; the bias is left out.
     """
     if isinstance(head, SparseHead):
@@ -29,7 +29,7 @@ def explain_class(head: AssignmentHead | SparseHead, c: int, class_names: Sequen
         terms = (f"{weight[i]:+.2g} x feature {int(head.selected[i])}" for i in order)
         return f"class {class_names[c]} = {', '.join(terms) or 'no feature'}"
     features = head.selected.tolist()
-    names = [*features, *(f"not {d}" for d in features)]
+    names = [*features, *(f"-{d}" for d in features)]
     return class_sets.describe_set(head.signed_assignment, c, names, class_names)
 
 

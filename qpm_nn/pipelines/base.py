@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 #: Files of the dense model, and of the one that a run is for.
 DENSE = ["dense.safetensors", "dense.json"]
 MODEL = ["model.safetensors", "model.json"]
+#: Where ``qpm export`` writes if it is not told otherwise.
+EXPORTED = "model.onnx"
 
 
 class Observer:
@@ -251,7 +253,12 @@ class Pipeline(ABC):
         return load_classifier(self.directory / f"{name}.safetensors")[0]
 
     def save(self, classifier: Classifier, file: str) -> None:
-        """Write a classifier of the run, with the file that describes it."""
+        """Write a classifier of the run, with the file that describes it.
+
+        What was exported of the model before goes.
+        """
+        if file == MODEL[0]:
+            (self.directory / EXPORTED).unlink(missing_ok=True)
         save_classifier(self.directory / file, classifier, self.spec)
 
     def trainable(self, classifier: Classifier) -> tuple[Classifier, DataModule]:

@@ -59,15 +59,20 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["cub2011", "traveling_birds"])
-def test_attributes_come_with_the_birds(tmp_path, name):
+def test_attributes_come_with_the_birds(tmp_path, name, caplog):
     trees.write_traveling_birds(tmp_path)
     assert load_data(name, root=str(tmp_path), image_size=16).class_attributes is None
     write(tmp_path / "CUB_200_2011", "0 50 100\n10 20 30\n1 1 1\n")
     found = load_data(name, root=str(tmp_path), image_size=16).class_attributes
     np.testing.assert_allclose(found, [[0, 0.5, 1], [0.1, 0.2, 0.3], [0.01, 0.01, 0.01]])
+    # Of the whole data set the lines of the classes 1, 7 and 200.
+    text = "".join(f"{number} {number / 2}\n" for number in np.arange(1, 201) / 2)
+    write(tmp_path / "CUB_200_2011", text)
+    found = load_data(name, root=str(tmp_path), image_size=16).class_attributes
+    np.testing.assert_allclose(found, [[0.005, 0.0025], [0.035, 0.0175], [1.0, 0.5]])
     write(tmp_path / "CUB_200_2011", "0 50 100\n")
-    with pytest.raises(InvalidInputError, match="1 lines for 3 classes"):
-        load_data(name, root=str(tmp_path), image_size=16)
+    assert load_data(name, root=str(tmp_path), image_size=16).class_attributes is None
+    assert "has 1 lines, which are not those of the 3 classes" in caplog.text
 
 
 def write_image_attributes(root, change=lambda lines: lines):
@@ -112,6 +117,7 @@ def test_images_have_attributes_that_people_were_certain_of(tmp_path, train):
         (lambda lines: lines[1:], "17 labels for 6 images and 3 attributes"),
         (lambda lines: [*lines, lines[0]], "labels for 6 images and 3 attributes"),
         (lambda lines: ["1 2", *lines], "line 1: image, attribute, 0 or 1, and certainty"),
+        (lambda lines: ["1 99999999999 0 1", *lines], "line 1: image, attribute"),
         (lambda lines: ["1 x 0 1", *lines], "line 1: image, attribute"),
         (lambda lines: [], "0 labels for 6 images"),
     ],

@@ -133,8 +133,8 @@ def test_negative_assignments_in_words_and_figures(head, spec):
     negative = np.zeros((3, 5), dtype=bool)
     negative[1, 2] = negative[0, 1] = True  # class two has feature 7 positively
     head = AssignmentHead(SELECTED, head.assignment, np.zeros(5), np.ones(5), negative=negative)
-    assert explain_class(head, 0, NAMES) == "class zero = features 2, not 5"
-    assert explain_class(head, 1, NAMES) == "class one = features 9, not 7"
+    assert explain_class(head, 0, NAMES) == "class zero = features 2, -5"
+    assert explain_class(head, 1, NAMES) == "class one = features 9, -7"
     assert shared_features(head)[1, 2] == 0
     assert "negative" in draw_assignment(head, NAMES).texts[-1].get_text()
     images = LabelledImages(np.zeros((3, 1, 4, 4), np.uint8), np.arange(3))

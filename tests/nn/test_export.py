@@ -14,9 +14,11 @@ from qpm_nn.backbones import create_backbone
 from qpm_nn.cli import export
 from qpm_nn.data import Preprocessing
 from qpm_nn.heads import AssignmentHead, Classifier, DenseHead, SparseHead
+from qpm_nn.pipelines.run import run
 from qpm_nn.pretrained import QPMModel
 from qpm_nn.saving import ClassifierSpec
 from qpm_opt import InvalidInputError, cli
+from tests.nn.conftest import tiny_config
 
 SELECTED = [3, 50, 90, 127]
 NAMES = ("owl", "wren", "crow")
@@ -96,3 +98,15 @@ def test_unusable_arguments_are_one_sentence(folder, tmp_path):
         assert isinstance(done.exception, InvalidInputError)
         assert sentence in str(done.exception)
     assert QPMModel.from_pretrained(folder).spec.class_names == NAMES
+
+
+def test_a_new_model_leaves_no_export_of_the_old_one(tree, tmp_path):
+    run(tiny_config(tree, model="dense"), tmp_path / "run")
+    exported = tmp_path / "run" / "model.onnx"
+    exported.touch()
+    run(tiny_config(tree, model="dense"), tmp_path / "run")
+    assert exported.exists()  # nothing is made anew
+    for model in ("qpm", "dense"):
+        exported.touch()
+        run(tiny_config(tree, model=model), tmp_path / "run")
+        assert not exported.exists()

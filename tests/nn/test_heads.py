@@ -49,6 +49,10 @@ def test_head_of_a_solution(tmp_path, method):
     for solution in (result, tmp_path / "solution.json", str(tmp_path / "solution.json")):
         found = AssignmentHead.from_solution(solution, mean, std).state_dict()
         assert all(torch.equal(found[name], value) for name, value in expected.items())
+    sign = np.where(rng.random((3, 7)) < 0.5, -1, 1)
+    weight = AssignmentHead.from_solution(result, mean, std, sign=sign).weight
+    chosen = result.assignment.selected
+    np.testing.assert_array_equal(weight, (sign * result.assignment.matrix)[:, chosen])
     with pytest.raises(InvalidInputError, match="give mean and std of all of them"):
         AssignmentHead.from_solution(result, mean[:5], std[:5])
     with pytest.raises(InvalidInputError, match="outside the 1 features"):

@@ -87,11 +87,24 @@ def test_objectives_stand_where_they_differ():
 
 
 def test_the_last_record_of_equal_settings_counts(tmp_path):
+    path = tmp_path / "records.jsonl"
     first, second = record("qpm", 0.5), record("qpm", 0.6)
-    for one in (first, replace(first, variant="dense", config={"seed": 2}), second):
-        append(tmp_path / "records.jsonl", one)
-    found = read([tmp_path / "records.jsonl"])
-    assert [one.final["accuracy"] for one in found] == [0.6, 0.5]
+    for one in (first, replace(first, variant="other name"), second):
+        append(path, one)
+    with path.open("a") as file:
+        file.write('{"variant": "cut by a k')
+    append(path, record("sldd", 0.7))
+    assert [one.final["accuracy"] for one in read([path])] == [0.6, 0.5, 0.7]
+
+
+def test_runs_that_differ_in_more_than_their_seeds_are_no_group():
+    one = record("qpm", 0.5)
+    other = record("qpm", 0.6, seed=1)
+    report.tables([one, other])
+    changed = replace(other, config=other.config | {"arch": "resnet_small"})
+    for second in (changed, replace(one, metrics=other.metrics)):
+        with pytest.raises(InvalidInputError, match="differ in more than their seeds"):
+            report.tables([one, second])
 
 
 def test_compactness_takes_the_runs_of_a_model():

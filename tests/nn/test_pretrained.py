@@ -66,7 +66,7 @@ def test_a_feature_for_one_class_and_against_another_is_not_shared():
     head = AssignmentHead([3, 50, 99], W, [0.1] * 3, [1.0] * 3, negative=negative)
     model = QPMModel(Classifier(create_backbone("convnet_tiny", 3), head), SPEC)
     assert model.compare("ant", "bee") == ("ant", "bee", [], [3, 50], [50, 99])
-    assert model.explain_class("bee") == "class bee = features 99, not 50"
+    assert model.explain_class("bee") == "class bee = features 99, -50"
 
 
 def test_dense_models_have_no_sets():

@@ -248,6 +248,25 @@ def test_a_compiled_step_is_the_same(data, tmp_path, monkeypatch):
     assert equal(plain, classifier.state_dict())
 
 
+def test_a_compiler_that_fails_is_one_sentence(data, tmp_path, monkeypatch):
+    def broken(graph, inputs):
+        raise OSError("no compiler")
+
+    compile_module = torch.nn.Module.compile
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda module: compile_module(module, backend=broken)
+    )
+    with pytest.raises(InvalidInputError, match=r"cannot be compiled here .*leave out compile"):
+        train(
+            new_classifier(),
+            data,
+            CONFIG,
+            seed=1,
+            runtime=replace(RUNTIME, compile=True),
+            checkpoint=tmp_path / "checkpoint",
+        )
+
+
 def test_mixed_precision_is_mixed(data, tmp_path):
     trained = []
     for precision in ("32-true", "bf16-mixed"):
