@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from qpm_nn.config import PRESETS, make_config
 from qpm_nn.data import DATA_SETS, PHOTOGRAPHS, load_data
+from qpm_nn.pipelines.run import run
+from qpm_nn.saving import load_classifier
 from qpm_opt import InvalidInputError
 from tests.nn import trees
+from tests.nn.conftest import tiny_config
 
 WRITERS = {
     "aircraft": trees.write_aircraft,
@@ -62,6 +67,23 @@ def test_labels_names_and_parts(name, tmp_path):
     assert np.bincount(data.train.labels).tolist() == [2, 2, 2]
     assert np.bincount(data.test.labels).tolist() == [1, 1, 1]
     assert data.image_shape == (3, 12, 12) and shows(data)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_run_on_every_data_set(name, tmp_path):
+    WRITERS[name](tmp_path / "data")
+    changes = {"name": name, "root": str(tmp_path / "data"), "workers": 0}
+    training = {"epochs": 1, "batch_size": 4}
+    config = tiny_config(
+        tmp_path, data=changes | {"crop": name in BOXED}, dense=training, finetune=training
+    )
+    directory = run(config, tmp_path / "run")
+    metrics = json.loads((directory / "metrics.json").read_text())
+    assert metrics.keys() == {"dense", "before_finetuning", "qpm"}
+    assert metrics["qpm"]["features_per_class"] == 2
+    _, spec = load_classifier(directory / "model.safetensors")
+    assert spec.class_names == NAMES[name]
+    assert spec.preprocessing.framing.crop is (name in BOXED)
 
 
 @pytest.mark.parametrize("name", WRITERS)
