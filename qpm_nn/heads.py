@@ -153,21 +153,23 @@ class AssignmentHead(_SelectedHead):
         mean: ArrayLike,
         std: ArrayLike,
         dropout: float = 0.1,
-        negative: ArrayLike | None = None,
+        sign: ArrayLike | None = None,
     ) -> AssignmentHead:
         """Head for an assignment.
 
-        ``mean`` and ``std`` are of all features, (n_features,), ``negative`` of all classes and
-        features, (n_classes, n_features).
+        ``mean`` and ``std`` are of all features, (n_features,), ``sign`` of all classes and
+        features, (n_classes, n_features): that of the similarities, if the problem has their
+        absolute values (``negative``).
         """
         chosen = assignment.selected
+        negative = None if sign is None else signed_matrix(assignment, sign)[:, chosen] < 0
         return cls(
             chosen,
             assignment.matrix[:, chosen],
             np.asarray(mean)[chosen],
             np.asarray(std)[chosen],
             dropout,
-            None if negative is None else np.asarray(negative)[:, chosen],
+            negative,
         )
 
     @classmethod
@@ -211,8 +213,7 @@ class AssignmentHead(_SelectedHead):
                 f"mean has shape {np.asarray(mean).shape}, but the assignment is of "
                 f"{assignment.selection.size} features; give mean and std of all of them."
             )
-        negative = None if sign is None else signed_matrix(assignment, sign) < 0
-        return cls.from_assignment(assignment, mean, std, dropout, negative)
+        return cls.from_assignment(assignment, mean, std, dropout, sign)
 
     @property
     def weight(self) -> Tensor:

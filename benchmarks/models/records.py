@@ -89,7 +89,7 @@ def train(variant: str, config: RunConfig, folder: Path) -> TrainedModel:
 
 def append(path: Path, record: TrainedModel) -> None:
     """Add a line to a file of records."""
-    with path.open("a+", encoding="utf-8") as file:
+    with path.open("a", encoding="utf-8") as file:
         file.write("\n" + json.dumps(asdict(record)) + "\n")  # a line cut by a kill stays alone
 
 

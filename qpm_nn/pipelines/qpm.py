@@ -28,7 +28,6 @@ from qpm_opt import (
 from qpm_opt.average import solve_average
 from qpm_opt.constants import auroc, load_bias, load_features, statistics_from_features
 from qpm_opt.optimize import check_method
-from qpm_opt.signs import signed_matrix
 
 
 class NoAssignmentError(QPMError, RuntimeError):
@@ -180,14 +179,14 @@ class QPMPipeline(Pipeline):
         statistics = statistics_from_features(found.features, found.labels)
         problem = Problem.load(self.directory / "problem.npz")
         assignment = Assignment.load(self.directory / "solution.json", problem)
-        negative = None
+        sign = None
         if self.config.problem.negative:
             with np.load(self.directory / "signs.npz") as arrays:
-                negative = signed_matrix(assignment, arrays["sign"]) < 0
+                sign = arrays["sign"]
         mean, std = statistics.mean, statistics.std
         dropout = self.config.finetune.dropout
         head: AssignmentHead | SparseHead
-        head = AssignmentHead.from_assignment(assignment, mean, std, dropout, negative)
+        head = AssignmentHead.from_assignment(assignment, mean, std, dropout, sign)
         if self.config.problem.sparsity == "average":
             chosen = assignment.selected
             W = head.weight.numpy()

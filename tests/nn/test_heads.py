@@ -72,9 +72,9 @@ def test_nothing_in_an_assignment_head_is_trained():
 
 def test_negative_assignments_are_subtracted():
     assignment = Assignment.from_indices([1, 3], [[1, 3], [1, 3]], n_features=5)
-    negative = np.zeros((2, 5), bool)
-    negative[1, 3] = True
-    head = AssignmentHead.from_assignment(assignment, np.zeros(5), np.ones(5), 0.0, negative).eval()
+    sign = np.ones((2, 5))
+    sign[1, 3] = sign[0, 0] = -1  # feature 0 is not selected
+    head = AssignmentHead.from_assignment(assignment, np.zeros(5), np.ones(5), 0.0, sign).eval()
     features = torch.rand(4, 5)
     expected = features[:, [1, 1]] + features[:, [3, 3]] * torch.tensor([1.0, -1.0])
     torch.testing.assert_close(head(features).logits, expected)
