@@ -18,7 +18,7 @@ def test_greedy(benchmark, problem):
     benchmark.extra_info["objective"] = problem.objective(assign(problem, selected))
 
 
-@pytest.mark.parametrize("choice", ["best", "best_distinct"])
+@pytest.mark.parametrize("choice", ["best", "best_constrained"])
 def test_swap_step(benchmark, problem, choice):
     """The best exchange of all, found and made, from random selections on."""
     swaps = Swaps(problem, random_selection(problem))

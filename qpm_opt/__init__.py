@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from qpm_opt.assignment import Assignment
     from qpm_opt.errors import (
         InvalidFeaturesError,
         InvalidInputError,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
         UnsupportedFormulationError,
     )
     from qpm_opt.optimize import FORMULATIONS, METHODS, solve
-    from qpm_opt.problem import Assignment, ObjectiveParts, Problem, Violation
+    from qpm_opt.problem import ObjectiveParts, Problem, Violation
     from qpm_opt.result import (
         Progress,
         Result,
@@ -68,7 +69,7 @@ __all__ = [
     "verify",
 ]
 
-_MODULES = ("errors", "problem", "result", "verification", "solvers", "optimize")
+_MODULES = ("errors", "assignment", "problem", "result", "verification", "solvers", "optimize")
 
 
 def __getattr__(name: str) -> Any:

@@ -26,11 +26,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from qpm_opt.assign import UndecidedAssignmentError, assign_average
+from qpm_opt.assign_program import assign_average
+from qpm_opt.assignment import Assignment, UndecidedAssignmentError
 from qpm_opt.errors import InvalidProblemError
 from qpm_opt.heuristics import search
 from qpm_opt.optimize import check_limits, solve
-from qpm_opt.problem import Assignment, Problem, Violation
+from qpm_opt.problem import Problem, Violation
 from qpm_opt.result import (
     Progress,
     Result,
@@ -68,7 +69,7 @@ def solve_average(
     Parameters
     ----------
     problem : Problem
-        Without ``contrastive_pairs`` and ``min_classes_per_feature``.
+        Without side constraints.
     time_limit, gap, threads, seed, on_progress
         As for :func:`qpm_opt.solve`.
 
@@ -79,9 +80,9 @@ def solve_average(
     InvalidInputError
         If an option is out of range.
     """
-    if not problem.n_classes or len(problem.pairs) or problem.min_classes_per_feature:
+    if not problem.n_classes or problem.has_side_constraints:
         raise InvalidProblemError(
-            "Average sparsity needs classes and knows neither contrastive_pairs nor "
+            "Average sparsity needs classes and knows neither contrastive pairs nor "
             "min_classes_per_feature; leave these out."
         )
     time_limit, gap, threads, seed = check_limits(time_limit, gap, threads, seed)

@@ -239,6 +239,20 @@ def verify(problem: Path, solution: Path, search_time: float, seed: int) -> None
     show_default=True,
     help="Largest penalty in R; 0: none.",
 )
+@click.option(
+    "--pair-density",
+    type=FiniteRange(),
+    default=0.0,
+    show_default=True,
+    metavar="RHO",
+    help="Pairs of classes that differ in one feature, for each class (CHiQPM: 0.5).",
+)
+@click.option(
+    "--pairs",
+    default="closest",
+    show_default=True,
+    help="Which pairs: closest (most similar classes), or any (of least cost).",
+)
 @click.option("--distinct/--no-distinct", default=True, show_default=True)
 @click.option("--min-classes-per-feature", type=int, default=0, show_default=True)
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Of the clique search.")

@@ -24,6 +24,7 @@ from qpm_opt.bias import BIAS_SCALE, BiasSource, bias_from, feature_bias, load_b
 from qpm_opt.epsilon import tune_epsilon
 from qpm_opt.errors import InvalidFeaturesError, InvalidInputError, unknown_name
 from qpm_opt.features import FeatureStatistics, load_features, statistics_from_features
+from qpm_opt.pairs import closest_class_pairs, n_pairs_of_density
 from qpm_opt.problem import Problem
 from qpm_opt.validation import BoolArray, FloatArray, IntArray
 
@@ -33,6 +34,7 @@ __all__ = [
     "BiasSource",
     "Constants",
     "FeatureStatistics",
+    "PairSource",
     "SimilarityScaling",
     "auroc",
     "bias_from",
@@ -50,6 +52,7 @@ CLASS_SIMILARITIES = ("correlation", "auroc")
 """What A can be made of by name."""
 
 SimilarityScaling = Literal["unit", "paper", "code"]
+PairSource = Literal["closest", "any"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,19 +216,33 @@ def problem_from_statistics(
     similarity_scale: float = 1.0,
     similarity_scaling: SimilarityScaling = "unit",
     negative: bool = False,
+    pair_density: float = 0.0,
+    pairs: PairSource = "closest",
     seed: int = 0,
     **problem_options: Any,
 ) -> Problem:
     """Problem from accumulated statistics.
 
-    The arguments are those of :func:`compute_constants`; ``problem_options`` (``distinct``,
-    ``name``, ``min_classes_per_feature``, ...) are those of :class:`~qpm_opt.Problem`.
+    The arguments are those of :func:`compute_constants`, and two for contrastive pairs;
+    ``problem_options`` (``distinct``, ``name``, ``min_classes_per_feature``, ...) are those of
+    :class:`~qpm_opt.Problem`.
+
+    Parameters
+    ----------
+    pair_density : float
+        rho, contrastive pairs for each class: ``floor(rho n_classes)`` pairs of classes differ in a
+        single feature (CHiQPM, 0.5 there).
+    pairs : {"closest", "any"}
+        Which: those whose rows of A are closest (:func:`qpm_opt.pairs.closest_class_pairs`), or
+        those that cost the objective least.
 
     Raises
     ------
     InvalidFeaturesError, InvalidProblemError, InvalidInputError
         If no problem can be built.
     """
+    if pair_density and problem_options.keys() & {"contrastive_pairs", "min_contrastive_pairs"}:
+        raise InvalidInputError("pair_density makes the contrastive pairs; give them or it.")
     constants = compute_constants(
         statistics,
         n_selected=n_selected,
@@ -241,6 +258,14 @@ def problem_from_statistics(
         negative=negative,
         seed=seed,
     )
+    n_pairs = n_pairs_of_density(pair_density, statistics.n_classes)
+    if pairs not in get_args(PairSource):
+        raise unknown_name("source of pairs", pairs, get_args(PairSource))
+    if n_pairs and pairs == "any":
+        problem_options["min_contrastive_pairs"] = n_pairs
+    elif n_pairs:
+        closest = closest_class_pairs(constants.class_similarity, n_pairs)
+        problem_options["contrastive_pairs"] = closest
     return Problem(
         constants.class_similarity,
         constants.feature_similarity,

@@ -6,7 +6,8 @@ each class takes its best features; *relaxed* is the root of the paper's iterati
 needs more rows than any model can hold, so all leave it to cuts (:mod:`qpm_opt.separation`).
 
 Names in a model are those of the problem: ``s[d]``, ``W[c, d]``, ``theta[c]``, ``y[d, e]`` for the
-product ``s_d s_e`` and ``v[i, d]`` for ``W_cd W_c'd`` in contrastive pair i. Features that are no
+product ``s_d s_e``, ``v[i, d]`` for ``W_cd W_c'd`` in contrastive pair i and ``q[i]`` for a pair
+that counts as contrastive. Features that are no
 candidates have no variables. The problem itself is ``model.problem``.
 """
 
@@ -213,15 +214,28 @@ def _add_assignment(model: pyo.ConcreteModel) -> None:
                 coefficients, [*(m.W[c, d] for c in m.classes), m.s[d]], 0.0
             ),
         )
-    if len(problem.pairs):
+    if len(watched_pairs(problem)):
         _add_contrastive_pairs(model)
     A = problem.class_similarity[:, problem.candidates]
     _set_objective(model, A.ravel(), list(model.W.values()))
 
 
+def watched_pairs(problem: Problem) -> IntArray:
+    """Pairs of classes whose products ``v`` are in a model: the contrastive ones, or all.
+
+    All are if the optimiser is to choose which are contrastive (``min_contrastive_pairs``).
+    """
+    if problem.min_contrastive_pairs:
+        return np.stack(np.triu_indices(problem.n_classes, 1), axis=1)
+    return problem.pairs
+
+
 def _add_contrastive_pairs(model: pyo.ConcreteModel) -> None:
+    """Products of the watched pairs, what the listed ones share, and how many share as much."""
     problem: Problem = model.problem
-    pairs = problem.pairs.tolist()
+    pairs, k = watched_pairs(problem).tolist(), problem.n_per_class
+    place = {tuple(pair): i for i, pair in enumerate(pairs)}
+    listed = [place[tuple(pair)] for pair in problem.pairs.tolist()]
     model.contrastive_pairs = pyo.RangeSet(0, len(pairs) - 1)
     model.v = pyo.Var(model.contrastive_pairs, model.features, domain=pyo.Binary)
     model.shared_upper = pyo.Constraint(
@@ -237,11 +251,31 @@ def _add_contrastive_pairs(model: pyo.ConcreteModel) -> None:
             [1.0, 1.0, -1.0], [m.W[pairs[i][0], d], m.W[pairs[i][1], d], m.v[i, d]], 1.0
         ),
     )
+    ones = [1.0] * len(model.features)
     model.shared_size = pyo.Constraint(
+        listed,
+        rule=lambda m, i: _equals(ones, [m.v[i, d] for d in m.features], k - 1),
+    )
+    if not problem.min_contrastive_pairs:
+        return
+    model.q = pyo.Var(model.contrastive_pairs, domain=pyo.Binary)
+    # q = 1 only if k - 1 are shared: no fewer, and no more.
+    model.shared_least = pyo.Constraint(
         model.contrastive_pairs,
-        rule=lambda m, i: _equals(
-            [1.0] * len(m.features), [m.v[i, d] for d in m.features], problem.n_per_class - 1
+        rule=lambda m, i: _at_most(
+            [k - 1.0, *(-one for one in ones)], [m.q[i], *(m.v[i, d] for d in m.features)], 0.0
         ),
+    )
+    model.shared_most = pyo.Constraint(
+        model.contrastive_pairs,
+        rule=lambda m, i: _at_most(
+            [1.0, *ones], [m.q[i], *(m.v[i, d] for d in m.features)], float(k)
+        ),
+    )
+    model.enough_pairs = pyo.Constraint(
+        rule=lambda m: _at_most(
+            [-1.0] * len(pairs), list(m.q.values()), -float(problem.min_contrastive_pairs)
+        )
     )
 
 

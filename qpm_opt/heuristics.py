@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from qpm_opt.assign import assign_within, is_selection
+from qpm_opt.assignment import Assignment
 from qpm_opt.errors import InvalidInputError
-from qpm_opt.problem import Assignment, Problem
+from qpm_opt.problem import Problem
 from qpm_opt.swaps import Swaps
 from qpm_opt.validation import IntArray
 
@@ -26,6 +27,10 @@ WIDE_SHAKES = 0.1
 """Share of the rounds that begin anywhere, not near the best selection."""
 ASSIGN_SHARE, ASSIGN_LEAST = 0.1, 1.0
 """Share of the time left that one exact assignment may take, and the seconds it may in any case."""
+FREE_SHARE = 0.3
+"""Share of the time in which a first selection is searched for without side constraints."""
+DOUBT = 0.999
+"""What is left, a selection later, of the shortfall that side constraints seem to cost at least."""
 N_SPARE = 20
 """Failing exact assignments of a round at selections that are not locally optimal."""
 
@@ -101,11 +106,24 @@ class _Incumbent:
         self._deadline = deadline
         self._on_assignment = on_assignment
         self._assigned: set[bytes] = set()
+        # What the exact value has fallen short of the bound by at least, more doubtful with time.
+        self._shortfall = math.inf
         if start is not None and not problem.violations(start):
             self.assignment, self.objective = start, problem.objective(start)
 
-    def consider(self, swaps: Swaps) -> bool:
-        """Assign the selection unless its value rules it out; return whether it is the new best."""
+    def hopes_for(self, bound: float) -> bool:
+        """Whether a selection of this bound may be better, as far as those before it tell.
+
+        Side constraints cost more than the bound knows, and to meet them takes long.
+        """
+        if not self.problem.has_side_constraints or math.isinf(self._shortfall):
+            return True
+        hopeful = bound - self._shortfall > self.objective
+        self._shortfall *= DOUBT
+        return hopeful
+
+    def consider(self, swaps: Swaps, bound: float = math.inf) -> bool:
+        """Assign the selection unless that was done before; return whether it is the new best."""
         selected = swaps.selected
         key = selected.tobytes()
         if key in self._assigned:
@@ -119,6 +137,7 @@ class _Incumbent:
         if assignment is None:
             return False
         objective = self.problem.objective(assignment)
+        self._shortfall = min(self._shortfall, bound - objective)
         if objective <= self.objective:
             return False
         self.assignment, self.objective = assignment, objective
@@ -189,6 +208,16 @@ def search(
     incumbent = _Incumbent(problem, start, deadline, on_assignment)
     if start is not None and is_selection(problem, start.selected):
         swaps = Swaps(problem, start.selected)
+    elif problem.has_side_constraints:
+        # Many times as fast, and mostly near.
+        free = search(
+            problem.without_side_constraints(),
+            time_limit=None if time_limit is None else FREE_SHARE * time_limit,
+            seed=seed,
+            max_restarts=max_restarts,
+            should_stop=should_stop,
+        )
+        swaps = Swaps(problem, greedy(problem) if free is None else free.selected)
     else:
         swaps = Swaps(problem, greedy(problem))
     incumbent.consider(swaps)
@@ -223,20 +252,21 @@ def _tabu_search(
     away = [min(t, n_out - 1) for t in (max(6, p // 10 + 1), max(16, p // 3 + 1))]
     stays_until = np.zeros(p, dtype=np.intp)
     away_until = np.zeros(swaps.features.size, dtype=np.intp)
-    distinct = swaps.problem.distinct and swaps.problem.n_classes > 1
+    problem = swaps.problem
+    constrained = bool(len(problem.pairs)) or (problem.distinct and problem.n_classes > 1)
     best, best_bound = swaps.slots.copy(), -math.inf
     n_spare, step, last = N_SPARE, 0, 0
     patience = min(PATIENCE, p * n_out)
     while step - last < patience and not over():
-        bound = swaps.value - (swaps.collision_loss() if distinct else 0.0)
+        bound = swaps.value - (swaps.loss() if constrained else 0.0)
         if bound > best_bound + swaps.tolerance:
             best, best_bound, last = swaps.slots.copy(), bound, step
-        find = swaps.best_distinct if distinct else swaps.best
+        find = swaps.best_constrained if constrained else swaps.best
         change, slot, incoming = find(stays_until <= step, away_until <= step)
         if bound > incumbent.objective + swaps.tolerance:
             # Where the top-k value is locally optimal always; elsewhere while the attempts last.
-            if change <= swaps.tolerance or n_spare > 0:
-                n_spare = N_SPARE if incumbent.consider(swaps) else n_spare - 1
+            if (change <= swaps.tolerance or n_spare > 0) and incumbent.hopes_for(bound):
+                n_spare = N_SPARE if incumbent.consider(swaps, bound) else n_spare - 1
         if slot < 0:
             break
         outgoing = swaps.slots[slot]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from qpm_opt.assignment import Assignment
 from qpm_opt.errors import (
     InvalidInputError,
     InvalidSolutionError,
@@ -22,7 +23,7 @@ from qpm_opt.errors import (
 )
 from qpm_opt.heuristics import search
 from qpm_opt.methods.base import MethodOptions, MethodOutcome
-from qpm_opt.problem import Assignment, Problem
+from qpm_opt.problem import Problem
 from qpm_opt.proof_check import UnfinishedCheckError
 from qpm_opt.result import Progress, Result, SolutionStatus, TerminationCondition, meets
 from qpm_opt.solvers import get_solver, solver_availability

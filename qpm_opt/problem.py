@@ -5,23 +5,22 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import reprlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from qpm_opt.assignment import Assignment, equal_classes, restore
 from qpm_opt.errors import InvalidProblemError, InvalidSolutionError
-from qpm_opt.files import read_solution, replace_on_success
+from qpm_opt.files import replace_on_success
+from qpm_opt.pairs import check_least_pairs, check_pairs, contrastive_pairs_of
 from qpm_opt.problem_file import read_problem
 from qpm_opt.validation import (
     BoolArray,
     FloatArray,
     IntArray,
-    as_bool,
     as_count,
     as_flag,
     as_float,
@@ -54,95 +53,6 @@ class Violation(NamedTuple):
     message: str
 
 
-@dataclass(frozen=True, eq=False)
-class Assignment:
-    """A selection of features and an assignment of selected features to classes.
-
-    Parameters
-    ----------
-    selection : ndarray of shape (n_features,), bool
-        s, True where the feature is selected.
-    matrix : ndarray of shape (n_classes, n_features), bool
-        W, True where the feature is assigned to the class.
-
-    Raises
-    ------
-    InvalidSolutionError
-        If the shapes do not fit each other or the arrays are not boolean (0/1).
-    """
-
-    selection: BoolArray
-    matrix: BoolArray
-
-    def __post_init__(self) -> None:
-        selection = as_bool(self.selection, "selection")
-        matrix = as_bool(self.matrix, "matrix")
-        if selection.ndim != 1 or matrix.ndim != 2 or matrix.shape[1] != selection.size:
-            raise InvalidSolutionError(
-                f"selection of shape {selection.shape} and matrix of shape {matrix.shape} do not "
-                "fit; expected (n_features,) and (n_classes, n_features)."
-            )
-        object.__setattr__(self, "selection", selection)
-        object.__setattr__(self, "matrix", matrix)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        _restore(self, state)
-
-    @classmethod
-    def from_indices(
-        cls, selected: Iterable[int], class_features: Sequence[Iterable[int]], *, n_features: int
-    ) -> Assignment:
-        """Assignment from the selected feature indices and one set of indices per class.
-
-        Raises
-        ------
-        InvalidSolutionError
-            If an index is not in ``range(n_features)`` or stands twice in one set.
-        """
-        selection = np.zeros(n_features, dtype=bool)
-        matrix = np.zeros((len(class_features), n_features), dtype=bool)
-        _mark(selection, selected, "selection")
-        for c, features in enumerate(class_features):
-            _mark(matrix[c], features, f"class {c}")
-        return cls(selection, matrix)
-
-    @property
-    def selected(self) -> IntArray:
-        """Indices of the selected features, ascending."""
-        return np.flatnonzero(self.selection)
-
-    def class_features(self, c: int) -> IntArray:
-        """Indices of the features of class ``c``, ascending."""
-        return np.flatnonzero(self.matrix[c])
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str], problem: Problem | int) -> Assignment:
-        """Assignment held in a solution file (``qpm-solution/1``).
-
-        Parameters
-        ----------
-        path : path
-        problem : Problem or int
-            The problem, for its shapes, or just the number of features.
-
-        Raises
-        ------
-        InvalidSolutionError
-            If the file is missing, damaged, of another format or of another shape.
-        """
-        record = read_solution(path)
-        if isinstance(problem, int):
-            n_features = problem
-        else:
-            n_features = problem.n_features
-            if len(record["assignment"]) != problem.n_classes:
-                raise InvalidSolutionError(
-                    f"{path} assigns features to {len(record['assignment'])} classes, the problem "
-                    f"has {problem.n_classes}; use a solution of this problem."
-                )
-        return cls.from_indices(record["selection"], record["assignment"], n_features=n_features)
-
-
 @dataclass(frozen=True, eq=False, repr=False)
 class Problem:
     """The binary quadratic program of feature selection and assignment (QPM, section 3.1).
@@ -172,6 +82,8 @@ class Problem:
         Every selected feature is assigned to at least so many classes.
     contrastive_pairs : array of shape (n_pairs, 2), int, optional
         Pairs of classes that share exactly ``n_per_class - 1`` features (CHiQPM).
+    min_contrastive_pairs : int
+        At least so many pairs of classes, whichever, share exactly ``n_per_class - 1`` features.
     name, source : str
         What the instance is called and where it comes from.
     best_known : float, optional
@@ -197,6 +109,7 @@ class Problem:
     candidate: BoolArray | None = field(default=None, kw_only=True)
     min_classes_per_feature: int = field(default=0, kw_only=True)
     contrastive_pairs: IntArray | None = field(default=None, kw_only=True)
+    min_contrastive_pairs: int = field(default=0, kw_only=True)
     name: str = field(default="", kw_only=True)
     source: str = field(default="", kw_only=True)
     best_known: float | None = field(default=None, kw_only=True)
@@ -238,7 +151,9 @@ class Problem:
         ):
             array.setflags(write=False)
             set_field(self, name, array)
-        for name in ("n_selected", "n_per_class", "min_classes_per_feature"):
+        for name in (
+            "n_selected", "n_per_class", "min_classes_per_feature", "min_contrastive_pairs",
+        ):  # fmt: skip
             set_field(self, name, as_count(getattr(self, name), name))
         for name in ("distinct", "proved"):
             set_field(self, name, as_flag(getattr(self, name), name))
@@ -275,14 +190,11 @@ class Problem:
                 f"min_classes_per_feature is {m}: {p} features would need {m * p} assignments to "
                 f"different classes, but {self.n_classes} classes of {k} give {k * self.n_classes}."
             )
-        if len(self.pairs) and k == p:
-            raise InvalidProblemError(
-                "contrastive_pairs need n_per_class < n_selected: with both equal, all classes "
-                "have the same features."
-            )
+        check_pairs(self.pairs, p, k, distinct=self.distinct, n_classes=self.n_classes)
+        check_least_pairs(self.min_contrastive_pairs, self.n_classes, p, k)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        _restore(self, state)
+        restore(self, state)
 
     def __repr__(self) -> str:
         return (
@@ -308,6 +220,17 @@ class Problem:
         """Contrastive pairs, int of shape (n_pairs, 2)."""
         assert self.contrastive_pairs is not None
         return self.contrastive_pairs
+
+    @property
+    def has_side_constraints(self) -> bool:
+        """Whether more is demanded of the classes than their sizes and that they differ."""
+        return bool(self.min_classes_per_feature or len(self.pairs) or self.min_contrastive_pairs)
+
+    def without_side_constraints(self) -> Problem:
+        """The same problem with nothing demanded but sizes, and that classes differ."""
+        return replace(
+            self, min_classes_per_feature=0, contrastive_pairs=None, min_contrastive_pairs=0
+        )
 
     @property
     def n_classes(self) -> int:
@@ -340,7 +263,9 @@ class Problem:
         row, col, value = self.similar_pairs
         digest = hashlib.sha256(b"qpm-problem/1")
         counts = (self.n_classes, self.n_features, self.n_selected, self.n_per_class)
-        flags = (self.distinct, self.min_classes_per_feature)
+        flags: tuple[int, ...] = (self.distinct, self.min_classes_per_feature)
+        if self.min_contrastive_pairs:  # problems without keep the hash they always had
+            flags = (*flags, self.min_contrastive_pairs)
         digest.update(repr((counts, flags)).encode())
         arrays = (self.class_similarity, row, col, value, self.bias, self.candidates, self.pairs)
         for array in arrays:
@@ -419,6 +344,14 @@ class Problem:
                     "contrastive_pair",
                     f"classes {c} and {e} share {shared} features, not {self.n_per_class - 1}.",
                 )
+        if self.min_contrastive_pairs:
+            n_pairs = len(contrastive_pairs_of(W))
+            if n_pairs < self.min_contrastive_pairs:
+                report(
+                    "min_contrastive_pairs",
+                    f"{n_pairs} pairs of classes share {self.n_per_class - 1} features, "
+                    f"at least {self.min_contrastive_pairs} demanded.",
+                )
         return tuple(found)
 
     def unused_features(self, assignment: Assignment) -> IntArray:
@@ -460,6 +393,8 @@ class Problem:
             arrays["min_classes_per_feature"] = self.min_classes_per_feature
         if len(self.pairs):
             arrays["contrastive_pairs"] = self.pairs
+        if self.min_contrastive_pairs:
+            arrays["min_contrastive_pairs"] = self.min_contrastive_pairs
         with replace_on_success(path) as temporary, open(temporary, "wb") as stream:
             np.savez_compressed(stream, **arrays)
 
@@ -475,34 +410,3 @@ class Problem:
             If the file is missing, is no ``.npz``, lacks an array or holds an invalid problem.
         """
         return cls(**read_problem(path))
-
-
-def equal_classes(matrix: BoolArray) -> list[list[int]]:
-    """Groups (two or more) of classes with equal rows, each ascending."""
-    groups: dict[bytes, list[int]] = {}
-    for c, row in enumerate(np.packbits(matrix, axis=1)):
-        groups.setdefault(row.tobytes(), []).append(c)
-    return [group for group in groups.values() if len(group) > 1]
-
-
-def _mark(row: BoolArray, indices: Iterable[int], what: str) -> None:
-    for d in indices:
-        if isinstance(d, bool | np.bool_) or not isinstance(d, int | np.integer):
-            raise InvalidSolutionError(
-                f"{what} holds {reprlib.repr(d)}; feature indices are whole numbers."
-            )
-        if not 0 <= d < row.size:
-            raise InvalidSolutionError(
-                f"{what} holds feature {d}, outside the {row.size} features of the problem."
-            )
-        if row[d]:
-            raise InvalidSolutionError(f"{what} holds feature {d} twice.")
-        row[d] = True
-
-
-def _restore(instance: Problem | Assignment, state: dict[str, Any]) -> None:
-    """Fill an unpickled instance; pickling has forgotten that its arrays are read-only."""
-    for name, value in state.items():
-        if isinstance(value, np.ndarray):
-            value.setflags(write=False)
-        object.__setattr__(instance, name, value)

@@ -41,6 +41,7 @@ def read_problem(path: str | os.PathLike[str]) -> dict[str, Any]:
         "candidate": arrays.get("candidate"),
         "min_classes_per_feature": scalar("min_classes_per_feature", 0),
         "contrastive_pairs": arrays.get("contrastive_pairs"),
+        "min_contrastive_pairs": scalar("min_contrastive_pairs", 0),
         "name": str(scalar("name", path.stem)),
         "source": str(scalar("source", "")),
         "best_known": scalar("best_known", math.nan),

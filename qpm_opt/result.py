@@ -15,9 +15,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from qpm_opt.assignment import Assignment
 from qpm_opt.errors import InvalidSolutionError
 from qpm_opt.files import read_solution, replace_on_success
-from qpm_opt.problem import Assignment, Problem, Violation
+from qpm_opt.problem import Problem, Violation
 from qpm_opt.proof_file import is_proof
 
 #: Distance of bound and objective, relative to the objective, up to which a verified assignment is

@@ -14,7 +14,8 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from qpm_opt.problem import Problem, equal_classes
+from qpm_opt.assignment import equal_classes
+from qpm_opt.problem import Problem
 from qpm_opt.validation import BoolArray, FloatArray, IntArray
 
 #: Groups of equal classes up to this size also get the cut of each of their pairs.

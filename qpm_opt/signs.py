@@ -26,7 +26,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qpm_opt.problem import Assignment
+from qpm_opt.assignment import Assignment
 
 
 def signed_matrix(assignment: Assignment, class_similarity: ArrayLike) -> NDArray[np.int8]:

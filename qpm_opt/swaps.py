@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike
 
+from qpm_opt.pair_sets import best_pair_sets
 from qpm_opt.problem import Problem
 from qpm_opt.validation import BoolArray, FloatArray, IntArray
 
@@ -21,8 +22,8 @@ N_COLUMNS = 48
 """Incoming features evaluated at once."""
 REFRESH_INTERVAL = 1000
 """Swaps after which incremental sums are computed anew, against the build-up of rounding."""
-N_DISTINCT = 16
-"""Exchanges whose collisions of classes are looked at."""
+N_CONSTRAINED = 16
+"""Exchanges whose collisions of classes, and contrastive pairs, are looked at."""
 
 
 class Swaps:
@@ -57,6 +58,7 @@ class Swaps:
         # Features of each class in order of similarity: only the first ones exceed a threshold.
         self._order = np.argsort(-A, axis=1).astype(np.int32)
         self._sorted = np.take_along_axis(A, self._order, 1)
+        self._pairs = problem.pairs.T
         self.reset(np.searchsorted(self.features, np.sort(np.asarray(selected))))
 
     @property
@@ -131,34 +133,73 @@ class Swaps:
                 best = (float(change.flat[j]), slot, int(columns[i]))
         return best
 
-    def best_distinct(
+    def best_constrained(
         self, allowed_out: BoolArray | None = None, allowed_in: BoolArray | None = None
     ) -> tuple[float, int, int]:
-        """Change and exchange with the largest change less :meth:`collision_loss` afterwards.
+        """Change and exchange with the largest change less :meth:`loss` afterwards.
 
-        Only the ``N_DISTINCT`` exchanges of largest change are compared, among the most promising
-        incoming features.
+        Only the ``N_CONSTRAINED`` exchanges of largest change are compared, among the most
+        promising incoming features.
         """
         column, rest, gain = self._bounds(allowed_out, allowed_in)
         columns = _largest(column, N_COLUMNS, -np.inf)
         change = self._changes(columns, rest, gain).ravel()
-        pairs = _largest(change, N_DISTINCT, -np.inf)
+        pairs = _largest(change, N_CONSTRAINED, -np.inf)
         if not pairs.size:
             return -np.inf, -1, -1
         i, slots = np.divmod(pairs, self._p)
-        j = int(np.argmax(change[pairs] - self._collision_losses(slots, columns[i])))
+        loss = self._pair_losses(slots, columns[i])
+        if self.problem.distinct:
+            loss = np.maximum(loss, self._collision_losses(slots, columns[i]))
+        j = int(np.argmax(change[pairs] - loss))
         return float(change[pairs[j]]), int(slots[j]), int(columns[i[j]])
 
-    def collision_loss(self) -> float:
-        """Least that equal best sets cost: ``value`` less this is still an upper bound.
+    def loss(self) -> float:
+        """Least that distinctness or contrastive pairs cost: ``value`` less this bounds still.
 
-        Of the classes whose best sets are equal, all but one have to give up at least the
-        difference between their k-th and their next value.
+        Of classes whose best sets are equal, all but one have to give up at least the difference
+        between their k-th and their next value. Of contrastive pairs without a common class, every
+        one costs what its best sets are worth less than the best of either class.
         """
-        return float(_pairwise_loss(self._use @ self._codes[self.slots], self._kth - self._next))
+        loss = float(self._matched(self._pair_loss(self._mine[None]))[0])
+        if self.problem.distinct:
+            codes = self._use @ self._codes[self.slots]
+            loss = max(loss, float(_pairwise_loss(codes, self._kth - self._next)))
+        return loss
+
+    def _pair_losses(self, slots: IntArray, incoming: IntArray) -> FloatArray:
+        """What contrastive pairs cost at least after each of some exchanges, (n_exchanges,)."""
+        if not self._pairs.size:
+            return np.zeros(len(slots))
+        mine = np.repeat(self._mine[None], len(slots), axis=0)
+        mine[np.arange(len(slots)), :, slots] = self._A_by_feature[incoming]
+        return self._matched(self._pair_loss(mine))
+
+    def _pair_loss(self, mine: FloatArray) -> FloatArray:
+        """What each contrastive pair costs alone, (n, n_pairs), of (n, n_classes, p) values."""
+        first, second = self._pairs
+        if not first.size:
+            return np.zeros((len(mine), 0))
+        k, shape = self._k, (len(mine) * first.size, self._p)
+        best: FloatArray = np.partition(mine, -k, axis=2)[:, :, -k:].sum(axis=2)
+        pair = best_pair_sets(mine[:, first].reshape(shape), mine[:, second].reshape(shape), k)
+        loss: FloatArray = best[:, first] + best[:, second] - pair.value.reshape(len(mine), -1)
+        return loss
+
+    def _matched(self, loss: FloatArray) -> FloatArray:
+        """Sum of the losses of pairs without a common class, dear ones first, of each row."""
+        total = np.zeros(len(loss))
+        pairs = self._pairs.T.tolist()
+        for row, (each, order) in enumerate(zip(loss, np.argsort(-loss, axis=1), strict=True)):
+            met: set[int] = set()
+            for i in order.tolist():
+                if met.isdisjoint(pairs[i]):
+                    met.update(pairs[i])
+                    total[row] += each[i]
+        return total
 
     def _collision_losses(self, slots: IntArray, incoming: IntArray) -> FloatArray:
-        """:meth:`collision_loss` after each of some exchanges, shape (n_exchanges,)."""
+        """What equal best sets cost at least after each of some exchanges, (n_exchanges,)."""
         codes = self._codes[self.slots]
         before, kth, above, after = self._edge
         code_kth, code_next = codes[self._edge_slots[1]], codes[self._edge_slots[2]]

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from qpm_opt.problem import Assignment, Problem
+from qpm_opt.assignment import Assignment
+from qpm_opt.problem import Problem
 from qpm_opt.result import Progress, meets, relative_gap
 
 logger = logging.getLogger(__name__)

@@ -19,13 +19,15 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from qpm_opt.assignment import Assignment
 from qpm_opt.errors import InvalidSolutionError
 from qpm_opt.files import read_solution
 from qpm_opt.heuristics import search
-from qpm_opt.problem import Assignment, Problem
+from qpm_opt.problem import Problem
 from qpm_opt.proof_check import ProofReport, check_proof
 from qpm_opt.result import SolutionStatus, TerminationCondition
 
@@ -229,6 +231,13 @@ def _broken_constraints(
         shared = len(set(classes[c]) & set(classes[e]))
         if shared != k - 1:
             broken.append(f"classes {c} and {e} share {shared} features, not {k - 1}.")
+    if problem.min_contrastive_pairs:
+        n_pairs = sum(len(set(one) & set(two)) == k - 1 for one, two in combinations(classes, 2))
+        if n_pairs < problem.min_contrastive_pairs:
+            broken.append(
+                f"{n_pairs} pairs of classes share {k - 1} features, fewer than the "
+                f"{problem.min_contrastive_pairs} demanded."
+            )
     return broken
 
 

@@ -41,7 +41,12 @@ def _assignment(problem, selected, k) -> float | None:
             return
         if c == problem.n_classes:
             uses = [sum(d in subsets[t] for t in taken) for d in selected]
-            if not uses or min(uses) >= problem.min_classes_per_feature:
+            n_pairs = sum(
+                len(set(subsets[t]) & set(subsets[u])) == k - 1 for t, u in combinations(taken, 2)
+            )
+            if (
+                not uses or min(uses) >= problem.min_classes_per_feature
+            ) and n_pairs >= problem.min_contrastive_pairs:
                 best[0] = total
             return
         for t in order[c]:

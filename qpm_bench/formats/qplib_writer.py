@@ -43,9 +43,14 @@ def write_qplib(problem: Problem, path: str | os.PathLike[str]) -> None:
     Raises
     ------
     InvalidInputError
-        If the pairs of classes that must differ take more than :data:`MOST_PRODUCTS` products, or
-        the path is no file.
+        If the pairs of classes that must differ take more than :data:`MOST_PRODUCTS` products, if
+        it is left open which pairs of classes are contrastive, or the path is no file.
     """
+    if problem.min_contrastive_pairs:
+        raise InvalidInputError(
+            "A QPLIB file does not hold min_contrastive_pairs; write .lp or .mps, or drop the "
+            "demand from the problem."
+        )
     n_products = len(_product_rows(problem)) * problem.n_features
     if n_products > MOST_PRODUCTS:
         raise InvalidInputError(

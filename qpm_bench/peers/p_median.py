@@ -68,6 +68,6 @@ def _lacking(problem: Problem) -> str:
         "R is not zero": problem.feature_similarity.any(),
         "b is not zero": problem.bias.any(),
         "classes must differ": problem.distinct and problem.n_classes > 1,
-        "it has side constraints": problem.min_classes_per_feature or len(problem.pairs),
+        "it has side constraints": problem.has_side_constraints,
     }
     return next((reason for reason, holds in what.items() if holds), "")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
-from qpm_opt.assign import UndecidedAssignmentError, assign, assign_within
+from qpm_opt.assign import assign, assign_within
+from qpm_opt.assignment import Assignment, UndecidedAssignmentError
 from qpm_opt.bounds.region import Region
-from qpm_opt.problem import Assignment, Problem
+from qpm_opt.problem import Problem
 from qpm_opt.validation import FloatArray, IntArray
 
 
@@ -32,11 +32,11 @@ def offer_selection(
     No bound knows of side constraints, so a proof may not rest on them. The value is -inf if there
     is no assignment, and inf if that is not known by the deadline.
     """
-    if len(problem.pairs) or problem.min_classes_per_feature:
+    if problem.has_side_constraints:
         held = assign_within(problem, selected, seconds_to(deadline))
         if held is not None:
             offer(held)
-        problem = replace(problem, contrastive_pairs=None, min_classes_per_feature=0)
+        problem = problem.without_side_constraints()
         offer = _ignore
     try:
         best = assign(problem, selected, time_limit=seconds_to(deadline))

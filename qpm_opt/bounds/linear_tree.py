@@ -16,6 +16,7 @@ from queue import Empty, SimpleQueue
 import numpy as np
 
 from qpm_opt.assign import assign_within
+from qpm_opt.assignment import Assignment
 from qpm_opt.bounds.base import Bound
 from qpm_opt.bounds.best_first import BestFirst
 from qpm_opt.bounds.incumbents import offer_selection, rounded
@@ -24,7 +25,6 @@ from qpm_opt.bounds.linear_warm import WarmBounds
 from qpm_opt.bounds.proof import Certificate, Proof
 from qpm_opt.bounds.pseudocosts import Fall, PseudoCosts
 from qpm_opt.bounds.region import Region
-from qpm_opt.problem import Assignment
 from qpm_opt.validation import FloatArray, IntArray
 
 N_PROBED, RELIABLE = 8, 2

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from qpm_opt.assignment import Assignment
 from qpm_opt.bounds.base import Bound
 from qpm_opt.bounds.best_first import BestFirst
 from qpm_opt.bounds.incumbents import offer_selection, rounded
@@ -29,7 +30,6 @@ from qpm_opt.bounds.semidefinite import Effort, State, semidefinite_bound
 from qpm_opt.bounds.shrinking import SURE, UNWANTED, shrink
 from qpm_opt.bounds.terms import LEAST_UNDECIDED
 from qpm_opt.heuristics import swap_search
-from qpm_opt.problem import Assignment
 from qpm_opt.validation import FloatArray, IntArray
 
 #: A node gives up when so many iterations lower its bound by less than this share of its gap.

@@ -14,7 +14,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from qpm_opt.assign import UndecidedAssignmentError, assign, assign_within, is_selection
+from qpm_opt.assign import assign, assign_within, is_selection
+from qpm_opt.assignment import UndecidedAssignmentError
 from qpm_opt.errors import UnsupportedFormulationError
 from qpm_opt.formulation import build_compact, build_projected
 from qpm_opt.methods.base import MethodOptions, MethodOutcome

@@ -24,6 +24,7 @@ from typing import Any, cast
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from qpm_opt.assignment import Assignment
 from qpm_opt.bounds.base import Bound
 from qpm_opt.bounds.incumbents import offer_selection
 from qpm_opt.bounds.linear import has_similarities, linear_bound
@@ -36,7 +37,7 @@ from qpm_opt.bounds.semidefinite_tree import branch_semidefinite
 from qpm_opt.bounds.shrinking import SURE, UNWANTED, shrink
 from qpm_opt.heuristics import search
 from qpm_opt.methods.base import MethodOptions, MethodOutcome
-from qpm_opt.problem import Assignment, Problem
+from qpm_opt.problem import Problem
 from qpm_opt.result import OPTIMALITY_TOLERANCE, ROUNDING_TOLERANCE, TerminationCondition
 from qpm_opt.tracking import Tracker
 
@@ -105,7 +106,7 @@ class _Exact:
         left = tracker.remaining
         self._began = time.perf_counter()
         self._deadline = math.inf if left is None else self._began + left
-        self._side_constraints = bool(len(problem.pairs) or problem.min_classes_per_feature)
+        self._side_constraints = problem.has_side_constraints
         self._linear: Bound | None = None
         self._least = 0.0  # seconds for a bound on the whole problem, at least
         self._costs = PseudoCosts(problem.n_features)
@@ -405,7 +406,7 @@ class _Exact:
         ignored = []
         if self.problem.distinct:
             ignored.append("distinctness of classes beyond pairs")
-        if len(self.problem.pairs):
+        if len(self.problem.pairs) or self.problem.min_contrastive_pairs:
             ignored.append("contrastive pairs")
         if self.problem.min_classes_per_feature:
             ignored.append("least uses of a feature")

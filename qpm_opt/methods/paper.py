@@ -32,9 +32,10 @@ import numpy as np
 from scipy import sparse
 
 from qpm_opt.assign import assign_within, top_k_assignment
+from qpm_opt.assignment import Assignment, equal_classes
 from qpm_opt.formulation import build_relaxed
 from qpm_opt.methods.base import MethodOptions, MethodOutcome
-from qpm_opt.problem import Assignment, Problem, equal_classes
+from qpm_opt.problem import Problem
 from qpm_opt.result import TerminationCondition
 from qpm_opt.solvers import get_solver, solve_in_child
 from qpm_opt.solvers.base import Event, MatrixModel, RawSolve, Row, SolveOptions

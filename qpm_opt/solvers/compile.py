@@ -14,9 +14,10 @@ from pyomo.repn.standard_repn import generate_standard_repn
 from scipy import sparse
 
 from qpm_opt.assign import assign
+from qpm_opt.assignment import Assignment
 from qpm_opt.errors import InvalidInputError, UnsupportedFormulationError
-from qpm_opt.formulation import Products, similar_candidates
-from qpm_opt.problem import Assignment, Problem
+from qpm_opt.formulation import Products, similar_candidates, watched_pairs
+from qpm_opt.problem import Problem
 from qpm_opt.separation import Cut, distinctness_cuts
 from qpm_opt.solvers.base import Capability, MatrixModel, Row
 from qpm_opt.validation import BoolArray, FloatArray, IntArray
@@ -168,7 +169,10 @@ class Columns:
         Columns of ``s_d s_e`` for :func:`~qpm_opt.formulation.similar_candidates`; None if the
         objective is quadratic.
     shared : ndarray of shape (n_pairs * n_candidates,) or None
-        Columns of ``W_cd W_c'd`` for each contrastive pair and candidate, if there are any.
+        Columns of ``W_cd W_c'd`` for each of :func:`~qpm_opt.formulation.watched_pairs` and each
+        candidate, if there are any.
+    contrastive : ndarray of shape (n_pairs,) or None
+        Columns of the binaries that count contrastive pairs.
     """
 
     problem: Problem
@@ -178,6 +182,7 @@ class Columns:
     theta: IntArray | None
     products: IntArray | None
     shared: IntArray | None
+    contrastive: IntArray | None
 
     @classmethod
     def locate(cls, model: pyo.ConcreteModel, compiled: CompiledModel) -> Columns:
@@ -207,6 +212,7 @@ class Columns:
             theta=columns_of("theta"),
             products=columns_of("y"),
             shared=columns_of("v"),
+            contrastive=columns_of("q"),
         )
 
     def selected(self, x: FloatArray) -> IntArray:
@@ -246,8 +252,11 @@ class Columns:
             d, e, _ = similar_candidates(self.problem)
             x[self.products] = s[d] & s[e]
         if self.shared is not None:
-            first, second = self.problem.pairs.T
-            x[self.shared] = (W[first] & W[second])[:, self.problem.candidates].ravel()
+            first, second = watched_pairs(self.problem).T
+            both = (W[first] & W[second])[:, self.problem.candidates]
+            x[self.shared] = both.ravel()
+            if self.contrastive is not None:
+                x[self.contrastive] = both.sum(axis=1) == self.problem.n_per_class - 1
         return x
 
     def rows_of(self, cuts: Iterable[Cut]) -> list[Row]:

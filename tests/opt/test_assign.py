@@ -12,16 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import OptimizeResult, linear_sum_assignment
 
-from qpm_opt import assign as module
+from qpm_opt import assign_distinct as module
+from qpm_opt import assign_program
 from qpm_opt.assign import (
-    UndecidedAssignmentError,
     assign,
     assign_within,
     is_selection,
     top_k_assignment,
     top_k_value,
 )
+from qpm_opt.assign_pairs import with_pairs
+from qpm_opt.assignment import UndecidedAssignmentError
 from qpm_opt.errors import InvalidInputError
+from qpm_opt.pairs import closest_class_pairs, contrastive_pairs_of
 from qpm_opt.problem import Problem
 from tests import oracle
 
@@ -73,10 +76,59 @@ def test_equals_enumeration_under_side_constraints(case, data):
     pairs = list(combinations(range(n_classes), 2)) if k < p else []
     chosen = data.draw(st.lists(st.sampled_from(pairs), max_size=2, unique=True)) if pairs else []
     distinct = data.draw(st.booleans(), label="distinct")
+    least = data.draw(st.integers(0, min(2, len(pairs))), label="min_contrastive_pairs")
     problem = given_selection(
-        A, k=k, distinct=distinct, min_classes_per_feature=use, contrastive_pairs=chosen
+        A,
+        k=k,
+        distinct=distinct,
+        min_classes_per_feature=use,
+        contrastive_pairs=chosen,
+        min_contrastive_pairs=least,
     )
     assert_optimal(problem)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.data())
+def test_groups_of_pairs_equal_enumeration(data):
+    # More classes than sets of one group: groups collide, and are solved together.
+    n_classes, p = 5, 4
+    A = [[data.draw(st.integers(0, 3)) for _ in range(p)] for _ in range(n_classes)]
+    pairs = data.draw(st.sampled_from([[(0, 1)], [(0, 1), (2, 3)], [(0, 1), (1, 2), (3, 4)]]))
+    assert_optimal(given_selection(A, k=2, contrastive_pairs=pairs))
+
+
+def many_classes(n_classes=30, p=12, k=4, seed=0):
+    """So many classes that the program does not choose the pairs, some of them alike."""
+    rng = np.random.default_rng(seed)
+    A = rng.normal(size=(n_classes, p))
+    A[1::2] = A[::2] + 0.3 * rng.normal(size=A[::2].shape)
+    return A, k
+
+
+def test_too_many_classes_to_choose_pairs_exactly():
+    A, k = many_classes()
+    free = given_selection(A, k=k)
+    best = assign(free, np.arange(12))
+    n_free = len(contrastive_pairs_of(best.matrix))
+    enough = given_selection(A, k=k, min_contrastive_pairs=n_free)
+    assert enough.objective(assign(enough, np.arange(12))) == free.objective(best)
+    more = given_selection(A, k=k, min_contrastive_pairs=n_free + 25)
+    with pytest.raises(UndecidedAssignmentError) as caught:
+        assign(more, np.arange(12))
+    found = caught.value.assignment
+    assert more.violations(found) == ()
+    assert more.objective(found) < free.objective(best)
+
+
+def test_classes_in_listed_pairs_stay_as_they_are():
+    A, k = many_classes()
+    pairs = closest_class_pairs(A, 5)
+    problem = given_selection(A, k=k, contrastive_pairs=pairs, min_contrastive_pairs=60)
+    before = assign(given_selection(A, k=k, contrastive_pairs=pairs), np.arange(12)).matrix
+    after = with_pairs(problem, A, before)
+    assert (after[pairs] == before[pairs]).all()
+    assert len(contrastive_pairs_of(after)) >= 60
 
 
 def test_small_differences_count_under_side_constraints():
@@ -141,7 +193,7 @@ def test_best_sets_are_the_best_in_order():
     rng = np.random.default_rng(1)
     for p, k, n in [(7, 3, 1), (7, 3, 12), (7, 3, 35), (6, 1, 4), (5, 5, 1), (9, 4, 60)]:
         values = np.round(rng.normal(size=(4, p)), 1)
-        sets, worth = module._best_sets(values, k, n)
+        sets, worth = module.best_sets(values, k, n)
         every = np.array(list(combinations(range(p), k)))
         for row, listed, sums in zip(values, sets, worth, strict=True):
             expected = np.sort(row[every].sum(axis=1))[::-1][:n]
@@ -168,10 +220,9 @@ def test_distinctness_and_least_use_bind_together():
 
 
 def test_infeasible_pair_constraints_give_none():
-    # Three sets of one feature out of two that pairwise share none do not exist.
-    problem = given_selection(
-        np.ones((3, 2)), k=1, distinct=False, contrastive_pairs=[(0, 1), (1, 2), (0, 2)]
-    )
+    # One of two features each, and another one than both neighbours: not around an odd circle.
+    circle = [(c, (c + 1) % 5) for c in range(5)]
+    problem = given_selection(np.ones((5, 2)), k=1, distinct=False, contrastive_pairs=circle)
     assert oracle.optimum(problem) is None
     assert assign(problem, [0, 1]) is None
 
@@ -190,7 +241,7 @@ def test_no_time_for_the_integer_program():
 def program(monkeypatch, status, x):
     """Let the integer program end as told."""
     outcome = OptimizeResult(status=status, success=status == 0, x=x, message="as told")
-    monkeypatch.setattr(module, "milp", lambda *_, **__: outcome)
+    monkeypatch.setattr(assign_program, "milp", lambda *_, **__: outcome)
 
 
 def test_only_proved_infeasibility_gives_none(monkeypatch):
@@ -263,11 +314,11 @@ def test_every_step_looks_at_the_clock(monkeypatch):
         return 100.0 if steps.count("clock") > last_look else 0.0
 
     monkeypatch.setattr(module, "_GROWTH", 2)
-    for name in ("_best_sets", "linear_sum_assignment"):
+    for name in ("best_sets", "linear_sum_assignment"):
         monkeypatch.setattr(module, name, noting(name))
     monkeypatch.setattr(module.time, "perf_counter", clock)
     assign(problem, np.arange(8), time_limit=1.0)
-    assert steps[:2] == ["clock", "_best_sets"]  # the limit, and two sets for single classes
+    assert steps[:2] == ["clock", "best_sets"]  # the limit, and two sets for single classes
     work = [i for i, step in enumerate(steps) if step != "clock"]
     assert len(work) > 4
     assert all(steps[i - 1] == "clock" for i in work)

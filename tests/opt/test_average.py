@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from qpm_opt import Assignment, InvalidInputError, Problem, solve
-from qpm_opt.assign import _exchanged, assign_average
+from qpm_opt.assign_program import _exchanged, assign_average
 from qpm_opt.average import average_violations, selection_problem, solve_average
 
 FOREVER = float("inf")
@@ -142,5 +142,5 @@ def test_a_time_limit_keeps_what_was_found():
 
 def test_other_constraints_are_refused():
     problem = replace(random_problem(0), min_classes_per_feature=1)
-    with pytest.raises(InvalidInputError, match="knows neither contrastive_pairs"):
+    with pytest.raises(InvalidInputError, match="knows neither contrastive pairs"):
         solve_average(problem)

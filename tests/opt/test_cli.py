@@ -204,7 +204,7 @@ def test_a_damaged_problem_file_is_one_sentence(tmp_path):
 
 
 def test_an_infeasible_problem_is_code_3(tmp_path):
-    pairs = [[c, e] for c in range(6) for e in range(c)]
+    pairs = [[c, e] for c in range(3) for e in range(3, 6)]  # not among six sets of two
     problem = Problem(
         np.ones((6, 4)), np.zeros((4, 4)), n_selected=4, n_per_class=2, contrastive_pairs=pairs
     )

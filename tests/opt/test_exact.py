@@ -169,11 +169,12 @@ def test_a_relaxation_that_does_not_fit_in_memory_is_left_out(monkeypatch, tmp_p
     assert "40 features would take" in caplog.text
 
 
-@pytest.mark.parametrize("side", ["pairs", "uses"])
+@pytest.mark.parametrize("side", ["pairs", "partners", "uses"])
 def test_side_constraints_are_met_and_bounds_that_ignore_them_say_so(tmp_path, side):
     problem = paper_like(n_classes=5, n_features=14, n_selected=5, n_per_class=2, seed=4)
     constraints = {
         "pairs": {"contrastive_pairs": np.array([[0, 1], [2, 3]])},
+        "partners": {"min_contrastive_pairs": 5},
         "uses": {"min_classes_per_feature": 2},
     }[side]
     problem = replace(problem, **constraints)
@@ -182,7 +183,7 @@ def test_side_constraints_are_met_and_bounds_that_ignore_them_say_so(tmp_path, s
     result.save(tmp_path / "side.json", problem)
     assert verify(problem, tmp_path / "side.json").accepted
     short = solve(problem, threads=1, gap=10.0)
-    word = "contrastive pairs" if side == "pairs" else "least uses"
+    word = "least uses" if side == "uses" else "contrastive pairs"
     assert short.bound_kind.endswith(word) or word in short.bound_kind
 
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from qpm_opt.assign import UndecidedAssignmentError
+from qpm_opt.assignment import Assignment, UndecidedAssignmentError
 from qpm_opt.errors import InvalidInputError, UnsupportedFormulationError
 from qpm_opt.formulation import (
     add_cuts,
@@ -25,7 +25,7 @@ from qpm_opt.formulation import (
     build_relaxed,
     write_model,
 )
-from qpm_opt.problem import Assignment, Problem
+from qpm_opt.problem import Problem
 from qpm_opt.result import TerminationCondition
 from qpm_opt.separation import distinctness_cuts, no_good_cut, threshold_cuts
 from qpm_opt.solvers import solve_in_child, solver_availability
@@ -70,6 +70,8 @@ def constrained_problem(seed, **fixed):
         most = min(n_classes, k * n_classes // p)
         return random_problem(seed, min_classes_per_feature=most, **fixed)
     if seed % 3 == 2 and n_classes > 1 and k < p:
+        if seed % 2:
+            return random_problem(seed, min_contrastive_pairs=1, **fixed)
         return random_problem(seed, contrastive_pairs=np.array([[0, 1]]), **fixed)
     return plain
 

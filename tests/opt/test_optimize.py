@@ -120,6 +120,7 @@ def constrained_problem(seed: int) -> Problem:
         distinct=bool(rng.integers(2)),
         min_classes_per_feature=1 if seed % 3 else 0,
         contrastive_pairs=pairs,
+        min_contrastive_pairs=1 if seed % 5 == 0 else 0,
     )
 
 
@@ -144,9 +145,9 @@ def test_an_infeasible_problem_has_no_solution(solver):
         np.zeros((4, 4)),
         n_selected=4,
         n_per_class=2,
-        contrastive_pairs=[[c, e] for c in range(6) for e in range(c)],
+        contrastive_pairs=[[c, e] for c in range(3) for e in range(3, 6)],
     )
-    # Of the six pairs out of four features some two share none.
+    # All six pairs out of four features are needed, and each shares none with one other.
     assert oracle.optimum(problem) is None
     result = solve(problem, method="compact", solver=solver, threads=1)
     assert result.termination_condition is TerminationCondition.INFEASIBLE

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from qpm_opt.assign import assign, top_k_assignment
+from qpm_opt.assignment import Assignment
 from qpm_opt.formulation import build_relaxed
 from qpm_opt.methods import paper
 from qpm_opt.methods.base import MethodOptions
 from qpm_opt.methods.paper import RelaxedConstraints, deduplicated, run
-from qpm_opt.problem import Assignment, Problem
+from qpm_opt.problem import Problem
 from qpm_opt.result import TerminationCondition
 from qpm_opt.solvers import SOLVERS, solver_availability
 from qpm_opt.solvers.base import RawSolve
@@ -101,13 +102,13 @@ def test_where_the_public_code_fails(problem):
 
 
 def test_infeasible_problem():
-    """Three classes with one feature each, no two the same, but only two features."""
+    """One of two features each, and another one than both neighbours around an odd circle."""
     problem = plain(
-        np.ones((3, 2)),
+        np.ones((5, 2)),
         n_selected=2,
         n_per_class=1,
         distinct=False,
-        contrastive_pairs=[[0, 1], [0, 2], [1, 2]],
+        contrastive_pairs=[[c, (c + 1) % 5] for c in range(5)],
     )
     assert oracle.optimum(problem) is None
     outcome, tracker = iterate(problem)

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qpm_opt.assignment import Assignment, equal_classes
 from qpm_opt.errors import InvalidProblemError, InvalidSolutionError
-from qpm_opt.problem import Assignment, Problem, equal_classes
+from qpm_opt.problem import Problem
 from tests.conftest import random_problem
 
 
@@ -79,6 +80,9 @@ def with_entry(array, index, value):
         ({"best_known": 10**400}, "best_known is too large"),
         ({"contrastive_pairs": [[0.5, 1]]}, "whole numbers"),
         ({"contrastive_pairs": [[0, 1]], "n_per_class": 3, "distinct": False}, "n_per_class <"),
+        ({"min_contrastive_pairs": 4}, "have 3 pairs"),
+        ({"min_contrastive_pairs": -1}, "min_contrastive_pairs"),
+        ({"min_contrastive_pairs": 1, "n_per_class": 3, "distinct": False}, "same features"),
         ({"class_similarity": np.zeros((0, 4))}, "give n_per_class=0"),
     ],
 )
@@ -278,6 +282,7 @@ def test_hash_sees_the_mathematics_and_nothing_else():
         {"candidate": [True, True, True, False]},
         {"min_classes_per_feature": 1},
         {"contrastive_pairs": [[0, 1]]},
+        {"min_contrastive_pairs": 1},
         {"feature_bias": np.zeros(4)},
         {"class_similarity": np.zeros((3, 4))},
         {"feature_similarity": np.zeros((4, 4))},

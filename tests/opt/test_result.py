@@ -9,7 +9,8 @@ import math
 import numpy as np
 import pytest
 
-from qpm_opt.problem import Assignment, Problem
+from qpm_opt.assignment import Assignment
+from qpm_opt.problem import Problem
 from qpm_opt.result import (
     Progress,
     Result,

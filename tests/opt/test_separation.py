@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qpm_opt.assign import assign, top_k_value
-from qpm_opt.problem import Assignment, Problem
+from qpm_opt.assignment import Assignment
+from qpm_opt.problem import Problem
 from qpm_opt.separation import (
     PAIRWISE_LIMIT,
     CutKind,
@@ -176,7 +177,7 @@ def test_distinctness_cuts_of_groups_and_their_pairs():
     assert distinctness_cuts(W, 3) == []
 
 
-@pytest.mark.parametrize("side", ["distinct", "use", "pair"])
+@pytest.mark.parametrize("side", ["distinct", "use", "pair", "partner"])
 @pytest.mark.parametrize("seed", range(25))
 def test_no_good_cuts_are_valid_and_exact(seed, side):
     rng = np.random.default_rng(seed)
@@ -184,6 +185,7 @@ def test_no_good_cuts_are_valid_and_exact(seed, side):
     extra = {
         "distinct": {},
         "use": {"min_classes_per_feature": 1},
+        "partner": {"min_contrastive_pairs": 2},
         "pair": {"contrastive_pairs": np.array([[0, 1], [1, 2]]), "distinct": False},
     }[side]
     favourites = np.array([3, 2, 0, 0, 0])

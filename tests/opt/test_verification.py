@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from qpm_opt.assignment import Assignment
 from qpm_opt.bounds.proof import Certificate, Proof
 from qpm_opt.cli import qpm
 from qpm_opt.errors import InvalidSolutionError
-from qpm_opt.problem import Assignment, Problem
+from qpm_opt.problem import Problem
 from qpm_opt.result import Result, SolutionStatus, TerminationCondition
 from qpm_opt.verification import BoundStatus, verify
 from tests.conftest import scaled

@@ -1,0 +1,149 @@
+"""Contrastive pairs: classes that differ in a single feature (CHiQPM)."""
+
+from __future__ import annotations
+
+import math
+
+import networkx as nx
+import numpy as np
+from numpy.typing import ArrayLike
+
+from qpm_opt.errors import InvalidInputError, InvalidProblemError
+from qpm_opt.validation import BoolArray, IntArray
+
+#: Cliques of pairs are looked at up to so many, the largest classes of the graph first.
+_MOST_CLIQUES = 100_000
+
+
+def n_pairs_of_density(density: float, n_classes: int) -> int:
+    """Number of contrastive pairs for a density rho: ``floor(rho n_classes)``.
+
+    Raises
+    ------
+    InvalidInputError
+        If the density is negative, not finite, or asks for more pairs than there are.
+    """
+    most = n_classes * (n_classes - 1) // 2
+    wanted = math.floor(density * n_classes) if math.isfinite(density) else -1
+    if not 0 <= wanted <= most:
+        raise InvalidInputError(
+            f"The density of contrastive pairs is {density}; {n_classes} classes have {most} "
+            f"pairs, so a number from 0 to {most / max(n_classes, 1):g} was expected."
+        )
+    return wanted
+
+
+def closest_class_pairs(class_similarity: ArrayLike, n_pairs: int) -> IntArray:
+    """The pairs of classes that are most alike, for ``contrastive_pairs`` of a problem.
+
+    Alike means a small Euclidean distance of the rows of A, over all features (CHiQPM, section on
+    contrastive pairs). A class may be in many pairs, or in none. Of equally distant pairs those of
+    the first classes are taken.
+
+    Parameters
+    ----------
+    class_similarity : array of shape (n_classes, n_features)
+        A, at any scale.
+    n_pairs : int
+
+    Returns
+    -------
+    ndarray of shape (n_pairs, 2), int
+        Each pair ascending, in lexicographic order.
+
+    Raises
+    ------
+    InvalidInputError
+        If there are not so many pairs.
+    """
+    A = np.asarray(class_similarity, dtype=np.float64)
+    first, second = np.triu_indices(len(A), 1)
+    if not 0 <= n_pairs <= first.size:
+        raise InvalidInputError(
+            f"n_pairs is {n_pairs}; {len(A)} classes have {first.size} pairs, so a number from 0 "
+            "to that was expected."
+        )
+    # Not by products of rows, whose rounding would order equal rows by chance.
+    distance = np.concatenate(
+        [np.linalg.norm(A[c + 1 :] - A[c], axis=1) for c in range(len(A))] or [np.empty(0)]
+    )
+    closest = np.argsort(distance, kind="stable")[:n_pairs]
+    pairs = np.stack([first[closest], second[closest]], axis=1).astype(np.intp)
+    return pairs[np.lexsort(pairs.T[::-1])]
+
+
+def contrastive_pairs_of(matrix: BoolArray) -> IntArray:
+    """Pairs of classes that have equally many features and share all but one of them.
+
+    Parameters
+    ----------
+    matrix : ndarray of shape (n_classes, n_features), bool
+        W.
+
+    Returns
+    -------
+    ndarray of shape (n_pairs, 2), int
+    """
+    W = matrix.astype(np.float64)
+    size = W.sum(axis=1)
+    alike = (size[:, None] == size) & (W @ W.T == size - 1.0) & (size > 0.0)
+    return np.argwhere(np.triu(alike, 1)).astype(np.intp)
+
+
+def check_pairs(
+    pairs: IntArray, n_selected: int, n_per_class: int, *, distinct: bool, n_classes: int
+) -> None:
+    """Refuse pairs that no assignment can meet, where that shows without a search.
+
+    Sets of k out of p features that differ in one form a Johnson graph: a set has k (p - k)
+    neighbours, and at most max(k, p - k) + 1 sets are all neighbours of each other.
+
+    Raises
+    ------
+    InvalidProblemError
+        Naming a class in too many pairs, or too many classes that are all paired.
+    """
+    if not len(pairs):
+        return
+    p, k = n_selected, n_per_class
+    if k == p:
+        raise InvalidProblemError(
+            "contrastive_pairs need n_per_class < n_selected: with both equal, all classes "
+            "have the same features."
+        )
+    degree = np.bincount(pairs.ravel(), minlength=n_classes)
+    most = k * (p - k)
+    if distinct and degree.max() > most:
+        c = int(degree.argmax())
+        raise InvalidProblemError(
+            f"Class {c} is in {degree[c]} contrastive pairs, but only {most} sets of {k} out of "
+            f"{p} features differ from its own in one; take it out of some pairs or raise "
+            "n_selected."
+        )
+    graph = nx.Graph(pairs.tolist())
+    largest = max(k, p - k) + 1
+    for _, clique in zip(range(_MOST_CLIQUES), nx.find_cliques(graph), strict=False):
+        if len(clique) > largest:
+            named = ", ".join(map(str, sorted(clique)[: largest + 1]))
+            raise InvalidProblemError(
+                f"Classes {named} are all paired with each other, but at most {largest} sets of "
+                f"{k} out of {p} features all differ in one; take some pairs out or raise "
+                "n_selected."
+            )
+
+
+def check_least_pairs(least: int, n_classes: int, n_selected: int, n_per_class: int) -> None:
+    """Refuse a number of contrastive pairs that there cannot be.
+
+    Raises
+    ------
+    InvalidProblemError
+    """
+    most = n_classes * (n_classes - 1) // 2
+    if least > most or (least and n_per_class == n_selected):
+        reason = (
+            f"{n_classes} classes have {most} pairs"
+            if least > most
+            else "with n_per_class = n_selected all classes have the same features"
+        )
+        raise InvalidProblemError(f"min_contrastive_pairs is {least}, but {reason}; lower it.")
