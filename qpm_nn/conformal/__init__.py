@@ -1,0 +1,44 @@
+"""Prediction sets that hold the true class with a chosen probability (split conformal prediction).
+
+:func:`calibrate` finds thresholds on images that the network was not trained on, and
+:func:`predict_set` makes sets of new ones::
+
+    calibration = calibrate(logits, labels, 0.1, features=features, assignment=assignment)
+    sets = predict_set(calibration, new_logits, features=new_features, assignment=assignment)
+
+Hierarchical sets, of CHiQPM, hold classes whose strongest features are those of the prediction.
+Their score, level and threshold are those of the paper, but for what its guarantee needs: classes
+outside of the level are infinitely far, and :func:`hierarchical_threshold` finds level and
+threshold on the same points such that the coverage is proven. :mod:`qpm_nn.metrics` measures sets.
+
+References
+----------
+CHiQPM: Calibrated Hierarchical Interpretable Image Classification, NeurIPS 2025, section 3.
+Vovk, Gammerman and Shafer, Algorithmic learning in a random world, 2005.
+"""
+
+from qpm_nn.conformal.calibration import Calibration, calibrate, calibrate_each
+from qpm_nn.conformal.prediction import predict_set
+from qpm_nn.conformal.rules import (
+    LevelThreshold,
+    conformal_quantile,
+    hierarchical_threshold,
+    order_statistic,
+)
+from qpm_nn.conformal.scores import aps, hierarchical, lac, raps, saps
+
+__all__ = [
+    "Calibration",
+    "LevelThreshold",
+    "aps",
+    "calibrate",
+    "calibrate_each",
+    "conformal_quantile",
+    "hierarchical",
+    "hierarchical_threshold",
+    "lac",
+    "order_statistic",
+    "predict_set",
+    "raps",
+    "saps",
+]
