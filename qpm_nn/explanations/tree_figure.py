@@ -76,10 +76,12 @@ class _Branch:
         return any(row.has_member for row in self.all_rows())
 
     def all_rows(self) -> Iterator[_Row]:
-        """Rows of the node and of those below."""
-        yield from self.rows
-        for branch in self.branches:
-            yield from branch.all_rows()
+        """Rows of the node and of those below, from top to bottom."""
+        for part in self.parts():
+            if isinstance(part, _Row):
+                yield part
+            else:
+                yield from part.all_rows()
 
     def all_branches(self) -> Iterator[_Branch]:
         """The node and those below."""
@@ -135,7 +137,9 @@ def draw_tree(tree: ClassTree, colours: Mapping[int, str], max_leaves: int = 40)
     bottom = BOTTOM + len(caption) * CAPTION_LINE + 0.15
     top = bottom + len(rows) * ROW  # of the rows
     height = top + HEADER + (len(title) + len(subtitle)) * TITLE_LINE + TOP
-    _place(root, iter(top - (i + 0.5) * ROW for i in range(len(rows))))
+    for i, row in enumerate(rows):
+        row.y = top - (i + 0.5) * ROW
+    _centre(root)
     canvas = Canvas(total_width, height)
     axes = canvas.axes(0, 0, total_width, height)
     axes.set(xlim=(0, total_width), ylim=(0, height))
@@ -159,7 +163,7 @@ def draw_tree(tree: ClassTree, colours: Mapping[int, str], max_leaves: int = 40)
         for part in branch.parts():
             end = names_x - 0.06 if isinstance(part, _Row) else _x(part.node)
             _draw_edge(axes, branch, part, end)
-    for row in sorted(rows, key=lambda row: -row.y):  # as they are read aloud or copied
+    for row in rows:
         _draw_row(axes, row, names_x)
     return canvas.figure
 
@@ -232,14 +236,11 @@ def _folded(rows: list[_Row]) -> _Row:
     return _Row(_Kind.FOLDED, classes, 0, text, n_members)
 
 
-def _place(branch: _Branch, heights: Iterator[float]) -> None:
-    """Rows one below the other, nodes in the middle of what hangs off them."""
+def _centre(branch: _Branch) -> None:
+    """Put nodes in the middle of what hangs off them."""
+    for child in branch.branches:
+        _centre(child)
     parts = branch.parts()
-    for part in parts:
-        if isinstance(part, _Row):
-            part.y = next(heights)
-        else:
-            _place(part, heights)
     branch.y = (parts[0].y + parts[-1].y) / 2
 
 
