@@ -8,14 +8,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from qpm_nn.data import ImageSet
 from qpm_nn.explanations.canvas import Canvas
+from qpm_nn.explanations.maps import CELL, as_shown, bare_axes, draw_map, up_sampled
 from qpm_nn.explanations.words import shared_features
 from qpm_nn.extraction import iterate_activations
 from qpm_nn.heads import AssignmentHead, Classifier
@@ -25,14 +23,10 @@ FloatArray = NDArray[np.floating]
 
 #: Colours that stay apart for colour-blind eyes (Okabe and Ito, 2008).
 FIRST, SHARED, SECOND = "#0072b2", "#009e73", "#d55e00"
-#: A contour marks, also in grey, where a map exceeds this part of its maximum.
-CONTOUR = 0.5
-#: Side of an up-sampled map in pixels.
-MAP_SIZE = 200
 #: Characters of a class name in one line.
 NAME_WIDTH = 15
 # Inches.
-CELL, GAP, GROUP_GAP, ROW_GAP = 1.5, 0.12, 0.34, 0.34
+GAP, GROUP_GAP, ROW_GAP = 0.12, 0.34, 0.34
 LEFT, RIGHT, TOP, BOTTOM = 0.55, 0.25, 0.95, 0.72
 CAPTION = (
     "Frame: the feature belongs to the class. Colour: activation, one scale for each column; "
@@ -41,7 +35,6 @@ CAPTION = (
 )
 #: Added where a class has a feature negatively.
 NEGATIVE_CAPTION = " Dashed: it counts against the class."
-LUMINANCE = np.array([0.299, 0.587, 0.114])
 
 
 class Example(NamedTuple):
@@ -145,8 +138,8 @@ def draw_comparison(
     x = LEFT
     canvas.text(x + CELL / 2, top + 0.1, "test image", ha="center", fontsize=9)
     for y, c, example in zip(rows, (first, second), examples, strict=True):
-        axes = _bare_axes(canvas, x, y)
-        axes.imshow(_as_shown(example.image), cmap="gray", vmin=0, vmax=1)
+        axes = bare_axes(canvas, x, y)
+        axes.imshow(as_shown(example.image), cmap="gray", vmin=0, vmax=1)
         name = "\n".join(textwrap.wrap(spec.class_names[c].replace("/", "/ "), NAME_WIDTH))
         name += "" if example.is_correct else "\n(misclassified)"
         axes.set_ylabel(name, fontsize=10, fontweight="bold")
@@ -161,8 +154,9 @@ def draw_comparison(
             highest = max(float(example.maps[i].max()) for example in examples)
             canvas.text(x + CELL / 2, top + 0.1, f"feature {selected[i]}", ha="center", fontsize=9)
             for y, mine, example in zip(rows, sets, examples, strict=True):
-                axes = _bare_axes(canvas, x, y)
-                _draw_map(axes, example.image, example.maps[i], highest, colour)
+                axes = bare_axes(canvas, x, y)
+                scale = 1 / highest if highest > 0 else 1
+                draw_map(axes, example.image, up_sampled(scale * example.maps[i]), colour)
                 if j in mine:
                     line = "--" if is_negative else "-"
                     axes.spines[:].set(color=colour, linewidth=2.5, linestyle=line)
@@ -174,45 +168,3 @@ def draw_comparison(
         caption += NEGATIVE_CAPTION
     canvas.text(LEFT, 0.16, caption, fontsize=7.5, color="#444444", va="bottom")
     return canvas.figure
-
-
-def _bare_axes(canvas: Canvas, x: float, y: float) -> Axes:
-    axes = canvas.axes(x, y, CELL, CELL)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.spines[:].set(color="#c8ccd2", linewidth=0.8)
-    return axes
-
-
-def _as_shown(image: FloatArray) -> FloatArray:
-    """Bright ink on a dark ground becomes dark ink on paper, on which colours stand out."""
-    is_bright_ink = image.ndim == 2 and np.median(image) < 0.5
-    return 1 - image if is_bright_ink else image
-
-
-def _draw_map(
-    axes: Axes, image: FloatArray, feature_map: FloatArray, highest: float, colour: str
-) -> None:
-    """A map, up-sampled smoothly and scaled by ``highest``, over the faded grey image."""
-    grey = _as_shown(image) if image.ndim == 2 else image @ LUMINANCE
-    heat = functional.interpolate(
-        torch.from_numpy(feature_map)[None, None],
-        size=(MAP_SIZE, MAP_SIZE),
-        mode="bicubic",
-        align_corners=False,
-    )[0, 0].numpy()
-    heat = np.clip(heat / highest if highest > 0 else heat, 0, 1)
-    height, width = grey.shape
-    axes.imshow(0.5 + 0.5 * grey, cmap="gray", vmin=0, vmax=1)
-    fade = LinearSegmentedColormap.from_list("fade", [colour + "00", colour + "f2"])
-    axes.imshow(heat, cmap=fade, vmin=0, vmax=1, extent=(-0.5, width - 0.5, height - 0.5, -0.5))
-    if heat.max() > CONTOUR:
-        centres = (np.arange(MAP_SIZE) + 0.5) / MAP_SIZE
-        axes.contour(
-            centres * width - 0.5,
-            centres * height - 0.5,
-            heat,
-            levels=[CONTOUR],
-            colors="black",
-            linewidths=1,
-        )
