@@ -47,6 +47,9 @@ PLACES = {
     "similarity_scale": "problem.similarity_scale",
     "negative": "problem.negative",
     "sparsity": "problem.sparsity",
+    "pair_density": "problem.pair_density",
+    "pairs": "problem.pairs",
+    "alpha": "conformal.alpha",
     "dense_epochs": "dense.epochs",
     "finetune_epochs": "finetune.epochs",
     "method": "solve.method",
@@ -81,8 +84,8 @@ def demo(out: Path, seed: int) -> None:
 @click.option("--normalisation", help="Mean and std of: dataset, imagenet.")
 @click.option("--workers", type=int, help="Processes that read images.")
 @click.option("--augmentation", help="dataset, none, photographs, imagenet.")
-@click.option("--preset", default="", help="Training as published: paper, dino.")
-@click.option("--model", help="Kind of model: qpm, dense, glm_saga, sldd, qsenn.")
+@click.option("--preset", default="", help="Training as published: paper, chiqpm, dino.")
+@click.option("--model", help="Kind of model: qpm, dense, glm_saga, sldd, qsenn, chiqpm.")
 @click.option("--arch", help="Backbone.")
 @click.option("--weights", metavar="imagenet|FILE", help="Weights to begin with [random ones].")
 @click.option(
@@ -114,6 +117,9 @@ def demo(out: Path, seed: int) -> None:
     "--negative/--no-negative", default=None, help="Features may count against a class, too (qpm)."
 )
 @click.option("--sparsity", help="Features of every class, or on average: equal, average (qpm).")
+@click.option("--pair-density", type=float, help="Contrastive pairs for each class (qpm, chiqpm).")
+@click.option("--pairs", help="Which are contrastive: closest, any (qpm, chiqpm).")
+@click.option("--alpha", type=float, help="Miscoverage of prediction sets (chiqpm).")
 @click.option("--seed", type=int)
 @click.option("--dense-epochs", type=int)
 @click.option("--finetune-epochs", type=int)
@@ -133,7 +139,8 @@ def run(
 
     --model dense trains the dense model alone, glm_saga puts a sparse linear layer on its features,
     sldd selects features first and fine-tunes behind such a layer, qsenn does so four times behind
-    layers whose weights differ in their signs alone.
+    layers whose weights differ in their signs alone. chiqpm is a qpm whose classes have partners
+    that differ in one feature, with prediction sets of the hierarchy that its features make.
 
     What is not given comes from the configuration file, then from --preset, then from the preset of
     the data set. A killed run goes on where it was when it is started again; whatever other
@@ -148,6 +155,32 @@ def run(
             (given.setdefault(section[0], {}) if section else given)[key] = value
     layers = ([] if config_file is None else [read_config(config_file)]) + [given]
     _run(*layers, preset=preset, out=out, resume=resume)
+
+
+@click.command()
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.option("--alpha", type=float, help="Miscoverage: 0.1 for a coverage of 90 %.")
+@click.option("--method", help="hierarchical, lac, aps, raps, saps.")
+@click.option("--share", type=float, help="Part of the test images that calibrates.")
+@click.option(
+    "--class-conditional/--no-class-conditional",
+    default=None,
+    help="Cover the images of every class, not only all together.",
+)
+@click.option("--include-top-1", help="The prediction is in its set: always, if_empty, never.")
+def calibrate(run_dir: Path, **options: Any) -> None:
+    """Calibrate prediction sets of the model of a run.
+
+    Part of the test images calibrates, the others measure. The model, loaded by from_pretrained,
+    then has predict_set.
+    """
+    with _nn_extra():
+        from qpm_nn.pipelines.run import calibrate as calibrate_run
+        from qpm_nn.progress import ConsoleObserver
+    given = {name: value for name, value in options.items() if value is not None}
+    with ConsoleObserver(Console(stderr=True)) as observer:
+        directory = calibrate_run(run_dir, observer=observer, **given)
+    _print_lines(_describe_sets(directory))
 
 
 @click.command()
@@ -214,7 +247,7 @@ def _report(directory: RunDirectory, config: RunConfig) -> None:
     text += " on test images" + (f" ({before} before fine-tuning)" if before else "")
     lines = {"run": str(directory.path), "accuracy": text}
     classifier, spec = load_classifier(directory / "model.safetensors")
-    if config.model == "qpm":
+    if (directory / "solution.json").exists():
         solution = json.loads((directory / "solution.json").read_text(encoding="utf-8"))
         lines |= _describe(solution)
     if isinstance(classifier.head, AssignmentHead):
@@ -226,9 +259,32 @@ def _report(directory: RunDirectory, config: RunConfig) -> None:
             f"{sizes['n_features']} in all, {sizes['features_per_class']:.3g} per class on average"
         )
         lines["in words"] = explain_class(classifier.head, 0, spec.class_names)
+    if (directory / "sets.json").exists():
+        lines |= _describe_sets(directory)
+    _print_lines(lines)
+
+
+def _print_lines(lines: dict[str, str]) -> None:
     stdout = Console(highlight=False, soft_wrap=True)
     for name, value in lines.items():
         stdout.print(f"{name:<10} {value}", markup=False)
+
+
+def _describe_sets(directory: RunDirectory) -> dict[str, str]:
+    """What the calibration of a run promises, and what the other test images show."""
+    from qpm_nn.pretrained import CALIBRATION
+
+    chosen = json.loads((directory / CALIBRATION).read_text(encoding="utf-8"))["calibration"]
+    (found,) = (
+        row
+        for row in json.loads((directory / "sets.json").read_text(encoding="utf-8"))
+        if row["method"] == chosen["method"] and row["alpha"] == chosen["alpha"]
+    )
+    text = f"{chosen['method']}, {1 - chosen['alpha']:.1%} demanded"
+    if found["n_images"]:
+        text += f", {found['coverage']:.1%} covered with {found['mean_size']:.2f} classes"
+    text += f" ({found['n_calibration']} images calibrate, {found['n_images']} measure)"
+    return {"sets": text}
 
 
 def _describe(solution: dict[str, Any]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Settings of a run: defaults, the presets of the data sets, and TOML.
 
 A setting is looked for on the command line, then in the configuration file, then in a preset that
-was asked for by name, then in the preset of the data set, then in the defaults here.
+was asked for by name, then in those of the model and of the data set, then in the defaults here.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from qpm_nn.presets import MODEL_PRESETS, PRESETS, SCHEDULE_PRESETS
 from qpm_opt import InvalidInputError
 from qpm_opt.constants import BIAS_SCALE, CLASS_SIMILARITIES
 from qpm_opt.errors import unknown_name
@@ -27,11 +28,15 @@ MODELS = {
     "glm_saga": "glm-saga",
     "sldd": "SLDD-Model",
     "qsenn": "Q-SENN",
+    "chiqpm": "CHiQPM",
 }
 PRECISIONS = ("32-true", "bf16-mixed")
-SCHEDULES = ("cosine", "step")
+SCHEDULES = ("cosine", "step", "rounds")
 OPTIMIZERS = ("sgd", "adamw")
 SPARSITIES = ("equal", "average")
+PAIR_SOURCES = ("closest", "any")
+INCLUDE_TOP_1 = ("always", "if_empty", "never")
+CONFORMAL_METHODS = ("hierarchical", "lac", "aps", "raps", "saps")
 
 
 @dataclass(frozen=True)
@@ -107,8 +112,9 @@ class TrainingConfig:
     head_factor : float
         Learning rate of the head's weights as a multiple of that of the backbone.
     schedule : str
-        After the warm-up: along a ``cosine`` to zero, or by ``step_factor`` every ``step_epochs``
-        (``step``).
+        After the warm-up: along a ``cosine`` to zero, by ``step_factor`` every ``step_epochs``
+        (``step``), or as in the public code of Q-SENN and CHiQPM (``rounds``): to 0.9, 0.81 and
+        0.729 in the first three steps, then by ``step_factor``.
     step_epochs : int
     step_factor : float
     momentum : float
@@ -121,6 +127,12 @@ class TrainingConfig:
         beta of eq. 33.
     activation_weight : float
         Of the mean of all maps in the loss, which makes them sparse (the L1 losses of DINO-QPM).
+    grounding_weight : float
+        Of the feature grounding loss of CHiQPM, for fine-tuning behind an assignment.
+    grounding_share : float
+        Part of the epochs, the first ones, with that loss, in [0, 1].
+    grounding_factor : float
+        ``outside_factor`` of :func:`~qpm_nn.losses.feature_grounding_loss`.
     dropout : float
         Of the features, in [0, 1).
     """
@@ -139,7 +151,15 @@ class TrainingConfig:
     warmup: float = 0.1
     diversity_weight: float = 0.1
     activation_weight: float = 0.0
+    grounding_weight: float = 0.0
+    grounding_share: float = 1.0
+    grounding_factor: float = 1.0
     dropout: float = 0.2
+
+    @property
+    def grounding_epochs(self) -> int:
+        """Epochs with the feature grounding loss, the first ones."""
+        return round(self.grounding_share * self.epochs)
 
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
@@ -155,9 +175,13 @@ class TrainingConfig:
         _require(self.step_epochs >= 1, "step_epochs", self.step_epochs, "at least 1")
         _require(0 < self.step_factor <= 1, "step_factor", self.step_factor, "in (0, 1]")
         _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "at least 0")
-        for name in ("diversity_weight", "activation_weight"):
+        for name in (
+            "diversity_weight", "activation_weight", "grounding_weight", "grounding_factor",
+        ):  # fmt: skip
             value = getattr(self, name)
             _require(0 <= value < math.inf, name, value, "at least 0 and finite")
+        share = self.grounding_share
+        _require(0 <= share <= 1, "grounding_share", share, "in [0, 1]")
         for name in ("momentum", "warmup", "dropout"):
             value = getattr(self, name)
             _require(0 <= value < 1, name, value, "in [0, 1)")
@@ -186,6 +210,11 @@ class ProblemConfig:
     sparsity : str
         Of ``qpm``: whether every class has n_per_class features (``equal``) or the mean class
         (``average``, :mod:`qpm_opt.average`).
+    pair_density : float
+        Contrastive pairs for each class, that is pairs of classes that differ in one feature.
+    pairs : str
+        Whether these are the pairs of most similar classes (``closest``) or those of least cost
+        (``any``); see :func:`qpm_opt.constants.problem_from_statistics`.
     """
 
     n_selected: int = 20
@@ -196,6 +225,8 @@ class ProblemConfig:
     similarity_scale: float = 1.0
     negative: bool = False
     sparsity: str = "equal"
+    pair_density: float = 0.0
+    pairs: str = "closest"
 
     def __post_init__(self) -> None:
         for name in ("n_selected", "n_per_class"):
@@ -205,7 +236,9 @@ class ProblemConfig:
             raise unknown_name("class_similarity", self.class_similarity, CLASS_SIMILARITIES)
         if self.sparsity not in SPARSITIES:
             raise unknown_name("sparsity", self.sparsity, SPARSITIES)
-        for name in ("bias_scale", "similarity_scale"):
+        if self.pairs not in PAIR_SOURCES:
+            raise unknown_name("source of pairs", self.pairs, PAIR_SOURCES)
+        for name in ("bias_scale", "similarity_scale", "pair_density"):
             value = getattr(self, name)
             _require(0 <= value < math.inf, name, value, "at least 0 and finite")
 
@@ -220,6 +253,38 @@ class SolveConfig:
 
     def __post_init__(self) -> None:
         _require(self.time_limit > 0, "time_limit", self.time_limit, "above 0")
+
+
+@dataclass(frozen=True)
+class ConformalConfig:
+    """Prediction sets that are calibrated at the end of a run of CHiQPM.
+
+    Attributes
+    ----------
+    method : str
+        ``hierarchical``, ``lac``, ``aps``, ``raps`` or ``saps``.
+    alpha : float
+        Miscoverage, between 0 and 1.
+    share : float
+        Part of the test images, chosen at random, that calibrate; the others measure the sets.
+    class_conditional, include_top_1
+        See :func:`qpm_nn.conformal.calibrate`.
+    """
+
+    method: str = "hierarchical"
+    alpha: float = 0.1
+    share: float = 0.5
+    class_conditional: bool = False
+    include_top_1: str = "always"
+
+    def __post_init__(self) -> None:
+        if self.method not in CONFORMAL_METHODS:
+            raise unknown_name("method of prediction sets", self.method, CONFORMAL_METHODS)
+        if self.include_top_1 not in INCLUDE_TOP_1:
+            raise unknown_name("include_top_1", self.include_top_1, INCLUDE_TOP_1)
+        for name in ("alpha", "share"):
+            value = getattr(self, name)
+            _require(0 < value < 1, name, value, "between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -273,7 +338,7 @@ class RunConfig:
     frozen : bool
         Whether the backbone stays as its weights are and an adapter is trained behind it.
     seed : int
-    adapter, data, dense, problem, solve, finetune, runtime
+    adapter, data, dense, problem, solve, finetune, conformal, runtime
         Sections.
     """
 
@@ -293,6 +358,7 @@ class RunConfig:
             epochs=20, learning_rate=0.05, diversity_weight=0.3, dropout=0.05
         )
     )
+    conformal: ConformalConfig = field(default_factory=ConformalConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
     def __post_init__(self) -> None:
@@ -311,84 +377,6 @@ class RunConfig:
         return "\n".join(lines) + "\n"
 
 
-#: Sizes of images and explanations in the QPM paper.
-_PUBLISHED = {"data": {"image_size": 224}, "problem": {"n_selected": 50, "n_per_class": 5}}
-#: What differs from the defaults, by data set. Settings were chosen on images taken out of the
-#: training part, never on test images.
-PRESETS: dict[str, dict[str, Any]] = {
-    "digits": {
-        "arch": "convnet_tiny",
-        "dense": {"epochs": 20},
-        "problem": {"n_selected": 8, "n_per_class": 3},
-        "solve": {"time_limit": 20.0},
-    },
-    "omniglot": {
-        "dense": {"epochs": 35, "weight_decay": 1e-3},
-        "problem": {"n_selected": 50, "n_per_class": 5},
-        "finetune": {"epochs": 40},
-    },
-    "aircraft": _PUBLISHED,
-    "cub2011": _PUBLISHED,
-    "grocery": _PUBLISHED | {"data": {"image_size": 128}},
-    "imagenet": _PUBLISHED | {"data": {"image_size": 224, "normalisation": "imagenet"}},
-    "stanford_cars": _PUBLISHED,
-    "traveling_birds": _PUBLISHED,
-}
-
-
-#: Training as published, for runs that ask for it. ``paper`` is that of Norrenbrock et al., QPM,
-#: ICLR 2025, appendix C; fine-tuning has its rate, 100 times the last of the dense training.
-#: ``dino`` is that of Zimmermann et al., DINO-QPM, CVPR Workshops 2026, with the plain AdamW and a
-#: cosine in place of one that needs no schedule.
-SCHEDULE_PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {
-        "data": {"augmentation": "photographs"},
-        "dense": {
-            "epochs": 150,
-            "batch_size": 16,
-            "learning_rate": 5e-3,
-            "head_factor": 2.0,
-            "schedule": "step",
-            "step_epochs": 30,
-            "warmup": 0.0,
-            "diversity_weight": 0.196,
-        },
-        "finetune": {
-            "epochs": 40,
-            "batch_size": 16,
-            "learning_rate": 1.28e-2,
-            "momentum": 0.95,
-            "schedule": "step",
-            "step_epochs": 10,
-            "warmup": 0.0,
-            "diversity_weight": 0.196,
-        },
-    },
-    "dino": {
-        "frozen": True,
-        "dense": {
-            "optimizer": "adamw",
-            "epochs": 25,
-            "batch_size": 32,
-            "learning_rate": 1e-3,
-            "weight_decay": 7e-4,
-            "diversity_weight": 0.5,
-            "dropout": 0.2,
-        },
-        "finetune": {
-            "optimizer": "adamw",
-            "epochs": 25,
-            "batch_size": 16,
-            "learning_rate": 5e-3,
-            "weight_decay": 8e-4,
-            "diversity_weight": 1.0,
-            "activation_weight": 6.0,
-            "dropout": 0.0,
-        },
-    },
-}
-
-
 def make_config(*layers: Mapping[str, Any], preset: str = "") -> RunConfig:
     """Settings from nested mappings; later layers win over earlier ones and over the presets.
 
@@ -403,10 +391,11 @@ def make_config(*layers: Mapping[str, Any], preset: str = "") -> RunConfig:
     InvalidInputError
         If a setting is unknown, of the wrong type or out of range.
     """
-    name = _merge_all(layers).data.name
+    given = _merge_all(layers)
+    presets = (PRESETS.get(given.data.name, {}), MODEL_PRESETS.get(given.model, {}))
     if preset and preset not in SCHEDULE_PRESETS:
         raise unknown_name("preset", preset, SCHEDULE_PRESETS)
-    return _merge_all((PRESETS.get(name, {}), SCHEDULE_PRESETS.get(preset, {}), *layers))
+    return _merge_all((*presets, SCHEDULE_PRESETS.get(preset, {}), *layers))
 
 
 def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:

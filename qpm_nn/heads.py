@@ -22,7 +22,7 @@ class Activations(NamedTuple):
     logits : Tensor of shape (n_images, n_classes)
     features : Tensor of shape (n_images, n_features)
         What the head's linear map sees, before dropout: pooled maps in a dense head, normalised
-        pooled maps of the selected channels in the other heads.
+        pooled maps of the selected channels in the other heads, rectified if the head does that.
     maps : Tensor of shape (n_images, n_features, height, width)
         The feature maps, not normalised; of the selected channels if the head selects.
     """
@@ -107,6 +107,8 @@ class AssignmentHead(_SelectedHead):
     dropout : float
     negative : array of shape (n_classes, n_selected), bool, optional
         Which of the assigned features are subtracted; none by default.
+    relu : bool
+        Whether features below their mean count as 0 (CHiQPM): they are inactive.
 
     Raises
     ------
@@ -126,6 +128,8 @@ class AssignmentHead(_SelectedHead):
         std: ArrayLike,
         dropout: float = 0.1,
         negative: ArrayLike | None = None,
+        *,
+        relu: bool = False,
     ) -> None:
         assignment = np.ascontiguousarray(assignment, bool)
         n_selected = np.size(selected)
@@ -134,6 +138,7 @@ class AssignmentHead(_SelectedHead):
                 f"assignment has shape {assignment.shape}; (n_classes, {n_selected}) was expected."
             )
         super().__init__(selected, mean, std, dropout)
+        self.relu = relu
         self.register_buffer("assignment", torch.from_numpy(assignment))
         if negative is not None:
             negative = np.ascontiguousarray(negative, bool)
@@ -154,6 +159,8 @@ class AssignmentHead(_SelectedHead):
         std: ArrayLike,
         dropout: float = 0.1,
         sign: ArrayLike | None = None,
+        *,
+        relu: bool = False,
     ) -> AssignmentHead:
         """Head for an assignment.
 
@@ -170,6 +177,7 @@ class AssignmentHead(_SelectedHead):
             np.asarray(std)[chosen],
             dropout,
             negative,
+            relu=relu,
         )
 
     @classmethod
@@ -180,6 +188,8 @@ class AssignmentHead(_SelectedHead):
         std: ArrayLike,
         dropout: float = 0.1,
         sign: ArrayLike | None = None,
+        *,
+        relu: bool = False,
     ) -> AssignmentHead:
         """Head for what a solver found; ``mean`` and ``std`` are of all features, (n_features,).
 
@@ -193,6 +203,8 @@ class AssignmentHead(_SelectedHead):
         sign : array of shape (n_classes, n_features), optional
             Of the similarities, if the problem has their absolute values (``negative``): solutions
             do not know it. A run keeps it in ``signs.npz``.
+        relu : bool
+            As in CHiQPM.
 
         Raises
         ------
@@ -213,7 +225,7 @@ class AssignmentHead(_SelectedHead):
                 f"mean has shape {np.asarray(mean).shape}, but the assignment is of "
                 f"{assignment.selection.size} features; give mean and std of all of them."
             )
-        return cls.from_assignment(assignment, mean, std, dropout, sign)
+        return cls.from_assignment(assignment, mean, std, dropout, sign, relu=relu)
 
     @property
     def weight(self) -> Tensor:
@@ -230,6 +242,8 @@ class AssignmentHead(_SelectedHead):
     def forward(self, maps: Tensor) -> Activations:
         """Activations of maps (n_images, n_features, height, width), or vectors, without sides."""
         features, maps = self.normalise(maps)
+        if self.relu:
+            features = features.relu()
         return Activations(
             nn.functional.linear(self.dropout(features), self.weight), features, maps
         )

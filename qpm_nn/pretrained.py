@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
+from qpm_nn.conformal import Calibration, HeldOut, load_calibration, save_calibration
+from qpm_nn.explanations.tree import ClassTrees
 from qpm_nn.explanations.words import explain_class
 from qpm_nn.heads import AssignmentHead, Classifier
-from qpm_nn.saving import ClassifierSpec, load_classifier, save_classifier
+from qpm_nn.saving import ClassifierSpec, load_classifier, save_classifier, weights_sha256
 from qpm_opt import InvalidInputError
 from qpm_opt.errors import unknown_name
 
-FILE = "model.safetensors"
+FILE, CALIBRATION = "model.safetensors", "calibration.json"
 
 
 class ClassComparison(NamedTuple):
@@ -56,28 +59,47 @@ class QPMModel(nn.Module):
     ----------
     classifier : Classifier
     spec : ClassifierSpec
+    calibration : Calibration, optional
+        Of prediction sets.
     """
 
-    def __init__(self, classifier: Classifier, spec: ClassifierSpec) -> None:
+    def __init__(
+        self, classifier: Classifier, spec: ClassifierSpec, calibration: Calibration | None = None
+    ) -> None:
         super().__init__()
         self.classifier = classifier
         self.spec = spec
+        self.calibration = calibration
 
     @classmethod
     def from_pretrained(cls, path: str | os.PathLike[str]) -> QPMModel:
         """Model of a folder, such as that of a run, in evaluation mode on the CPU.
 
+        If prediction sets were calibrated, the model has their calibration.
+
         Raises
         ------
         InvalidInputError
-            If the folder holds no model, or a damaged one.
+            If the folder holds no model, a damaged one, or the calibration of another.
         """
-        return cls(*load_classifier(Path(path) / FILE)).eval()
+        path = Path(path)
+        classifier, spec = load_classifier(path / FILE)
+        calibration = None
+        if (path / CALIBRATION).exists():
+            calibration = load_calibration(path / CALIBRATION, weights_sha256(path / FILE))
+        return cls(classifier, spec, calibration).eval()
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> None:
-        """Write ``model.safetensors`` and ``model.json`` into a folder, made if it is missing."""
-        Path(path).mkdir(parents=True, exist_ok=True)
-        save_classifier(Path(path) / FILE, self.classifier, self.spec)
+        """Write ``model.safetensors`` and ``model.json`` into a folder, made if it is missing.
+
+        And ``calibration.json``, if the model is calibrated; otherwise one that is there goes.
+        """
+        path = Path(path)
+        path.mkdir(parents=True, exist_ok=True)
+        (path / CALIBRATION).unlink(missing_ok=True)
+        save_classifier(path / FILE, self.classifier, self.spec)
+        if self.calibration is not None:
+            save_calibration(path / CALIBRATION, self.calibration, weights_sha256(path / FILE))
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (n_images, n_classes) of uint8 images (n_images, channels, height, width).
@@ -89,6 +111,80 @@ class QPMModel(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """What the logits are sums of, (n_images, n_selected), for uint8 images."""
         return self.classifier.activations(self.spec.preprocessing(images)).features
+
+    @torch.no_grad()
+    def calibrate(
+        self, images: Tensor, labels: Tensor, alpha: float = 0.1, **options: Any
+    ) -> Calibration:
+        """Calibrate prediction sets on images that the model was not trained on.
+
+        Parameters
+        ----------
+        images : Tensor of shape (n_images, channels, height, width), uint8
+        labels : Tensor of shape (n_images,), int
+        alpha : float
+            Miscoverage: the class of a new image is in its set with a probability of at least
+            1 - alpha.
+        **options
+            ``method`` and others of :func:`qpm_nn.conformal.calibrate`.
+
+        Returns
+        -------
+        Calibration
+            The model keeps it, also when it is saved.
+        """
+        (self.calibration,) = self._says(images, labels).calibrate_each((alpha,), **options)
+        return self.calibration
+
+    @torch.no_grad()
+    def predict_set(self, images: Tensor) -> Tensor:
+        """Prediction sets of uint8 images, bool of shape (n_images, n_classes).
+
+        Raises
+        ------
+        InvalidInputError
+            If the model is not calibrated.
+        """
+        if self.calibration is None:
+            raise InvalidInputError(
+                "The model is not calibrated; call calibrate, or run qpm calibrate on its folder."
+            )
+        return self._says(images).predict_set(self.calibration)
+
+    @torch.no_grad()
+    def explain(self, images: Tensor) -> ClassTrees:
+        """Hierarchical explanations of uint8 images (n_images, channels, height, width).
+
+        ``explain(images).tree(i)`` has the classes that share the strongest feature with the
+        prediction for image i, ``tree(i, "global")`` all. If the model is calibrated, the
+        prediction set is marked.
+
+        Raises
+        ------
+        InvalidInputError
+            If the classes are not sets of equally many features that speak for them.
+        """
+        said = self._says(images)
+        if said.features is None or said.assignment is None:
+            raise InvalidInputError(
+                "The model has no hierarchy: its classes are not sets of equally many features "
+                "that speak for them."
+            )
+        calibration = self.calibration
+        return ClassTrees(
+            said.features,
+            said.logits.argmax(1),
+            said.assignment,
+            self._head.selected,
+            self.spec.class_names,
+            None if calibration is None else said.predict_set(calibration),
+        )
+
+    def _says(self, images: Tensor, labels: Tensor | None = None) -> HeldOut:
+        activations = self.classifier.activations(self.spec.preprocessing(images))
+        if labels is None:
+            labels = activations.logits.argmax(1)
+        return HeldOut.of(self.classifier.head, activations.logits, labels, activations.features)
 
     def explain_class(self, c: int | str) -> str:
         """A class, by label or name, as a set of features, beside the class most like it.

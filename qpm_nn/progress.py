@@ -23,6 +23,9 @@ TITLES = {
     "finetune": "fine-tune behind the fixed head",
     "model": "save the model",
     "metrics": "measure",
+    "predictions": "model on test images",
+    "calibration": "prediction sets",
+    "report": "report",
     "figures": "draw",
 }
 #: Seconds between two lines where there is no terminal.

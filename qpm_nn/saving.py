@@ -112,7 +112,8 @@ def save_classifier(
             **asdict(spec),
             "head": HEADS[type(head)],
             "dropout": head.dropout.p,
-            "weights_sha256": _sha256(tensors),
+            "relu": isinstance(head, AssignmentHead) and head.relu,
+            "weights_sha256": weights_sha256(tensors),
         }
         description.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
@@ -129,7 +130,7 @@ def load_classifier(path: str | os.PathLike[str]) -> tuple[Classifier, Classifie
     description = path.with_suffix(".json")
     try:
         record = json.loads(description.read_text(encoding="utf-8"))
-        tensors, digest = load_file(path), _sha256(path)
+        tensors, digest = load_file(path), weights_sha256(path)
     except FileNotFoundError as failure:
         raise InvalidInputError(f"{failure.filename or path} does not exist.") from None
     except (OSError, ValueError, SafetensorError) as failure:
@@ -184,7 +185,8 @@ def _check_class_names(spec: ClassifierSpec, head: Head) -> None:
         )
 
 
-def _sha256(path: Path) -> str:
+def weights_sha256(path: Path) -> str:
+    """Hash of a file of tensors."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -195,9 +197,11 @@ def _make_head(record: dict[str, Any], tensors: dict[str, Tensor]) -> Head:
         n_classes, n_features = tensors["head.linear.weight"].shape
         return DenseHead(n_features, n_classes, record["dropout"])
     prefix = "head."
-    arrays = {
+    arrays: dict[str, Any] = {
         name.removeprefix(prefix): tensor.numpy()
         for name, tensor in tensors.items()
         if name.startswith(prefix)
     }
+    if kind is AssignmentHead:
+        arrays["relu"] = record.get("relu", False)  # older files have no such head
     return kind(**arrays, dropout=record["dropout"])

@@ -26,13 +26,15 @@ from qpm_nn.config import RuntimeConfig, TrainingConfig
 from qpm_nn.data import BatchLoader, DataModule
 from qpm_nn.devices import launch, make_fabric
 from qpm_nn.heads import Classifier
-from qpm_nn.losses import feature_diversity_loss
+from qpm_nn.losses import feature_diversity_loss, feature_grounding_loss
 from qpm_opt import InvalidInputError
 from qpm_opt.files import replace_on_success
 
 logger = logging.getLogger(__name__)
 
 
+#: Rounds of Q-SENN and CHiQPM before the last, and what the rate falls to from one to the next.
+N_ROUNDS, ROUND_FACTOR = 3, 0.9
 #: Batches after which the loss is looked at: a loss that is no number does not recover.
 CHECK_EVERY = 50
 
@@ -178,7 +180,7 @@ def _run(
             # Fabric's own autocast covers forward() only.
             with fabric.no_backward_sync(model, enabled=not is_last):
                 with fabric.autocast():
-                    logits, _, maps = model.activations(inputs)
+                    logits, features, maps = model.activations(inputs)
                     predicted = logits.argmax(1)
                     loss = functional.cross_entropy(logits, labels)
                     if config.diversity_weight:
@@ -187,6 +189,11 @@ def _run(
                         loss = loss + config.diversity_weight * diversity
                     if config.activation_weight:
                         loss = loss + config.activation_weight * maps.mean()
+                    if config.grounding_weight and epoch < config.grounding_epochs:
+                        grounding = feature_grounding_loss(
+                            features, classifier.head.weight[labels], config.grounding_factor
+                        )
+                        loss = loss + config.grounding_weight * grounding
                 fabric.backward(loss / n_together)
             if is_last:
                 factor = _schedule(epoch + first / n_batches, config)
@@ -252,8 +259,11 @@ def _schedule(epochs_done: float, config: TrainingConfig) -> float:
     progress, warmup = epochs_done / config.epochs, config.warmup
     if progress < warmup:
         return progress / warmup
+    step = int(epochs_done) // config.step_epochs
     if config.schedule == "step":
-        return config.step_factor ** (int(epochs_done) // config.step_epochs)
+        return config.step_factor**step
+    if config.schedule == "rounds":
+        return ROUND_FACTOR ** min(step, N_ROUNDS) * config.step_factor ** max(step - N_ROUNDS, 0)
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 

@@ -18,6 +18,8 @@ Vovk, Gammerman and Shafer, Algorithmic learning in a random world, 2005.
 """
 
 from qpm_nn.conformal.calibration import Calibration, calibrate, calibrate_each
+from qpm_nn.conformal.evaluation import ALPHAS, HeldOut, measure_sets
+from qpm_nn.conformal.file import load_calibration, save_calibration
 from qpm_nn.conformal.prediction import predict_set
 from qpm_nn.conformal.rules import (
     LevelThreshold,
@@ -28,7 +30,9 @@ from qpm_nn.conformal.rules import (
 from qpm_nn.conformal.scores import aps, hierarchical, lac, raps, saps
 
 __all__ = [
+    "ALPHAS",
     "Calibration",
+    "HeldOut",
     "LevelThreshold",
     "aps",
     "calibrate",
@@ -37,8 +41,11 @@ __all__ = [
     "hierarchical",
     "hierarchical_threshold",
     "lac",
+    "load_calibration",
+    "measure_sets",
     "order_statistic",
     "predict_set",
     "raps",
     "saps",
+    "save_calibration",
 ]

@@ -11,6 +11,8 @@ The papers compute
   :func:`structural_grounding`, :func:`text_grounding`;
 - from the test images: :func:`accuracy`, :func:`scale_invariant_diversity` (SID@k),
   :func:`diversity`, :func:`plausibility`;
+- from prediction sets: :func:`set_coverage`, :func:`mean_set_size`, :func:`set_coherence`, and by
+  size and class :func:`worst_size_coverage`, :func:`class_coverage_gap` and others;
 - from the training images, without augmentation: :class:`ClassIndependence`,
   :class:`Contrastiveness`, :class:`Correlation`, :func:`dependence`, :class:`FeatureAlignment`.
 """
@@ -32,6 +34,19 @@ from qpm_nn.metrics.maps import (
     plausibility_by_chance,
     scale_invariant_diversity,
 )
+from qpm_nn.metrics.sets import (
+    attribute_similarity,
+    class_coverage_gap,
+    coverage_by_class,
+    coverage_by_size,
+    empty_set_share,
+    hierarchy_similarity,
+    mean_set_size,
+    set_coherence,
+    set_coverage,
+    worst_class_coverage,
+    worst_size_coverage,
+)
 from qpm_nn.metrics.weights import (
     contrastive_pair_share,
     features_per_class,
@@ -46,22 +61,33 @@ __all__ = [
     "FeatureAlignment",
     "ImageMean",
     "accuracy",
+    "attribute_similarity",
     "box_masks",
+    "class_coverage_gap",
     "class_independence",
     "contrastive_pair_share",
     "contrastiveness",
     "correlation",
+    "coverage_by_class",
+    "coverage_by_size",
     "dependence",
     "diversity",
+    "empty_set_share",
     "feature_alignment",
     "features_per_class",
+    "hierarchy_similarity",
     "is_correct",
     "local_feature_alignment",
+    "mean_set_size",
     "n_features",
     "plausibility",
     "plausibility_by_chance",
     "scale_invariant_diversity",
+    "set_coherence",
+    "set_coverage",
     "shared_features",
     "structural_grounding",
     "text_grounding",
+    "worst_class_coverage",
+    "worst_size_coverage",
 ]

@@ -56,10 +56,10 @@ def structural_grounding(
     if n_pairs < 1:
         raise InvalidInputError(f"n_pairs is {n_pairs}; a whole number from 1 on was expected.")
     pairs = np.triu_indices(len(model), 1)
-    similarity = _cosine(truth)[pairs]
+    similarity = cosines(truth)[pairs]
     most = np.argsort(-similarity, kind="stable")[:n_pairs]
     total = similarity[most].sum()
-    return float(_cosine(model)[pairs][most].sum() / total) if total > 0 else math.nan
+    return float(cosines(model)[pairs][most].sum() / total) if total > 0 else math.nan
 
 
 def text_grounding(
@@ -86,7 +86,8 @@ def text_grounding(
     )
 
 
-def _cosine(rows: FloatArray) -> FloatArray:
+def cosines(rows: FloatArray) -> FloatArray:
+    """Cosine similarities of all pairs of rows; one of zeros is similar to none."""
     norm = np.linalg.norm(rows, axis=1, keepdims=True)
     unit = np.divide(rows, norm, out=np.zeros_like(rows), where=norm > 0)
     return unit @ unit.T

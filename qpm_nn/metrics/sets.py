@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from qpm_nn.metrics.checks import FloatArray, as_labels, as_mask, as_matrix
+from qpm_nn.metrics.grounding import cosines
 from qpm_opt import InvalidInputError
 
 
@@ -199,10 +200,7 @@ def attribute_similarity(attributes: ArrayLike | Tensor) -> FloatArray:
     attributes : array of shape (n_classes, n_attributes)
         How much each attribute belongs to each class. A class without any is similar to none.
     """
-    rows = as_matrix("attributes", attributes)
-    norm = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit = np.divide(rows, norm, out=np.zeros_like(rows), where=norm > 0)
-    return unit @ unit.T
+    return cosines(as_matrix("attributes", attributes))
 
 
 def hierarchy_similarity(hierarchy: Sequence[Sequence[str]]) -> FloatArray:

@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib import metadata
@@ -17,18 +17,24 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from qpm_nn.backbones import Backbone, create_backbone, map_shape, weights_key
 from qpm_nn.backbones.weights import IMAGENET
 from qpm_nn.config import RunConfig, TrainingConfig
-from qpm_nn.data import DataModule, load_data
+from qpm_nn.conformal import ALPHAS, HeldOut, measure_sets, save_calibration
+from qpm_nn.data import DataModule, ImageSet, load_data
 from qpm_nn.devices import make_fabric
 from qpm_nn.embedding import EmbeddedData, trained_part, write_embeddings
 from qpm_nn.evaluation import evaluate
-from qpm_nn.extraction import extract_features
-from qpm_nn.heads import Classifier, DenseHead
+from qpm_nn.explanations import active_means
+from qpm_nn.extraction import extract_features, iterate_activations
+from qpm_nn.heads import Activations, Classifier, DenseHead
+from qpm_nn.metrics import attribute_similarity, hierarchy_similarity
 from qpm_nn.pipelines.stages import RunDirectory
-from qpm_nn.saving import ClassifierSpec, load_classifier, save_classifier
+from qpm_nn.pretrained import CALIBRATION
+from qpm_nn.report import explanation_page
+from qpm_nn.saving import ClassifierSpec, load_classifier, save_classifier, weights_sha256
 from qpm_nn.training import EpochReport, train
 from qpm_nn.training_log import TensorBoardLog, summary_writer, write_epoch
 from qpm_opt import InvalidInputError, Progress
@@ -167,6 +173,18 @@ class Pipeline(ABC):
             self.run_stages()
         return self.directory
 
+    def calibrate(self) -> RunDirectory:
+        """Only calibrate what a run has made, and return the run directory."""
+        with self.directory.locked():
+            lacking = [name for name in MODEL if not (self.directory / name).exists()]
+            if lacking:
+                raise InvalidInputError(
+                    f"{self.directory.path} has no {lacking[0]}; finish the run first: qpm run."
+                )
+            self.write_text("config.toml", self.config.to_toml())
+            self.calibration_stages()
+        return self.directory
+
     @cached_property
     def images(self) -> dict[str, Any]:
         """Settings of every stage that sees images."""
@@ -219,12 +237,13 @@ class Pipeline(ABC):
         *,
         inputs: list[str],
         outputs: list[str],
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         """Training of what ``start`` makes of the inputs; the first output is the classifier."""
         self.stage(
             name,
             lambda key: self._train(name, training, start(), key, outputs[0]),
-            settings=self._training(training),
+            settings=self._training(training) | dict(settings or {}),
             inputs=inputs,
             outputs=outputs,
         )
@@ -243,6 +262,112 @@ class Pipeline(ABC):
             inputs=inputs,
             outputs=["metrics.json"],
         )
+
+    def calibration_stages(self) -> None:
+        """What the model says of the test images; calibrated prediction sets, and their metrics.
+
+        ``predictions.npz`` holds ``logits``, ``labels`` and ``features`` of the test images, and
+        the ``active_means`` of the features, (n_selected,), on the training images.
+        """
+        self.stage(
+            "predictions",
+            self._predict,
+            settings=self.images,
+            inputs=MODEL,
+            outputs=["predictions.npz"],
+        )
+        self.stage(
+            "calibration",
+            self._calibrate,
+            settings=asdict(self.config.conformal)
+            | {"seed": self.config.seed, "attributes": self._attributes_key()},
+            inputs=[*MODEL, "predictions.npz"],
+            outputs=[CALIBRATION, "sets.json"],
+        )
+
+    def report_stage(self) -> None:
+        """A page with hierarchical explanations of some test images."""
+        self.stage(
+            "report",
+            self._write_report,
+            settings=self.images | asdict(self.config.conformal) | {"seed": self.config.seed},
+            inputs=[*MODEL, "predictions.npz", CALIBRATION],
+            outputs=["report.html"],
+        )
+
+    def held_out(self) -> HeldOut:
+        """What the model says of the test images."""
+        with np.load(self.directory / "predictions.npz") as arrays:
+            logits, labels, features = (
+                torch.from_numpy(arrays[name]) for name in ("logits", "labels", "features")
+            )
+        return HeldOut.of(self.load("model").head, logits, labels, features)
+
+    def _predict(self, key: str) -> None:
+        part, data = self.trainable(self.load("model"))
+
+        def activations(images: ImageSet) -> Iterator[tuple[Activations, Tensor]]:
+            return iterate_activations(part, images, data.preprocessing, self.device)
+
+        batches = [
+            (batch.logits.float().cpu(), labels, batch.features.float().cpu())
+            for batch, labels in activations(data.test)
+        ]
+        logits, labels, features = (
+            torch.cat(parts).numpy() for parts in zip(*batches, strict=True)
+        )
+        training = [batch.features.float().cpu() for batch, _ in activations(data.train)]
+        means = active_means(torch.cat(training))
+        self.write_arrays(
+            "predictions.npz", logits=logits, labels=labels, features=features, active_means=means
+        )
+
+    def _calibrate(self, key: str) -> None:
+        config = self.config.conformal
+        images = self.held_out()
+        if config.method not in images.methods:
+            raise InvalidInputError(
+                f"method is {config.method}, but the classes of this model have no equally many "
+                f"features that speak for them; one of {', '.join(images.methods)} was expected."
+            )
+        calibrating, measuring = images.split(config.share, self.config.seed)
+        options = {
+            "class_conditional": config.class_conditional,
+            "include_top_1": config.include_top_1,
+        }
+        (chosen,) = calibrating.calibrate_each((config.alpha,), method=config.method, **options)
+        save_calibration(
+            self.directory / CALIBRATION, chosen, weights_sha256(self.directory / MODEL[0])
+        )
+        similarity = None
+        if self.data.class_attributes is not None:
+            similarity = attribute_similarity(self.data.class_attributes)
+        elif self.data.hierarchy:
+            similarity = hierarchy_similarity(self.data.hierarchy)
+        alphas = sorted({*ALPHAS, config.alpha}, reverse=True)
+        measures = [
+            measure_sets(calibration, measuring, similarity)
+            for method in images.methods
+            for calibration in calibrating.calibrate_each(alphas, method=method, **options)
+        ]
+        self.write_text("sets.json", json.dumps(measures, indent=1) + "\n")
+
+    def _write_report(self, key: str) -> None:
+        images = self.held_out()
+        calibrating, _ = images.split(self.config.conformal.share, self.config.seed)
+        with np.load(self.directory / "predictions.npz") as arrays:
+            means = arrays["active_means"]
+        page = explanation_page(
+            self.load("model"),
+            self.spec,
+            self.data.test,
+            images,
+            calibrating,
+            means,
+            self.config.conformal,
+            device=self.device,
+        )
+        self.write_text("report.html", page)
 
     def _attributes_key(self) -> str:
         attributes = self.data.class_attributes

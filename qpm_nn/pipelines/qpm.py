@@ -28,6 +28,7 @@ from qpm_opt import (
 from qpm_opt.average import solve_average
 from qpm_opt.constants import auroc, load_bias, load_features, statistics_from_features
 from qpm_opt.optimize import check_method
+from qpm_opt.pairs import n_pairs_of_density
 
 
 class NoAssignmentError(QPMError, RuntimeError):
@@ -46,6 +47,9 @@ class QPMPipeline(Pipeline):
     because every class has a bias (:func:`class_bias`).
     """
 
+    #: Whether features are rectified behind their normalisation.
+    relu = False
+
     def check(self) -> None:
         """Refuse what the problem or the solver would refuse."""
         options, sizes = self.config.solve, self.config.problem
@@ -56,11 +60,19 @@ class QPMPipeline(Pipeline):
                 f"method is {options.method!r}, but sparsity 'average' is known to 'exact' alone; "
                 "leave one of the two out."
             )
+        n_pairs = n_pairs_of_density(sizes.pair_density, self.data.n_classes)
+        if n_pairs and (sizes.negative or sizes.sparsity == "average"):
+            raise InvalidInputError(
+                f"pair_density is {sizes.pair_density}, but contrastive pairs are of classes with "
+                "equally many features that speak for them; leave it, or negative and sparsity, "
+                "out."
+            )
         Problem(
             np.zeros((self.data.n_classes, self.n_features)),
             np.zeros((self.n_features, self.n_features)),
             n_selected=sizes.n_selected,
             n_per_class=sizes.n_per_class,
+            min_contrastive_pairs=n_pairs,
         )
         if not isinstance(self.bias, str) and len(self.bias) != self.n_features:
             raise InvalidInputError(
@@ -101,6 +113,7 @@ class QPMPipeline(Pipeline):
             self._assigned,
             inputs=[*DENSE, "features.npz", "solution.json", *signs],
             outputs=MODEL,
+            settings={"relu": True} if self.relu else {},
         )
         self.metrics_stage([*DENSE, *MODEL, "features.npz", "solution.json", *signs])
         self.stage(
@@ -116,7 +129,7 @@ class QPMPipeline(Pipeline):
         return {
             "dense": self.load("dense"),
             "before_finetuning": self._assigned(),
-            "qpm": self.load("model"),
+            self.config.model: self.load("model"),
         }
 
     def _build_problem(self, key: str) -> None:
@@ -137,6 +150,8 @@ class QPMPipeline(Pipeline):
             bias=self.bias,
             bias_scale=sizes.bias_scale,
             similarity_scale=sizes.similarity_scale,
+            pair_density=sizes.pair_density,
+            pairs=sizes.pairs,
             locality=found.locality,
             centre=found.centre,
             n_classes=self.data.n_classes,
@@ -186,7 +201,7 @@ class QPMPipeline(Pipeline):
         mean, std = statistics.mean, statistics.std
         dropout = self.config.finetune.dropout
         head: AssignmentHead | SparseHead
-        head = AssignmentHead.from_assignment(assignment, mean, std, dropout, sign)
+        head = AssignmentHead.from_assignment(assignment, mean, std, dropout, sign, relu=self.relu)
         if self.config.problem.sparsity == "average":
             chosen = assignment.selected
             W = head.weight.numpy()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from qpm_nn.config import RunConfig
+from qpm_nn.config import RunConfig, make_config, read_config
 from qpm_nn.data import DataModule
 from qpm_nn.devices import follow, is_follower, leading, n_started
 from qpm_nn.pipelines.base import Observer, Pipeline
+from qpm_nn.pipelines.chiqpm import ChiQPMPipeline
 from qpm_nn.pipelines.dense import DensePipeline
 from qpm_nn.pipelines.qpm import QPMPipeline
 from qpm_nn.pipelines.qsenn import QSENNPipeline
@@ -22,7 +25,36 @@ PIPELINES: dict[str, type[Pipeline]] = {
     "glm_saga": GlmSagaPipeline,
     "sldd": SLDDPipeline,
     "qsenn": QSENNPipeline,
+    "chiqpm": ChiQPMPipeline,
 }
+
+
+def calibrate(
+    out: str | os.PathLike[str],
+    *,
+    observer: Observer | None = None,
+    data: DataModule | None = None,
+    **settings: Any,
+) -> RunDirectory:
+    """Calibrate the prediction sets of a run anew; what else it has made stays.
+
+    Parameters
+    ----------
+    out : path
+        The run directory.
+    observer, data
+        As for :func:`run`.
+    **settings
+        What changes in the section ``conformal`` of the settings, such as ``alpha``.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no finished run, or the settings are unusable.
+    """
+    config = make_config(read_config(Path(out) / "config.toml"), {"conformal": settings})
+    pipeline = PIPELINES[config.model](config, out, True, observer or Observer(), data)
+    return pipeline.calibrate()
 
 
 def run(

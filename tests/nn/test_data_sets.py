@@ -7,9 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from qpm_nn.config import PRESETS, make_config
+from qpm_nn.config import make_config
 from qpm_nn.data import DATA_SETS, PHOTOGRAPHS, load_data
 from qpm_nn.pipelines.run import run
+from qpm_nn.presets import PRESETS
 from qpm_nn.saving import load_classifier
 from qpm_opt import InvalidInputError
 from tests.nn import trees
