@@ -7,11 +7,15 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
+import numpy as np
+import torch
 
-from benchmarks.models import records, report
+from benchmarks.models import records, report, sets
 from benchmarks.models.variants import VARIANTS, settings_of
 from qpm_bench.figures import as_svg
 from qpm_nn.config import make_config, read_config
+from qpm_nn.conformal import ALPHAS, HeldOut
+from qpm_nn.saving import load_classifier
 from qpm_opt import InvalidInputError, QPMError
 
 
@@ -81,6 +85,35 @@ def write_report(out: Path) -> None:
         name = f"compactness-{Path(dataset).name}"
         figure = report.draw_compactness(of_dataset)
         (out / f"{name}.svg").write_text(as_svg(figure, name), encoding="utf-8")
+
+
+@models.command(name="sets")
+@click.argument("run_dir", type=click.Path(path_type=Path), required=False)
+@click.option("--splits", "n_splits", type=int, default=200, show_default=True)
+@click.option(
+    "--n-calibration", type=int, multiple=True, help="Images that calibrate [half of them]."
+)
+def write_sets(run_dir: Path | None, n_splits: int, n_calibration: tuple[int, ...]) -> None:
+    """Print coverage and size of prediction sets over random splits of a run's test images.
+
+    Without RUN_DIR, of simulated images of 30 classes.
+    """
+    if run_dir is None:
+        images = sets.simulated()
+    else:
+        with np.load(run_dir / "predictions.npz") as arrays:
+            said = [torch.from_numpy(arrays[name]) for name in ("logits", "labels", "features")]
+        images = HeldOut.of(load_classifier(run_dir / "model.safetensors")[0].head, *said)
+    n = len(images.labels)
+    accuracy = float((images.logits.argmax(1) == images.labels).float().mean())
+    click.echo(f"{n} images, {accuracy:.1%} recognised, {n_splits} splits\n")
+    if images.assignment is not None:
+        click.echo(sets.levels_table(images).markdown())
+    for size in n_calibration or (n // 2,):
+        found = sets.over_splits(images, n_calibration=size, n_splits=n_splits, alphas=ALPHAS)
+        click.echo(f"{size} images calibrate, {n - size} measure\n")
+        table = sets.sets_table(found, n_calibration=size, n_images=n - size)
+        click.echo(table.markdown())
 
 
 @models.command(name="variants")

@@ -28,7 +28,7 @@ COLUMNS = (
     ("contrastive_pair_share", "classes with a partner", 100, 0, True),
 )
 #: Of the solution, in the tables where it is what differs.
-OBJECTIVES = ("Parts of the objective", "Better objectives")
+OBJECTIVES = ("Parts of the objective", "Better objectives", "Contrastive pairs")
 
 
 def tables(records: Iterable[TrainedModel]) -> str:

@@ -27,7 +27,9 @@ def _sizes(model: str, setting: str, values: Iterable[int]) -> dict[str, dict[st
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    **{name: {"model": name} for name in ("dense", "glm_saga", "sldd", "qsenn", "qpm")},
+    **{name: {"model": name} for name in ("dense", "glm_saga", "sldd", "qsenn", "qpm", "chiqpm")},
+    "chiqpm any pairs": {"model": "chiqpm", "problem": {"pairs": "any"}},
+    "chiqpm without grounding": {"model": "chiqpm", "finetune": {"grounding_weight": 0.0}},
     "qpm without Z_R": _problem(similarity_scale=0.0),
     "qpm without Z_B": _problem(bias_scale=0.0),
     "qpm with Z_A alone": _problem(similarity_scale=0.0, bias_scale=0.0),
@@ -48,7 +50,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 #: Tables of the report: the variants that are their rows.
 TABLES: dict[str, tuple[str, ...]] = {
-    "Models": ("dense", "glm_saga", "sldd", "qsenn", "qpm", "qpm negative"),
+    "Models": ("dense", "glm_saga", "sldd", "qsenn", "qpm", "qpm negative", "chiqpm"),
+    "Contrastive pairs": ("qpm", "chiqpm", "chiqpm any pairs", "chiqpm without grounding"),
     "Parts of the objective": (
         "qpm",
         "qpm without Z_R",

@@ -87,3 +87,35 @@ def test_unusable_files(tmp_path):
     with pytest.raises(InvalidInputError, match="cannot be read as TOML"):
         read_config(tmp_path / "bad.toml")
     assert tomllib.loads(RunConfig().to_toml())["model"] == "qpm"
+
+
+def test_a_model_has_a_preset_below_what_is_asked_for():
+    config = make_config({"model": "chiqpm", "data": {"name": "digits"}})
+    assert config.problem.pair_density == 0.5
+    assert config.problem.n_selected == PRESETS["digits"]["problem"]["n_selected"]
+    assert config.finetune.grounding_weight == 3.0
+    assert config.finetune.grounding_epochs == round(6 / 7 * config.finetune.epochs)
+    assert make_config({"data": {"name": "digits"}}).finetune.grounding_weight == 0.0
+    published = make_config({"model": "chiqpm"}, preset="chiqpm").finetune
+    assert (published.grounding_factor, published.grounding_epochs) == (2.0, 60)
+    denser = make_config({"model": "chiqpm", "problem": {"pair_density": 1}})
+    assert denser.problem.pair_density == 1.0
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"conformal": {"alpha": 1.0}},
+        {"conformal": {"alpha": 0.0}},
+        {"conformal": {"share": 1.0}},
+        {"conformal": {"method": "thr"}},
+        {"conformal": {"include_top_1": "yes"}},
+        {"problem": {"pairs": "all"}},
+        {"problem": {"pair_density": -1.0}},
+        {"finetune": {"grounding_share": 1.5}},
+        {"finetune": {"grounding_weight": -1.0}},
+    ],
+)
+def test_unusable_settings_of_chiqpm(section):
+    with pytest.raises(InvalidInputError):
+        make_config(section)

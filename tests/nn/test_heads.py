@@ -135,3 +135,11 @@ def test_classifier_forward_is_the_logits():
     activations = classifier.activations(images)
     assert torch.equal(classifier(images), activations.logits)
     torch.testing.assert_close(activations.features, activations.maps.mean((2, 3)))
+
+
+def test_rectified_features_are_inactive_below_their_mean():
+    W = np.array([[1, 1, 0], [0, 1, 1]], dtype=bool)
+    head = AssignmentHead([0, 1, 2], W, [1.0, 1.0, 1.0], [2.0, 2.0, 2.0], relu=True).eval()
+    found = head(torch.tensor([[0.0, 3.0, 5.0]]))
+    assert found.features.tolist() == [[0.0, 1.0, 2.0]]
+    assert found.logits.tolist() == [[1.0, 3.0]]

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from qpm_nn.losses import feature_diversity_loss
+from qpm_nn.losses import feature_diversity_loss, feature_grounding_loss
 
 
 def literal_loss(maps, weights) -> float:
@@ -55,3 +55,29 @@ def test_dead_maps_and_zero_weights_have_finite_gradients():
     weights = torch.zeros(2, 3, requires_grad=True)
     feature_diversity_loss(maps, weights).backward()
     assert maps.grad.isfinite().all() and weights.grad.isfinite().all()
+
+
+def test_grounding_by_hand():
+    features = torch.tensor([[4.0, 2.0, 0.0, 1.0], [0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]])
+    weights = torch.tensor([[1.0, 1, 0, 0], [1, 1, 0, 0], [1, 1, 0, 0]])
+    # (0.5 - 3) / 4, no activation at all, and the features of other classes alone.
+    expected = ((0.5 - 3) / 4 + 0.0 + 1.0) / 3
+    torch.testing.assert_close(feature_grounding_loss(features, weights), torch.tensor(expected))
+    published = ((1 - 3) / 4 + 0.0 + 2.0) / 3
+    torch.testing.assert_close(
+        feature_grounding_loss(features, weights, 2.0), torch.tensor(published)
+    )
+
+
+def test_grounding_cannot_fall_by_scaling_and_has_finite_gradients():
+    features = torch.rand(5, 6, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    weights = torch.eye(6)[:5] + torch.eye(6).roll(1, 0)[:5]
+    loss = feature_grounding_loss(features, weights)
+    torch.testing.assert_close(feature_grounding_loss(7 * features, weights), loss)
+    loss.backward()
+    assert features.grad.isfinite().all()
+    everything = torch.ones(5, 6)  # classes that have all features: nothing is outside
+    assert -1 <= feature_grounding_loss(features.detach(), everything) < 0
+    dead = torch.zeros(2, 6, requires_grad=True)
+    feature_grounding_loss(dead, weights[:2]).backward()
+    assert dead.grad.isfinite().all()

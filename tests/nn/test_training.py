@@ -155,6 +155,10 @@ def test_learning_rate_rises_and_falls():
 
 
 def test_learning_rate_falls_by_steps():
+    config = TrainingConfig(epochs=70, warmup=0.0, schedule="rounds", step_epochs=10)
+    rates = [_schedule(float(epoch), config) for epoch in range(0, 70, 10)]
+    last = [0.729 * 0.4**n for n in range(4)]
+    np.testing.assert_allclose(rates, [1.0, 0.9, 0.81, *last])
     config = TrainingConfig(epochs=7, warmup=0.0, schedule="step", step_epochs=3, step_factor=0.5)
     rates = [_schedule(epoch + 0.9, config) for epoch in range(7)]
     assert rates == [1, 1, 1, 0.5, 0.5, 0.5, 0.25]
