@@ -135,6 +135,7 @@ class _Form:
     def __init__(self, problem: Problem, region: Region) -> None:
         ones, free = region.ones, region.free
         self.distinct = problem.distinct
+        self.pairs = {(c, e) for c, e in np.sort(problem.pairs, axis=1).tolist()}
         self.n_per_class = problem.n_per_class
         self.n_left = problem.n_selected - len(ones)
         self.values = problem.class_similarity[:, free]
@@ -171,11 +172,17 @@ class _Form:
         )
 
     def add_pairs(self, given: Multipliers) -> None:
-        """theta_c + theta_e <= k (t + v) + (k - 1) u + sum_j max(...) s_j: they must differ."""
+        """theta_c + theta_e <= k (t + v) + (k - 1) u + sum_j max(...) s_j.
+
+        For u >= 0 because they share at most k - 1 features, for any u because exactly so many.
+        """
         classes, thresholds = given["pair_classes"], given["pair_thresholds"]
         u, w, k = given["pair_price"], given["pair_weight"], self.n_per_class
-        if len(classes) and not self.distinct:
+        listed = np.array([tuple(pair) in self.pairs for pair in np.sort(classes, 1).tolist()])
+        if not self.distinct and not listed.all():
             raise InvalidSolutionError("it has pair terms, but classes need not be distinct.")
+        if (u[~listed.astype(bool)] < 0).any():
+            raise InvalidSolutionError("a pair that is not contrastive has a negative price.")
         if (classes[:, 0] == classes[:, 1]).any():
             raise InvalidSolutionError("a pair term is of one class with itself.")
         for c in classes.T:
@@ -194,7 +201,7 @@ class _Form:
             k * thresholds.sum(axis=1) + (k - 1) * u,
             gains(self.values),
             gains(self.fixed),
-            self.largest[classes].sum(axis=1) + np.abs(thresholds).sum(axis=1) + u,
+            self.largest[classes].sum(axis=1) + np.abs(thresholds).sum(axis=1) + np.abs(u),
         )
 
     def add_splits(self, given: Multipliers) -> None:

@@ -40,7 +40,7 @@ _FIELDS = {
     "threshold_weight": _Field(np.float64, least=0),
     "pair_classes": _Field(np.int64, 2),
     "pair_thresholds": _Field(np.float64, 2),
-    "pair_price": _Field(np.float64, least=0),
+    "pair_price": _Field(np.float64),
     "pair_weight": _Field(np.float64, least=0),
     "split_class": _Field(np.int64),
     "split_feature": _Field(np.int64),

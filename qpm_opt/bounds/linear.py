@@ -33,6 +33,7 @@ from qpm_opt.bounds.linear_cuts import (
     averaged,
     colliding_pairs,
     conflict_sets,
+    may_collide,
     pair_terms,
     thresholds_at,
 )
@@ -154,7 +155,7 @@ class _Rounds:
         self.region = region
         n, m = len(region.free), region.n_left
         self.s = np.full(n, m / max(n, 1))
-        self._may_collide = region.problem.distinct and region.problem.n_classes > 1
+        self._may_collide = may_collide(region.problem)
         self._has_conflicts = has_similarities(region)
         if state is None:
             self.cuts = Cuts()

@@ -11,6 +11,7 @@ from scipy.optimize import linprog
 
 from qpm_opt.bounds.linear_terms import Multipliers, pair_gain, threshold_gain
 from qpm_opt.bounds.region import Region
+from qpm_opt.problem import Problem
 from qpm_opt.separation import best_thresholds
 from qpm_opt.validation import BoolArray, FloatArray, IntArray
 
@@ -159,31 +160,57 @@ def thresholds_at(region: Region, s: FloatArray) -> tuple[FloatArray, FloatArray
 
 
 def colliding_pairs(region: Region, s: FloatArray) -> IntArray:
-    """Pairs of classes whose best fractional sets at s share more than k - 1, (n_pairs, 2)."""
-    k = region.problem.n_per_class
+    """Pairs of classes whose best fractional sets at s share what they may not, (n_pairs, 2).
+
+    That is more than k - 1 if classes must differ, and for contrastive pairs also less.
+    """
+    k, problem = region.problem.n_per_class, region.problem
     _, mass, order, filled = _ranked(region, s)
     taken = np.diff(np.minimum(filled, k), axis=1, prepend=0.0)
     used = np.zeros_like(taken)
     np.put_along_axis(used, order, taken, axis=1)
     shared = np.triu((used / mass) @ used.T, 1)
-    first, second = np.nonzero(shared > k - 1 + LEAST_OVERLAP)
-    most = np.argsort(-shared[first, second], kind="stable")[:N_PAIRS]
+    excess = shared - (k - 1) if problem.distinct else np.zeros_like(shared)
+    c, e = problem.pairs.T
+    excess[c, e] = np.abs(shared[c, e] - (k - 1))
+    first, second = np.nonzero(excess > LEAST_OVERLAP)
+    most = np.argsort(-excess[first, second], kind="stable")[:N_PAIRS]
     return np.stack([first[most], second[most]], axis=1)
+
+
+def may_collide(problem: Problem) -> bool:
+    """Whether there are pair terms: classes that must differ, or contrastive pairs."""
+    return problem.n_classes > 1 and (problem.distinct or len(problem.pairs) > 0)
+
+
+def is_contrastive(problem: Problem, pairs: IntArray) -> BoolArray:
+    """Which of some pairs of classes, (n_pairs, 2), are contrastive."""
+    n = problem.n_classes
+    return np.isin(np.sort(pairs, axis=1) @ [n, 1], problem.pairs @ [n, 1])
 
 
 def pair_terms(region: Region, s: FloatArray, pairs: IntArray) -> tuple[FloatArray, FloatArray]:
     """Tightest pair terms (t, v, u) at s, (n_pairs, 3), and the gain each allows there.
 
     One linear program for all pairs: every feature's mass goes to the first class, the second, or
-    both, with at most k - 1 to both; its duals are the terms. Of the features only those are
-    in it that a class with one unit less elsewhere may want.
+    both, with at most k - 1 to both, or exactly so many for contrastive pairs; its duals are the
+    terms. Of the features only those are in it that a class with one unit less elsewhere may want,
+    and for contrastive pairs those that both together may.
     """
     k, n_pairs = region.problem.n_per_class, len(pairs)
     values, mass, order, filled = _ranked(region, s)
     wanted = np.zeros(values.shape, dtype=bool)
     before = filled - mass[order]
     np.put_along_axis(wanted, order, before < k + 1, axis=1)
-    pair, j = np.nonzero(wanted[pairs[:, 0]] | wanted[pairs[:, 1]])
+    exact = is_contrastive(region.problem, pairs)
+    together = np.zeros((n_pairs, len(mass)), dtype=bool)
+    both_values = values[pairs[exact, 0]] + values[pairs[exact, 1]]
+    by_both = np.argsort(-both_values, axis=1, kind="stable")
+    before = np.cumsum(mass[by_both], axis=1) - mass[by_both]
+    of_exact = np.zeros(by_both.shape, dtype=bool)
+    np.put_along_axis(of_exact, by_both, before < k + 1, axis=1)
+    together[exact] = of_exact
+    pair, j = np.nonzero(wanted[pairs[:, 0]] | wanted[pairs[:, 1]] | together)
     reference, _ = best_thresholds(values, mass, k)
     first = (values - reference[:, None])[pairs[pair, 0], j]
     second = (values - reference[:, None])[pairs[pair, 1], j]
@@ -195,24 +222,24 @@ def pair_terms(region: Region, s: FloatArray, pairs: IntArray) -> tuple[FloatArr
         np.concatenate([only_first, both, only_second, both]),
         (2 * n_pairs, 3 * n),
     )
-    limit = _incidence(
-        np.concatenate([pair, np.tile(n_pairs + entry, 3)]),
-        np.concatenate([both, np.arange(3 * n)]),
-        (n_pairs + n, 3 * n),
-    )
+    shared = _incidence(pair, both, (n_pairs, 3 * n))
+    limit = _incidence(np.tile(entry, 3), np.arange(3 * n), (n, 3 * n))
     result = linprog(  # type: ignore[call-overload]  # its stubs know no sparse arrays
         -np.concatenate([first, second, first + second]) / unit,
-        A_ub=limit,
-        b_ub=np.concatenate([np.full(n_pairs, k - 1.0), mass[j]]),
-        A_eq=demand,
-        b_eq=np.full(2 * n_pairs, float(k)),
+        A_ub=sparse.vstack([shared[~exact], limit]),
+        b_ub=np.concatenate([np.full((~exact).sum(), k - 1.0), mass[j]]),
+        A_eq=sparse.vstack([demand, shared[exact]]),
+        b_eq=np.concatenate([np.full(2 * n_pairs, float(k)), np.full(exact.sum(), k - 1.0)]),
         method="highs-ds",
     )
     if result.status != 0:
         logger.debug("pair terms: %s", result.message)
         return np.zeros((n_pairs, 3)), np.full(n_pairs, np.inf)
-    thresholds = reference[pairs] - unit * result.eqlin.marginals.reshape(2, n_pairs).T
-    price = np.maximum(-unit * result.ineqlin.marginals[:n_pairs], 0.0)
+    dual = -unit * result.eqlin.marginals
+    thresholds = reference[pairs] + dual[: 2 * n_pairs].reshape(2, n_pairs).T
+    price = np.empty(n_pairs)
+    price[exact] = dual[2 * n_pairs :]
+    price[~exact] = np.maximum(-unit * result.ineqlin.marginals[: (~exact).sum()], 0.0)
     worth = k * thresholds.sum(axis=1) + (k - 1) * price
     worth = worth + pair_gain(values, pairs, thresholds, price) @ mass
     return np.column_stack([thresholds, price]), worth

@@ -26,7 +26,14 @@ from scipy import sparse
 
 from qpm_opt.bounds.base import Bound
 from qpm_opt.bounds.linear import FEASIBILITY, SLACK, LinearState
-from qpm_opt.bounds.linear_cuts import Cuts, averaged, colliding_pairs, pair_terms, thresholds_at
+from qpm_opt.bounds.linear_cuts import (
+    Cuts,
+    averaged,
+    colliding_pairs,
+    may_collide,
+    pair_terms,
+    thresholds_at,
+)
 from qpm_opt.bounds.linear_terms import Multipliers, evaluate, threshold_gain
 from qpm_opt.bounds.region import Region
 from qpm_opt.validation import FloatArray, IntArray
@@ -89,7 +96,7 @@ class WarmBounds:
         s = np.full(len(free), region.n_left / max(len(free), 1))
         multipliers = state.multipliers
         form = evaluate(region, multipliers)
-        look_at_pairs = region.problem.distinct
+        look_at_pairs = may_collide(region.problem)
         for i in range(MAX_ROUNDS):
             if form.value <= target or region.single is not None:
                 break

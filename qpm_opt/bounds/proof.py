@@ -16,8 +16,9 @@ s in {0, 1}^free, sum(s) = m, Y = s s' and x = (1, s), in that order:
 1.  Every class is covered by terms whose weights sum to 1. All are valid for any threshold:
     threshold   theta_c <= k t + sum_j (A_cj - t)+ s_j
     pair        theta_c + theta_e <= k (t + v) + (k - 1) u
-                + sum_j max(0, A_cj - t, A_ej - v, A_cj + A_ej - t - v - u) s_j,      u >= 0
-                (classes that must differ, so only if the problem is ``distinct``)
+                + sum_j max(0, A_cj - t, A_ej - v, A_cj + A_ej - t - v - u) s_j
+                (u >= 0: classes that share at most k - 1 features because they must differ, so
+                only if the problem is ``distinct``; any u: a contrastive pair, which shares k - 1)
     split       theta_c <= k t s_d + sum_j (A_cj - t)+ Y_dj
                 + k v (1 - s_d) + sum_j (A_cj - v)+ (s_j - Y_dj)      for a free feature d
                 (the threshold inequality on either side of s_d)

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qpm_opt.bounds.base import Bound
+from qpm_opt.bounds.linear_cuts import may_collide
 from qpm_opt.bounds.projections import Face, capped_simplex
 from qpm_opt.bounds.proof import Certificate
 from qpm_opt.bounds.region import Region
@@ -340,7 +341,7 @@ class Iteration:
 
     def refresh(self) -> None:
         """Exchange idle splits and rows for those broken now."""
-        if self.region.problem.distinct:
+        if may_collide(self.region.problem):
             self.terms.choose_pairs(self.s)
         self.terms.choose_splits(self.s, self._M[1:, 1:], N_SPLITS)
         self.rows.refresh(self._M)

@@ -17,7 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from qpm_opt.bounds.linear_cuts import colliding_pairs, pair_terms, thresholds_at
+from qpm_opt.bounds.linear_cuts import (
+    colliding_pairs,
+    is_contrastive,
+    pair_terms,
+    thresholds_at,
+)
 from qpm_opt.bounds.linear_terms import pair_gain
 from qpm_opt.bounds.projections import simplex_rows
 from qpm_opt.bounds.proof import Certificate
@@ -171,9 +176,7 @@ class ClassTerms:
             self.share = 1.0 / counts[self.classes]
 
     def choose_pairs(self, s: FloatArray) -> None:
-        """Add the pairs of classes that lose most at s by having to differ; drop unused ones."""
-        if self.n_classes < 2:
-            return
+        """Add the pairs of classes that lose most at s by what they may share; drop unused ones."""
         s = np.clip(s, 0.0, 1.0)
         kept = self.pair_weight > 0.0
         known = {tuple(pair) for pair in self.pairs[kept].tolist()}
@@ -409,7 +412,8 @@ class ClassTerms:
         step = CAUTION * 3.0 * beta / self._curvature
         first, second = everything[self.pairs[:, 0]], everything[self.pairs[:, 1]]
         terms = *self.pair_thresholds.T[:, :, None], self.pair_price[:, None]
-        t, v, u = _pair_step(first, second, mass, k, terms, step)
+        free = is_contrastive(self._region.problem, self.pairs)
+        t, v, u = _pair_step(first, second, mass, k, terms, step, free)
         self.pair_thresholds, self.pair_price = np.hstack([t, v]), u[:, 0]
         gain = pair_gain(everything, self.pairs, self.pair_thresholds, self.pair_price)
         worth = k * self.pair_thresholds.sum(axis=1) + (k - 1.0) * self.pair_price + gain @ mass
@@ -441,11 +445,16 @@ def _pair_step(
     k: float,
     terms: tuple[FloatArray, FloatArray, FloatArray],
     step: float,
+    free: BoolArray,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """One step of u, t and v in turn, (n_pairs, 1); in each alone a pair is a threshold term."""
+    """One step of u, t and v in turn, (n_pairs, 1); in each alone a pair is a threshold term.
+
+    Prices u are not negative but where they are ``free``, (n_pairs,).
+    """
     t, v, u = terms
     alone = np.maximum(0.0, np.maximum(first - t, second - v))
-    u = np.maximum(0.0, _step_of_each(first + second - t - v - alone, mass, k - 1.0, u, step))
+    u = _step_of_each(first + second - t - v - alone, mass, k - 1.0, u, step)
+    u = np.where(free[:, None], u, np.maximum(0.0, u))
     with_t = np.maximum(first, first + second - v - u)
     t = _step_of_each(with_t - np.maximum(0.0, second - v), mass, k, t, step)
     with_v = np.maximum(second, first + second - t - u)

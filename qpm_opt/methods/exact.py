@@ -8,8 +8,8 @@
     incumbent as its target. Features fixed for a target leave the problem for that stage only.
 
 Without similarities (R = 0) the linear bound is nearly tight; its tree takes the place of 2 and 3.
-Bounds ignore side constraints (contrastive pairs, least uses of a feature) and all of distinctness
-but pairs of classes; incumbents never do.
+Of distinctness and contrastive pairs, bounds know what each pair of classes demands by itself;
+other side constraints they ignore. Incumbents ignore nothing.
 """
 
 from __future__ import annotations
@@ -406,8 +406,10 @@ class _Exact:
         ignored = []
         if self.problem.distinct:
             ignored.append("distinctness of classes beyond pairs")
-        if len(self.problem.pairs) or self.problem.min_contrastive_pairs:
-            ignored.append("contrastive pairs")
+        if len(self.problem.pairs):
+            ignored.append("contrastive pairs of a class beyond one")
+        if self.problem.min_contrastive_pairs:
+            ignored.append("least contrastive pairs")
         if self.problem.min_classes_per_feature:
             ignored.append("least uses of a feature")
         return f", ignoring {' and '.join(ignored)}" if ignored else ""

@@ -16,6 +16,7 @@ from qpm_opt.bounds import linear, linear_cuts
 from qpm_opt.bounds.linear import linear_bound
 from qpm_opt.bounds.region import Region
 from qpm_opt.problem import Problem
+from tests import oracle
 from tests.regions import check, random_region, tiny_problem
 
 
@@ -178,3 +179,29 @@ def test_late_bounds_hold():
     for seed in range(30):
         whole = Region.whole(tiny_problem(seed))
         check(whole, linear_bound(whole, deadline=time.perf_counter()))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_contrastive_pairs_lower_the_bound(seed):
+    rng = np.random.default_rng(seed)
+    A = rng.random((4, 7))
+    options = {"n_selected": 4, "n_per_class": 2, "distinct": bool(seed % 2)}
+    free = Problem(A, np.zeros((7, 7)), **options)
+    paired = replace(free, contrastive_pairs=[(0, 1), (2, 3)])
+    without, bound = (linear_bound(Region.whole(problem)).value for problem in (free, paired))
+    assert bound <= without + 1e-9
+    assert bound >= oracle.optimum(paired) - 1e-9
+    everything = replace(paired, n_selected=7)  # at the only selection nothing is left open
+    assert linear_bound(Region.whole(everything)).value >= oracle.optimum(everything) - 1e-9
+
+
+def test_a_contrastive_pair_alone_is_bounded_exactly():
+    """Classes with nothing in common must share all but one: worth half, and the bound says so."""
+    A = np.kron(np.eye(2), np.ones(3))
+    problem = Problem(A, np.zeros((6, 6)), n_selected=4, n_per_class=3, contrastive_pairs=[(0, 1)])
+    assert oracle.optimum(problem) == 4.0
+    assert linear_bound(Region.whole(problem)).value == pytest.approx(4.0, abs=1e-6)
+    free = replace(problem, contrastive_pairs=None)
+    assert linear_bound(Region.whole(free)).value == pytest.approx(4.0, abs=1e-6)
+    wide = replace(problem, n_selected=6)
+    assert linear_bound(Region.whole(wide), target=0.0).value >= 4.0

@@ -434,3 +434,51 @@ def test_pair_terms_need_classes_that_must_differ():
     evaluate(problem, region, terms)
     with pytest.raises(InvalidSolutionError, match="need not be distinct"):
         evaluate(replace(problem, distinct=False), region, terms)
+
+
+def test_only_contrastive_pairs_may_have_negative_prices():
+    rng = np.random.default_rng(0)
+    problem = Problem(rng.random((3, 6)), np.zeros((6, 6)), n_selected=3, n_per_class=1)
+    region = Region(np.array([0]), np.array([1, 2, 4, 5]))
+    terms = arrays(make_certificate(problem, region, ["pairs"], rng))
+    terms |= {
+        "pair_classes": np.array([[2, 0]]),
+        "pair_thresholds": np.array([[0.5, 0.4]]),
+        "pair_price": np.array([-0.1]),
+        "pair_weight": np.array([1.0]),
+    }
+    with pytest.raises(InvalidSolutionError, match="negative price"):
+        evaluate(problem, region, terms)
+    listed = replace(problem, contrastive_pairs=[(0, 2)])
+    for distinct in (True, False):
+        evaluate(replace(listed, distinct=distinct), region, terms)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_terms_of_contrastive_pairs_bound_every_assignment(seed):
+    """Any multipliers, against the best assignment of every selection."""
+    rng = np.random.default_rng(seed)
+    k = int(rng.integers(1, 3))
+    problem = Problem(
+        rng.normal(size=(3, 5)),
+        np.zeros((5, 5)),
+        rng.normal(size=5),
+        n_selected=k + 2,
+        n_per_class=k,
+        distinct=bool(rng.integers(2)),
+        contrastive_pairs=[(0, 2)],
+    )
+    region = Region(np.array([], dtype=int), np.arange(5))
+    terms = arrays(make_certificate(problem, region, ["thresholds"], rng))
+    terms |= {
+        "threshold_class": np.array([1]),
+        "threshold": rng.normal(size=1),
+        "threshold_weight": np.ones(1),
+        "pair_classes": np.array([[0, 2]]),
+        "pair_thresholds": rng.normal(size=(1, 2)),
+        "pair_price": rng.normal(size=1),
+        "pair_weight": np.ones(1),
+    }
+    best = oracle.optimum(problem)
+    if best is not None:
+        assert evaluate(problem, region, terms).value >= best - 1e-12
