@@ -163,7 +163,8 @@ def _about(
         members = of_images[i].nonzero().flatten().tolist()
         listed = ", ".join(names[m] for m in members[:12])
         listed += "" if len(members) <= 12 else f" and {len(members) - 12} more"
-        yield Heading(f"{1 - calibration.alpha:.1%} coverage: {len(members)} classes", 3)
+        n = len(members)
+        yield Heading(f"{1 - calibration.alpha:.1%} coverage: {n} class{'es' if n != 1 else ''}", 3)
         yield Paragraph(f"In the set: {listed}.")
         yield Picture(
             draw_tree(trees.tree(0, "local"), colours),

@@ -25,7 +25,8 @@ h1 { font-size: 1.6rem; } h2 { margin-top: 3rem; font-size: 1.3rem; } h3 { font-
 nav ul { padding-left: 1.2rem; } a { color: inherit; }
 figure { margin: 0.8rem 0 1.6rem; }
 figure > div { overflow-x: auto; background: #ffffff; border-radius: 6px; }
-figure svg, figure img { display: block; max-width: none; height: auto; }
+figure svg { display: block; height: auto; }
+figure img { display: block; max-width: 100%; height: auto; }
 figcaption { color: var(--muted); font-size: 0.9rem; }
 table { border-collapse: collapse; } th, td { padding: 0.2rem 0.8rem; text-align: right; }
 th:first-child, td:first-child { text-align: left; } thead { border-bottom: 1px solid; }

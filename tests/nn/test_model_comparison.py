@@ -13,6 +13,7 @@ from benchmarks.models.__main__ import models
 from benchmarks.models.records import TrainedModel, append, read
 from benchmarks.models.variants import TABLES, VARIANTS, settings_of
 from qpm_nn.config import make_config
+from qpm_nn.pipelines.run import run
 from qpm_opt import InvalidInputError
 from tests.nn.conftest import tiny_config
 
@@ -117,3 +118,22 @@ def test_compactness_takes_the_runs_of_a_model():
     size = records[0].config["problem"]["n_selected"]
     assert sorted(zip(*line.get_data(), strict=True)) == [(size, 80.0), (30, 80.0)]
     assert [len(one.get_xdata()) for one in right.lines] == [2]
+
+
+def test_sets_over_splits_of_simulated_images():
+    result = invoke("sets", "--splits", 3, "--n-calibration", 100)
+    assert result.exit_code == 0
+    rows = [line.split(" | ") for line in result.stdout.splitlines() if line.startswith("| 9")]
+    assert [row[1] for row in rows[:6]] == [
+        "hierarchical", "published rule, corrected", "LAC", "APS", "RAPS", "SAPS",
+    ]  # fmt: skip
+    assert all(row[6].startswith("1.00") for row in rows if row[1] == "LAC")
+    for row in rows:  # the mean of three splits, with some room
+        assert float(row[2].split()[0]) > float(row[0].removeprefix("| ")) - 6
+
+
+def test_sets_of_a_run(tree, tmp_path):
+    run(tiny_config(tree, model="chiqpm"), tmp_path / "run")
+    result = invoke("sets", tmp_path / "run", "--splits", 2)
+    assert result.exit_code == 0
+    assert "images calibrate" in result.stdout and "hierarchical" in result.stdout
