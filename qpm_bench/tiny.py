@@ -20,7 +20,6 @@ KINDS = {
     "candidates": "features that may not be selected, the best among them",
     "use": "every selected feature serves at least one class",
     "pairs": "two pairs of classes that share all features but one",
-    "partners": "two pairs of classes, whichever, that share all features but one",
 }
 
 
@@ -40,7 +39,7 @@ def tiny(
     ----------
     kind : str
     n_classes, n_features, n_selected, n_per_class : int
-        Sizes; "selection" has no classes, "pairs" and "partners" at least three.
+        Sizes; "selection" has no classes, "pairs" at least three.
     seed : int
     name : str
 
@@ -69,8 +68,6 @@ def tiny(
         options["min_classes_per_feature"] = 1
     elif kind == "pairs":
         options["contrastive_pairs"] = np.array([[0, 1], [1, 2]])
-    elif kind == "partners":
-        options["min_contrastive_pairs"] = 2
     return Problem(
         A / 8.0, (R + R.T) / 8.0, b / 8.0, n_selected=n_selected, n_per_class=n_per_class,
         name=name, source=f"generated at random: {KINDS[kind]}", **options,

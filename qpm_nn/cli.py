@@ -142,9 +142,9 @@ def run(
     layers whose weights differ in their signs alone. chiqpm is a qpm whose classes have partners
     that differ in one feature, with prediction sets of the hierarchy that its features make.
 
-    What is not given comes from the configuration file, then from --preset, then from the preset of
-    the data set. A killed run goes on where it was when it is started again; whatever other
-    settings have made is made anew.
+    What is not given comes from the configuration file, then from --preset, then from the presets
+    of the model and of the data set. A killed run goes on where it was when it is started again;
+    whatever other settings have made is made anew.
     """
     from qpm_nn.config import read_config
 
@@ -259,9 +259,7 @@ def _report(directory: RunDirectory, config: RunConfig) -> None:
             f"{sizes['n_features']} in all, {sizes['features_per_class']:.3g} per class on average"
         )
         lines["in words"] = explain_class(classifier.head, 0, spec.class_names)
-    if (directory / "sets.json").exists():
-        lines |= _describe_sets(directory)
-    _print_lines(lines)
+    _print_lines(lines | _describe_sets(directory))
 
 
 def _print_lines(lines: dict[str, str]) -> None:
@@ -271,15 +269,20 @@ def _print_lines(lines: dict[str, str]) -> None:
 
 
 def _describe_sets(directory: RunDirectory) -> dict[str, str]:
-    """What the calibration of a run promises, and what the other test images show."""
+    """What the calibration of a run promises, and what the other test images show.
+
+    Nothing if the run has not calibrated, or somebody else has since.
+    """
     from qpm_nn.pretrained import CALIBRATION
 
+    if not ((directory / CALIBRATION).exists() and (directory / "sets.json").exists()):
+        return {}
     chosen = json.loads((directory / CALIBRATION).read_text(encoding="utf-8"))["calibration"]
-    (found,) = (
-        row
-        for row in json.loads((directory / "sets.json").read_text(encoding="utf-8"))
-        if row["method"] == chosen["method"] and row["alpha"] == chosen["alpha"]
-    )
+    rows = json.loads((directory / "sets.json").read_text(encoding="utf-8"))
+    of_it = [all(row[name] == chosen[name] for name in ("method", "alpha")) for row in rows]
+    if not any(of_it):
+        return {}
+    found = rows[of_it.index(True)]
     text = f"{chosen['method']}, {1 - chosen['alpha']:.1%} demanded"
     if found["n_images"]:
         text += f", {found['coverage']:.1%} covered with {found['mean_size']:.2f} classes"

@@ -156,6 +156,14 @@ class TrainingConfig:
     grounding_factor: float = 1.0
     dropout: float = 0.2
 
+    def key(self) -> dict[str, Any]:
+        """What training depends on, by name; what the grounding loss is if there is one."""
+        settings = asdict(self)
+        if not self.grounding_weight:
+            for name in ("grounding_weight", "grounding_share", "grounding_factor"):
+                del settings[name]
+        return settings
+
     @property
     def grounding_epochs(self) -> int:
         """Epochs with the feature grounding loss, the first ones."""
@@ -227,6 +235,13 @@ class ProblemConfig:
     sparsity: str = "equal"
     pair_density: float = 0.0
     pairs: str = "closest"
+
+    def key(self) -> dict[str, Any]:
+        """What the problem depends on, by name; which pairs there are if there are any."""
+        settings = asdict(self)
+        if not self.pair_density:
+            del settings["pair_density"], settings["pairs"]
+        return settings
 
     def __post_init__(self) -> None:
         for name in ("n_selected", "n_per_class"):
@@ -365,6 +380,13 @@ class RunConfig:
         if self.model not in MODELS:
             raise unknown_name("model", self.model, MODELS)
         _require(0 <= self.seed < 2**31, "seed", self.seed, "from 0 to 2147483647")
+        grounded = self.finetune.grounding_weight, self.dense.grounding_weight
+        if grounded[1] or (grounded[0] and self.model != "chiqpm"):
+            raise InvalidInputError(
+                f"grounding_weight is {max(grounded)}, but the feature grounding loss is for the "
+                "fine-tuning of chiqpm, whose features are rectified; leave it out, or give model "
+                "chiqpm."
+            )
 
     def to_toml(self) -> str:
         """TOML text that :func:`read_config` turns into these settings again."""
@@ -391,11 +413,13 @@ def make_config(*layers: Mapping[str, Any], preset: str = "") -> RunConfig:
     InvalidInputError
         If a setting is unknown, of the wrong type or out of range.
     """
-    given = _merge_all(layers)
+    given = _merge_all((SCHEDULE_PRESETS.get(preset, {}), *layers))
     presets = (PRESETS.get(given.data.name, {}), MODEL_PRESETS.get(given.model, {}))
     if preset and preset not in SCHEDULE_PRESETS:
         raise unknown_name("preset", preset, SCHEDULE_PRESETS)
-    return _merge_all((*presets, SCHEDULE_PRESETS.get(preset, {}), *layers))
+    # The model first: what it needs is refused for others.
+    named = {"model": given.model}
+    return _merge_all((named, *presets, SCHEDULE_PRESETS.get(preset, {}), *layers))
 
 
 def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:

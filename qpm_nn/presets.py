@@ -51,7 +51,7 @@ _PUBLISHED_DENSE = {
 
 #: Training as published, for runs that ask for it. ``paper`` is that of Norrenbrock et al., QPM,
 #: ICLR 2025, appendix C; fine-tuning has its rate, 100 times the last of the dense training.
-#: ``chiqpm`` has its dense training, and fine-tunes as the public code of CHiQPM, factor included.
+#: ``chiqpm``, of that model, has its dense training, and fine-tunes as the public code of CHiQPM.
 #: ``dino`` is that of Zimmermann et al., DINO-QPM, CVPR Workshops 2026, with the plain AdamW and a
 #: cosine in place of one that needs no schedule.
 SCHEDULE_PRESETS: dict[str, dict[str, Any]] = {
@@ -70,6 +70,7 @@ SCHEDULE_PRESETS: dict[str, dict[str, Any]] = {
         },
     },
     "chiqpm": {
+        "model": "chiqpm",
         "data": {"augmentation": "photographs"},
         "dense": _PUBLISHED_DENSE,
         "finetune": {

@@ -14,11 +14,11 @@ from qpm_nn.conformal import Calibration, HeldOut, load_calibration, save_calibr
 from qpm_nn.explanations.tree import ClassTrees
 from qpm_nn.explanations.words import explain_class
 from qpm_nn.heads import AssignmentHead, Classifier
-from qpm_nn.saving import ClassifierSpec, load_classifier, save_classifier, weights_sha256
+from qpm_nn.saving import ClassifierSpec, file_sha256, load_classifier, save_classifier
 from qpm_opt import InvalidInputError
 from qpm_opt.errors import unknown_name
 
-FILE, CALIBRATION = "model.safetensors", "calibration.json"
+FILE, DESCRIPTION, CALIBRATION = "model.safetensors", "model.json", "calibration.json"
 
 
 class ClassComparison(NamedTuple):
@@ -86,7 +86,7 @@ class QPMModel(nn.Module):
         classifier, spec = load_classifier(path / FILE)
         calibration = None
         if (path / CALIBRATION).exists():
-            calibration = load_calibration(path / CALIBRATION, weights_sha256(path / FILE))
+            calibration = load_calibration(path / CALIBRATION, file_sha256(path / DESCRIPTION))
         return cls(classifier, spec, calibration).eval()
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> None:
@@ -99,7 +99,7 @@ class QPMModel(nn.Module):
         (path / CALIBRATION).unlink(missing_ok=True)
         save_classifier(path / FILE, self.classifier, self.spec)
         if self.calibration is not None:
-            save_calibration(path / CALIBRATION, self.calibration, weights_sha256(path / FILE))
+            save_calibration(path / CALIBRATION, self.calibration, file_sha256(path / DESCRIPTION))
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (n_images, n_classes) of uint8 images (n_images, channels, height, width).
@@ -131,7 +131,7 @@ class QPMModel(nn.Module):
         Returns
         -------
         Calibration
-            The model keeps it, also when it is saved.
+            The model keeps it, also when it is saved. It is of the weights as they are now.
         """
         (self.calibration,) = self._says(images, labels).calibrate_each((alpha,), **options)
         return self.calibration
@@ -181,7 +181,10 @@ class QPMModel(nn.Module):
         )
 
     def _says(self, images: Tensor, labels: Tensor | None = None) -> HeldOut:
+        was_training = self.training
+        self.eval()
         activations = self.classifier.activations(self.spec.preprocessing(images))
+        self.train(was_training)
         if labels is None:
             labels = activations.logits.argmax(1)
         return HeldOut.of(self.classifier.head, activations.logits, labels, activations.features)

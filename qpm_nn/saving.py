@@ -113,7 +113,7 @@ def save_classifier(
             "head": HEADS[type(head)],
             "dropout": head.dropout.p,
             "relu": isinstance(head, AssignmentHead) and head.relu,
-            "weights_sha256": weights_sha256(tensors),
+            "weights_sha256": file_sha256(tensors),
         }
         description.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
@@ -130,7 +130,7 @@ def load_classifier(path: str | os.PathLike[str]) -> tuple[Classifier, Classifie
     description = path.with_suffix(".json")
     try:
         record = json.loads(description.read_text(encoding="utf-8"))
-        tensors, digest = load_file(path), weights_sha256(path)
+        tensors, digest = load_file(path), file_sha256(path)
     except FileNotFoundError as failure:
         raise InvalidInputError(f"{failure.filename or path} does not exist.") from None
     except (OSError, ValueError, SafetensorError) as failure:
@@ -185,8 +185,8 @@ def _check_class_names(spec: ClassifierSpec, head: Head) -> None:
         )
 
 
-def weights_sha256(path: Path) -> str:
-    """Hash of a file of tensors."""
+def file_sha256(path: Path) -> str:
+    """Hash of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -104,7 +104,8 @@ def _by_groups(problem: Problem, values: FloatArray, deadline: float) -> BoolArr
     links = problem.pairs
     group = _groups(links, n_classes)
     stale = set(group[links.ravel()].tolist())
-    used, late = np.zeros(values.shape, dtype=bool), ""
+    used = np.zeros(values.shape, dtype=bool)
+    late: dict[bytes, str] = {}  # groups that are not known to be at their best
     while True:
         # Small groups first, which leave time to the large ones.
         for i, g in enumerate(sorted(stale, key=lambda g: int((group == g).sum()))):
@@ -115,7 +116,9 @@ def _by_groups(problem: Problem, values: FloatArray, deadline: float) -> BoolArr
             found, message = _one_group(problem, values[rows], np.searchsorted(rows, pairs), share)
             if found is None:
                 return None
-            used[rows], late = found, message or late
+            used[rows] = found
+            if message:
+                late[rows.tobytes()] = message
         alone = np.setdiff1d(np.arange(n_classes), links)
         if alone.size:
             used[alone] = _alone(problem, values[alone], deadline)
@@ -125,8 +128,10 @@ def _by_groups(problem: Problem, values: FloatArray, deadline: float) -> BoolArr
         links = np.concatenate([links, [(g[0], c) for g in equal for c in g[1:]]])
         group = _groups(links, n_classes)
         stale = {int(group[g[0]]) for g in equal}
-    if late:
-        raise UndecidedProgramError(late, used)
+    for g in np.unique(group):
+        rows = np.flatnonzero(group == g)
+        if rows.tobytes() in late:
+            raise UndecidedProgramError(late[rows.tobytes()], used)
     return used
 
 

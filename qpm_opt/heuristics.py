@@ -114,7 +114,8 @@ class _Incumbent:
     def hopes_for(self, bound: float) -> bool:
         """Whether a selection of this bound may be better, as far as those before it tell.
 
-        Side constraints cost more than the bound knows, and to meet them takes long.
+        Side constraints cost more than the bound knows, and to meet them takes long. With every
+        question less is trusted in what they have cost so far.
         """
         if not self.problem.has_side_constraints or math.isinf(self._shortfall):
             return True
@@ -208,18 +209,20 @@ def search(
     incumbent = _Incumbent(problem, start, deadline, on_assignment)
     if start is not None and is_selection(problem, start.selected):
         swaps = Swaps(problem, start.selected)
-    elif problem.has_side_constraints:
-        # Many times as fast, and mostly near.
-        free = search(
-            problem.without_side_constraints(),
-            time_limit=None if time_limit is None else FREE_SHARE * time_limit,
-            seed=seed,
-            max_restarts=max_restarts,
-            should_stop=should_stop,
-        )
-        swaps = Swaps(problem, greedy(problem) if free is None else free.selected)
     else:
         swaps = Swaps(problem, greedy(problem))
+        if problem.has_side_constraints and (time_limit, max_restarts) != (None, None):
+            # Many times as fast, and mostly near.
+            incumbent.consider(swaps)
+            free = search(
+                problem.without_side_constraints(),
+                time_limit=None if time_limit is None else FREE_SHARE * time_limit,
+                seed=seed,
+                max_restarts=max_restarts,
+                should_stop=should_stop,
+            )
+            if free is not None:
+                swaps = Swaps(problem, free.selected)
     incumbent.consider(swaps)
     best, best_value = swaps.slots.copy(), -math.inf
     restart = 0

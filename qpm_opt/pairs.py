@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import networkx as nx
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import ArrayLike
 from qpm_opt.errors import InvalidInputError, InvalidProblemError
 from qpm_opt.validation import BoolArray, IntArray
 
-#: Cliques of pairs are looked at up to so many, the largest classes of the graph first.
+#: Up to so many maximal cliques of pairs are looked at.
 _MOST_CLIQUES = 100_000
 
 
@@ -24,7 +25,8 @@ def n_pairs_of_density(density: float, n_classes: int) -> int:
         If the density is negative, not finite, or asks for more pairs than there are.
     """
     most = n_classes * (n_classes - 1) // 2
-    wanted = math.floor(density * n_classes) if math.isfinite(density) else -1
+    # As a decimal: 0.29 of 100 are 29.
+    wanted = math.floor(Fraction(str(density)) * n_classes) if math.isfinite(density) else -1
     if not 0 <= wanted <= most:
         raise InvalidInputError(
             f"The density of contrastive pairs is {density}; {n_classes} classes have {most} "
@@ -135,15 +137,24 @@ def check_pairs(
 def check_least_pairs(least: int, n_classes: int, n_selected: int, n_per_class: int) -> None:
     """Refuse a number of contrastive pairs that there cannot be.
 
+    At most max(k, p - k) + 1 sets are all neighbours of each other (see :func:`check_pairs`), so by
+    Turan's theorem n sets have at most (1 - 1 / that) n^2 / 2 pairs of neighbours.
+
     Raises
     ------
     InvalidProblemError
     """
-    most = n_classes * (n_classes - 1) // 2
-    if least > most or (least and n_per_class == n_selected):
-        reason = (
-            f"{n_classes} classes have {most} pairs"
-            if least > most
-            else "with n_per_class = n_selected all classes have the same features"
+    if least and n_per_class == n_selected:
+        raise InvalidProblemError(
+            f"min_contrastive_pairs is {least}, but with n_per_class = n_selected all classes have "
+            "the same features; lower it."
         )
-        raise InvalidProblemError(f"min_contrastive_pairs is {least}, but {reason}; lower it.")
+    clique = max(n_per_class, n_selected - n_per_class) + 1
+    most = min(
+        n_classes * (n_classes - 1) // 2, (clique - 1) * n_classes * n_classes // (2 * clique)
+    )
+    if least > most:
+        raise InvalidProblemError(
+            f"min_contrastive_pairs is {least}, but {n_classes} classes with {n_per_class} of "
+            f"{n_selected} features have at most {most} such pairs; lower it."
+        )

@@ -89,9 +89,12 @@ def write_report(out: Path) -> None:
 
 @models.command(name="sets")
 @click.argument("run_dir", type=click.Path(path_type=Path), required=False)
-@click.option("--splits", "n_splits", type=int, default=200, show_default=True)
+@click.option("--splits", "n_splits", type=click.IntRange(2), default=200, show_default=True)
 @click.option(
-    "--n-calibration", type=int, multiple=True, help="Images that calibrate [half of them]."
+    "--n-calibration",
+    type=click.IntRange(1),
+    multiple=True,
+    help="Images that calibrate [half of them].",
 )
 def write_sets(run_dir: Path | None, n_splits: int, n_calibration: tuple[int, ...]) -> None:
     """Print coverage and size of prediction sets over random splits of a run's test images.
@@ -105,6 +108,8 @@ def write_sets(run_dir: Path | None, n_splits: int, n_calibration: tuple[int, ..
             said = [torch.from_numpy(arrays[name]) for name in ("logits", "labels", "features")]
         images = HeldOut.of(load_classifier(run_dir / "model.safetensors")[0].head, *said)
     n = len(images.labels)
+    if max(n_calibration, default=0) >= n:
+        raise InvalidInputError(f"There are {n} images; fewer were expected to calibrate.")
     accuracy = float((images.logits.argmax(1) == images.labels).float().mean())
     click.echo(f"{n} images, {accuracy:.1%} recognised, {n_splits} splits\n")
     if images.assignment is not None:

@@ -92,6 +92,13 @@ class Calibration:
                 f"A calibration has {found[0]} thresholds, {found[1]} levels and {found[2]} values "
                 f"of deeper; {n_thresholds}, {n_levels} and {n_levels} were expected."
             )
+        if not all(type(level) is int for level in self.levels) or not all(
+            type(value) is bool for value in self.deeper
+        ):
+            raise InvalidInputError(
+                "A level or a value of deeper is of the wrong type; whole numbers, and True or "
+                "False, were expected."
+            )
         if any(map(math.isnan, self.thresholds)) or min(self.levels, default=0) < 0:
             raise InvalidInputError(
                 "A threshold is NaN or a level negative; numbers or infinity, and levels from 0 on "

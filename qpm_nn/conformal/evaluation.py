@@ -56,12 +56,15 @@ class HeldOut:
 
     def split(self, share: float, seed: int) -> tuple[HeldOut, HeldOut]:
         """A random part of the images, at least one, and the others."""
+        one, other = self.parts(share, seed)
+        return self.subset(one), self.subset(other)
+
+    def parts(self, share: float, seed: int) -> tuple[Tensor, Tensor]:
+        """Indices of the images of both parts of :meth:`split`, ascending."""
         n = len(self.labels)
         order = torch.from_numpy(np.random.default_rng(seed).permutation(n))
         n_first = min(max(1, round(share * n)), n)
-        return self.subset(order[:n_first].sort().values), self.subset(
-            order[n_first:].sort().values
-        )
+        return order[:n_first].sort().values, order[n_first:].sort().values
 
     def subset(self, images: Tensor) -> HeldOut:
         """Some of the images."""
@@ -102,13 +105,17 @@ def measure_sets(
     -------
     dict
         ``method``, ``alpha``, ``n_calibration``, ``n_images``, ``guaranteed`` (least mean coverage
-        m / (n + 1); 1 if all classes are in every set), ``coverage``, ``mean_size``,
-        ``worst_size_coverage``, ``worst_class_coverage``, ``class_coverage_gap``, ``coherence``.
+        m / (n + 1); 1 if all classes are in every set; 1 - alpha by class), ``coverage``,
+        ``mean_size``, ``worst_size_coverage``, ``worst_class_coverage``, ``class_coverage_gap``,
+        ``coherence``.
         None where a metric is not defined.
     """
     sets, labels = images.predict_set(calibration), images.labels
     n = calibration.n_calibration
     m = order_statistic(n, calibration.alpha)
+    guaranteed = m / (n + 1) if m <= n else 1.0
+    if calibration.class_conditional:  # classes have fewer points, each at least this
+        guaranteed = 1 - calibration.alpha
     found: dict[str, float] = {
         "coverage": metrics.set_coverage(sets, labels),
         "mean_size": metrics.mean_set_size(sets),
@@ -122,5 +129,5 @@ def measure_sets(
         "alpha": calibration.alpha,
         "n_calibration": n,
         "n_images": len(labels),
-        "guaranteed": m / (n + 1) if m <= n else 1.0,
+        "guaranteed": guaranteed,
     } | {name: None if math.isnan(value) else value for name, value in found.items()}

@@ -14,33 +14,37 @@ FORMAT = "qpm-calibration/1"
 
 
 def save_calibration(
-    path: str | os.PathLike[str], calibration: Calibration, weights_sha256: str
+    path: str | os.PathLike[str], calibration: Calibration, model_sha256: str
 ) -> None:
-    """Write a calibration, and the hash of the weights that it is of, as JSON."""
+    """Write a calibration, and the hash of the description of the model that it is of, as JSON.
+
+    The description, ``model.json``, has the hash of the weights.
+    """
     record = {
         "format": FORMAT,
-        "weights_sha256": weights_sha256,
+        "model_sha256": model_sha256,
         "calibration": calibration.to_dict(),
     }
     with replace_on_success(path) as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
-def load_calibration(path: str | os.PathLike[str], weights_sha256: str) -> Calibration:
+def load_calibration(path: str | os.PathLike[str], model_sha256: str) -> Calibration:
     """Calibration written by :func:`save_calibration`.
 
     Raises
     ------
     InvalidInputError
-        If the file is damaged, or of a model with other weights, whose sets would promise nothing.
+        If the file is damaged, or of another model, whose sets would promise nothing.
     """
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
         if record["format"] != FORMAT:
             raise InvalidInputError(f"{path} is no calibration of the format {FORMAT}.")
-        if record["weights_sha256"] != weights_sha256:
+        if record["model_sha256"] != model_sha256:
             raise InvalidInputError(
-                f"{path} is of a model with other weights; calibrate this one, or remove the file."
+                f"{path} is of another model, or of other weights; calibrate this one, or remove "
+                "the file."
             )
         return Calibration.from_dict(record["calibration"])
     except (OSError, ValueError, KeyError, TypeError) as failure:

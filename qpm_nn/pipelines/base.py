@@ -34,7 +34,7 @@ from qpm_nn.metrics import attribute_similarity, hierarchy_similarity
 from qpm_nn.pipelines.stages import RunDirectory
 from qpm_nn.pretrained import CALIBRATION
 from qpm_nn.report import explanation_page
-from qpm_nn.saving import ClassifierSpec, load_classifier, save_classifier, weights_sha256
+from qpm_nn.saving import ClassifierSpec, file_sha256, load_classifier, save_classifier
 from qpm_nn.training import EpochReport, train
 from qpm_nn.training_log import TensorBoardLog, summary_writer, write_epoch
 from qpm_opt import InvalidInputError, Progress
@@ -181,8 +181,18 @@ class Pipeline(ABC):
                 raise InvalidInputError(
                     f"{self.directory.path} has no {lacking[0]}; finish the run first: qpm run."
                 )
-            self.write_text("config.toml", self.config.to_toml())
+            _, spec = load_classifier(self.directory / MODEL[0])
+            if spec != self.spec:
+                raise InvalidInputError(
+                    f"{self.directory.path} is of other images than {self.data.name}, or of other "
+                    "class names; give those that it was trained with."
+                )
+            if self.config.runtime.threads:
+                torch.set_num_threads(self.config.runtime.threads)
             self.calibration_stages()
+            if (self.directory / "report.html").exists():
+                self.report_stage()
+            self.write_text("config.toml", self.config.to_toml())
         return self.directory
 
     @cached_property
@@ -337,7 +347,7 @@ class Pipeline(ABC):
         }
         (chosen,) = calibrating.calibrate_each((config.alpha,), method=config.method, **options)
         save_calibration(
-            self.directory / CALIBRATION, chosen, weights_sha256(self.directory / MODEL[0])
+            self.directory / CALIBRATION, chosen, file_sha256(self.directory / MODEL[1])
         )
         similarity = None
         if self.data.class_attributes is not None:
@@ -353,18 +363,16 @@ class Pipeline(ABC):
         self.write_text("sets.json", json.dumps(measures, indent=1) + "\n")
 
     def _write_report(self, key: str) -> None:
-        images = self.held_out()
-        calibrating, _ = images.split(self.config.conformal.share, self.config.seed)
         with np.load(self.directory / "predictions.npz") as arrays:
             means = arrays["active_means"]
         page = explanation_page(
             self.load("model"),
             self.spec,
             self.data.test,
-            images,
-            calibrating,
+            self.held_out(),
             means,
             self.config.conformal,
+            seed=self.config.seed,
             device=self.device,
         )
         self.write_text("report.html", page)
@@ -380,10 +388,11 @@ class Pipeline(ABC):
     def save(self, classifier: Classifier, file: str) -> None:
         """Write a classifier of the run, with the file that describes it.
 
-        What was exported of the model before goes.
+        What was exported of the model before goes, and its prediction sets.
         """
         if file == MODEL[0]:
-            (self.directory / EXPORTED).unlink(missing_ok=True)
+            for name in (EXPORTED, "predictions.npz", CALIBRATION, "sets.json", "report.html"):
+                (self.directory / name).unlink(missing_ok=True)
         save_classifier(self.directory / file, classifier, self.spec)
 
     def trainable(self, classifier: Classifier) -> tuple[Classifier, DataModule]:
@@ -415,7 +424,7 @@ class Pipeline(ABC):
             "seed": self.config.seed,
             "n_devices": self.config.runtime.n_devices,
             "precision": self.config.runtime.precision,
-            "training": asdict(training),
+            "training": training.key(),
         }
 
     def _create_backbone(self) -> Backbone:

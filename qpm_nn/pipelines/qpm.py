@@ -90,7 +90,7 @@ class QPMPipeline(Pipeline):
         self.stage(
             "problem",
             self._build_problem,
-            settings=asdict(config.problem) | {"seed": config.seed, "bias": self._bias_key()},
+            settings=config.problem.key() | {"seed": config.seed, "bias": self._bias_key()},
             inputs=["features.npz"],
             outputs=["problem.npz", *signs],
         )
@@ -184,7 +184,7 @@ class QPMPipeline(Pipeline):
         if result.assignment is None:
             raise NoAssignmentError(
                 f"No assignment was found ({result.termination_condition}); raise the time limit "
-                f"of {options.time_limit:g} s, n_selected, or lower n_per_class."
+                f"of {options.time_limit:g} s or n_selected, or lower n_per_class or pair_density."
             )
         result.save(self.directory / "solution.json", problem)
 

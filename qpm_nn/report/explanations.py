@@ -37,10 +37,10 @@ def explanation_page(
     spec: ClassifierSpec,
     images: ImageSet,
     held_out: HeldOut,
-    calibrating: HeldOut,
     means: ArrayLike,
     config: ConformalConfig,
     *,
+    seed: int,
     n_images: int = N_IMAGES,
     device: torch.device | str = "cpu",
 ) -> str:
@@ -52,21 +52,28 @@ def explanation_page(
         With an assignment of equally many features to all classes.
     spec : ClassifierSpec
     images : ImageSet
-    held_out, calibrating : HeldOut
-        Of all these images, and of those that calibrate.
+    held_out : HeldOut
+        Of all these images. Those that do not calibrate are measured and shown.
     means : array of shape (n_selected,)
         Of :func:`~qpm_nn.explanations.active_means` on the training images.
     config : ConformalConfig
         Of the sets; the second coverage misses half as many images.
+    seed : int
+        Of the split into images that calibrate and others.
     n_images : int
     device : torch.device or str
     """
     options = asdict(config)
-    alpha, _ = options.pop("alpha"), options.pop("share")
-    calibrations = calibrating.calibrate_each((alpha, SECOND_ALPHA * alpha), **options)
+    alpha, share = options.pop("alpha"), options.pop("share")
+    calibrating, measuring = held_out.parts(share, seed)
+    calibrations = held_out.subset(calibrating).calibrate_each(
+        (alpha, SECOND_ALPHA * alpha), **options
+    )
     sets = [held_out.predict_set(calibration) for calibration in calibrations]
     predicted = held_out.logits.argmax(1)
-    chosen = typical_images(predicted, held_out.labels, sets[0], n_images)
+    shown = measuring if len(measuring) else calibrating
+    typical = typical_images(predicted[shown], held_out.labels[shown], sets[0][shown], n_images)
+    chosen = shown[typical].tolist()
     page: list[Block] = [
         Paragraph(
             "Each class is a set of features. An image sorts the features of every class by their "
@@ -74,7 +81,7 @@ def explanation_page(
             "are near to it. A prediction set holds the true class with the probability that is "
             "demanded, on average over images like those that it was calibrated with."
         ),
-        _sets_table(calibrations, held_out),
+        _sets_table(calibrations, held_out.subset(shown)),
     ]
     for i in chosen:
         page += _about(

@@ -119,3 +119,30 @@ def test_a_model_has_a_preset_below_what_is_asked_for():
 def test_unusable_settings_of_chiqpm(section):
     with pytest.raises(InvalidInputError):
         make_config(section)
+
+
+def test_grounding_is_for_rectified_features():
+    for layers in (
+        {"finetune": {"grounding_weight": 1.0}},
+        {"model": "chiqpm", "dense": {"grounding_weight": 1.0}},
+    ):
+        with pytest.raises(InvalidInputError, match="whose features are rectified"):
+            make_config(layers)
+    assert make_config(preset="chiqpm").model == "chiqpm"
+    with pytest.raises(InvalidInputError, match="whose features are rectified"):
+        make_config({"model": "qsenn"}, preset="chiqpm")
+    config = make_config({"model": "chiqpm"})
+    assert make_config(read(config.to_toml())) == config
+
+
+def read(text):
+    return tomllib.loads(text)
+
+
+def test_keys_know_new_settings_only_if_they_count():
+    config = make_config({})
+    assert not {key for key in config.finetune.key() if key.startswith("grounding")}
+    assert not {"pairs", "pair_density"} & config.problem.key().keys()
+    config = make_config({"model": "chiqpm"})
+    assert config.finetune.key()["grounding_weight"] == 3.0
+    assert config.problem.key()["pairs"] == "closest"

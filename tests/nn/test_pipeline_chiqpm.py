@@ -91,7 +91,7 @@ def test_calibrating_again_leaves_the_rest(finished, tree):
     before = (finished / "model.safetensors").read_bytes()
     recorder = Recorder()
     calibrate(finished, observer=recorder, alpha=0.3, method="lac")
-    assert recorder.ran == ["calibration"]
+    assert recorder.ran == ["calibration", "report"]
     assert (finished / "model.safetensors").read_bytes() == before
     model = QPMModel.from_pretrained(finished)
     assert (model.calibration.method, model.calibration.alpha) == ("lac", 0.3)
@@ -104,6 +104,22 @@ def test_calibrating_again_leaves_the_rest(finished, tree):
     run(tiny_config(tree, model="chiqpm"), finished, observer=recorder)  # as it was
     assert set(recorder.ran) <= {"calibration", "report"}
     assert QPMModel.from_pretrained(finished).calibration.method == "hierarchical"
+
+
+def test_a_new_model_is_not_calibrated(tree, tmp_path):
+    out = tmp_path / "run"
+    run(tiny_config(tree), out)
+    calibrate(out)
+    assert QPMModel.from_pretrained(out).calibration is not None
+    run(replace(tiny_config(tree), seed=4), out, resume=False)
+    assert QPMModel.from_pretrained(out).calibration is None
+    assert not (out / "sets.json").exists()
+
+
+def test_images_of_other_classes_do_not_calibrate(finished, tree):
+    data = load_data(str(tree), image_size=8)
+    with pytest.raises(InvalidInputError, match="of other images"):
+        calibrate(finished, data=replace(data, class_names=("a", "b", "c", "d")))
 
 
 def test_calibration_is_saved_with_the_model_and_of_no_other(finished, tmp_path):

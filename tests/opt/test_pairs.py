@@ -37,6 +37,7 @@ def test_there_are_not_so_many_pairs(n_pairs):
 def test_density():
     assert n_pairs_of_density(0.5, 195) == 97
     assert n_pairs_of_density(0.0, 1) == 0
+    assert n_pairs_of_density(0.29, 100) == 29
     for density in (-0.1, float("nan"), float("inf"), 1.5):
         with pytest.raises(InvalidInputError, match="density"):
             n_pairs_of_density(density, 3)

@@ -80,7 +80,7 @@ def with_entry(array, index, value):
         ({"best_known": 10**400}, "best_known is too large"),
         ({"contrastive_pairs": [[0.5, 1]]}, "whole numbers"),
         ({"contrastive_pairs": [[0, 1]], "n_per_class": 3, "distinct": False}, "n_per_class <"),
-        ({"min_contrastive_pairs": 4}, "have 3 pairs"),
+        ({"min_contrastive_pairs": 4}, "at most 3 such pairs"),
         ({"min_contrastive_pairs": -1}, "min_contrastive_pairs"),
         ({"min_contrastive_pairs": 1, "n_per_class": 3, "distinct": False}, "same features"),
         ({"class_similarity": np.zeros((0, 4))}, "give n_per_class=0"),

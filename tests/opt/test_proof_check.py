@@ -288,7 +288,7 @@ def test_the_checker_uses_nothing_of_the_provers(name):
         *(
             ({name: np.full(3, -0.1)}, f"{name} of the proof holds -0.1; it may not be negative")
             for name in (
-                *("threshold_weight", "pair_weight", "split_weight", "pair_price"),
+                *("threshold_weight", "pair_weight", "split_weight"),
                 *("conflict_price", "row_price", "nonnegativity"),
             )
         ),
