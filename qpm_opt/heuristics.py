@@ -25,8 +25,9 @@ PATIENCE = 100
 """Exchanges of one round of tabu search without a better selection (or all there are, if fewer)."""
 WIDE_SHAKES = 0.1
 """Share of the rounds that begin anywhere, not near the best selection."""
-ASSIGN_SHARE, ASSIGN_LEAST = 0.1, 1.0
-"""Share of the time left that one exact assignment may take, and the seconds it may in any case."""
+ASSIGN_SHARE, SIDE_ASSIGN_SHARE, ASSIGN_LEAST = 0.1, 0.3, 1.0
+"""Share of the time left that one exact assignment may take, without and with side constraints, and
+the seconds it may in any case."""
 FREE_SHARE = 0.3
 """Share of the time in which a first selection is searched for without side constraints."""
 DOUBT = 0.999
@@ -133,7 +134,8 @@ class _Incumbent:
         limit = None
         if self._deadline is not None:
             left = max(0.0, self._deadline - time.perf_counter())
-            limit = min(left, max(ASSIGN_LEAST, ASSIGN_SHARE * left))
+            share = SIDE_ASSIGN_SHARE if self.problem.has_side_constraints else ASSIGN_SHARE
+            limit = min(left, max(ASSIGN_LEAST, share * left))
         assignment = assign_within(self.problem, selected, limit)
         if assignment is None:
             return False
@@ -211,18 +213,20 @@ def search(
         swaps = Swaps(problem, start.selected)
     else:
         swaps = Swaps(problem, greedy(problem))
-        if problem.has_side_constraints and (time_limit, max_restarts) != (None, None):
-            # Many times as fast, and mostly near.
+        if problem.has_side_constraints:
             incumbent.consider(swaps)
-            free = search(
-                problem.without_side_constraints(),
-                time_limit=None if time_limit is None else FREE_SHARE * time_limit,
-                seed=seed,
-                max_restarts=max_restarts,
-                should_stop=should_stop,
-            )
-            if free is not None:
-                swaps = Swaps(problem, free.selected)
+    if problem.has_side_constraints and (time_limit, max_restarts) != (None, None):
+        # Many times as fast, and mostly near.
+        free = search(
+            problem.without_side_constraints(),
+            start=start,
+            time_limit=None if time_limit is None else FREE_SHARE * time_limit,
+            seed=seed,
+            max_restarts=max_restarts,
+            should_stop=should_stop,
+        )
+        if free is not None:
+            swaps = Swaps(problem, free.selected)
     incumbent.consider(swaps)
     best, best_value = swaps.slots.copy(), -math.inf
     restart = 0

@@ -54,6 +54,8 @@ CORE_EFFORT, ROOT_EFFORT, SMALL_EFFORT = (
 )  # fmt: skip
 #: Share of the time for searching, and its most seconds: before any bound, and before the dear one.
 FIRST_SEARCH, SEARCH = (0.01, 2.0), (0.05, 60.0)
+#: The same under side constraints, which take seconds to meet for a single selection.
+FIRST_SIDE_SEARCH, SIDE_SEARCH = (0.1, 10.0), (0.3, 120.0)
 #: Restarts of either search: a feature of the problem is worth so many, within limits.
 RESTARTS, LEAST_RESTARTS, MOST_RESTARTS = 0.25, 10, 100
 #: Share of the time left, or seconds if that is unlimited, for linear bound, core and root.
@@ -118,7 +120,8 @@ class _Exact:
         """All phases; an interruption keeps what is proved."""
         outcome = self.outcome
         try:
-            self._search(*FIRST_SEARCH, self.options.seed)
+            first = FIRST_SIDE_SEARCH if self._side_constraints else FIRST_SEARCH
+            self._search(*first, self.options.seed)
             if self.tracker.assignment is None:
                 # Side constraints are hard to meet, or nothing meets them: the model decides.
                 return self._whole_model()
@@ -245,7 +248,8 @@ class _Exact:
             self._root_proof(quick, f"projected linear bound{self._ignored()}")
             if self._done or time.perf_counter() >= self._deadline:
                 return quick
-        self._search(*SEARCH, self.options.seed + 1)
+        search_time = SIDE_SEARCH if self._side_constraints else SEARCH
+        self._search(*search_time, self.options.seed + 1)
         if quick is not None and self._done:
             return quick
         self._check_memory()
@@ -371,7 +375,8 @@ class _Exact:
         return reached <= target, state
 
     def _prove_linear(self) -> None:
-        self._search(*SEARCH, self.options.seed + 1)
+        search_time = SIDE_SEARCH if self._side_constraints else SEARCH
+        self._search(*search_time, self.options.seed + 1)
         kind = f"linear branch and bound{self._ignored()}"
         proof = Proof()
         reached = branch_linear(
