@@ -22,6 +22,7 @@ __all__ = [
     "explain_class",
     "extract_features",
     "feature_diversity_loss",
+    "feature_grounding_loss",
     "load_classifier",
     "load_data",
     "make_config",
@@ -49,6 +50,7 @@ _MODULES = {
     "explain_class": "explanations",
     "extract_features": "extraction",
     "feature_diversity_loss": "losses",
+    "feature_grounding_loss": "losses",
     "load_classifier": "saving",
     "load_data": "data",
     "make_config": "config",
@@ -66,7 +68,7 @@ if TYPE_CHECKING:
     from qpm_nn.explanations import explain_class
     from qpm_nn.extraction import extract_features
     from qpm_nn.heads import AssignmentHead, Classifier, DenseHead, SparseHead
-    from qpm_nn.losses import feature_diversity_loss
+    from qpm_nn.losses import feature_diversity_loss, feature_grounding_loss
     from qpm_nn.pipelines.run import run
     from qpm_nn.pretrained import QPMModel
     from qpm_nn.saving import ClassifierSpec, load_classifier, save_classifier
