@@ -7,6 +7,7 @@ to the others, which :func:`follow` it.
 
 from __future__ import annotations
 
+import atexit
 import os
 import pickle
 import signal
@@ -173,7 +174,15 @@ def _meet(runtime: RuntimeConfig) -> Fabric:
     if n_started() > 1:
         fabric.launch()
         _patient_group()
+        # The threads of a group that is still there when the interpreter ends abort the process.
+        atexit.unregister(_part)
+        atexit.register(_part)
     return fabric
+
+
+def _part() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def _dismiss() -> None:
