@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib import metadata
@@ -17,20 +17,18 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from qpm_nn.backbones import Backbone, create_backbone, map_shape, weights_key
 from qpm_nn.backbones.weights import IMAGENET
 from qpm_nn.config import RunConfig, TrainingConfig
-from qpm_nn.conformal import ALPHAS, HeldOut, measure_sets, save_calibration
-from qpm_nn.data import DataModule, ImageSet, load_data
+from qpm_nn.conformal import HeldOut, save_calibration
+from qpm_nn.data import DataModule, load_data
 from qpm_nn.devices import make_fabric
 from qpm_nn.embedding import EmbeddedData, trained_part, write_embeddings
 from qpm_nn.evaluation import evaluate
-from qpm_nn.explanations import active_means
-from qpm_nn.extraction import extract_features, iterate_activations
-from qpm_nn.heads import Activations, Classifier, DenseHead
-from qpm_nn.metrics import attribute_similarity, hierarchy_similarity
+from qpm_nn.extraction import extract_features
+from qpm_nn.heads import Classifier, DenseHead
+from qpm_nn.pipelines.calibration import calibrate_and_measure, predictions
 from qpm_nn.pipelines.stages import RunDirectory
 from qpm_nn.pretrained import CALIBRATION
 from qpm_nn.report import explanation_page
@@ -274,11 +272,7 @@ class Pipeline(ABC):
         )
 
     def calibration_stages(self) -> None:
-        """What the model says of the test images; calibrated prediction sets, and their metrics.
-
-        ``predictions.npz`` holds ``logits``, ``labels`` and ``features`` of the test images, and
-        the ``active_means`` of the features, (n_selected,), on the training images.
-        """
+        """What the model says of the test images; calibrated prediction sets, and their metrics."""
         self.stage(
             "predictions",
             self._predict,
@@ -315,51 +309,14 @@ class Pipeline(ABC):
 
     def _predict(self, key: str) -> None:
         part, data = self.trainable(self.load("model"))
-
-        def activations(images: ImageSet) -> Iterator[tuple[Activations, Tensor]]:
-            return iterate_activations(part, images, data.preprocessing, self.device)
-
-        batches = [
-            (batch.logits.float().cpu(), labels, batch.features.float().cpu())
-            for batch, labels in activations(data.test)
-        ]
-        logits, labels, features = (
-            torch.cat(parts).numpy() for parts in zip(*batches, strict=True)
-        )
-        training = [batch.features.float().cpu() for batch, _ in activations(data.train)]
-        means = active_means(torch.cat(training))
-        self.write_arrays(
-            "predictions.npz", logits=logits, labels=labels, features=features, active_means=means
-        )
+        self.write_arrays("predictions.npz", **predictions(part, data, self.device))
 
     def _calibrate(self, key: str) -> None:
-        config = self.config.conformal
-        images = self.held_out()
-        if config.method not in images.methods:
-            raise InvalidInputError(
-                f"method is {config.method}, but the classes of this model have no equally many "
-                f"features that speak for them; one of {', '.join(images.methods)} was expected."
-            )
-        calibrating, measuring = images.split(config.share, self.config.seed)
-        options = {
-            "class_conditional": config.class_conditional,
-            "include_top_1": config.include_top_1,
-        }
-        (chosen,) = calibrating.calibrate_each((config.alpha,), method=config.method, **options)
-        save_calibration(
-            self.directory / CALIBRATION, chosen, file_sha256(self.directory / MODEL[1])
+        chosen, measures = calibrate_and_measure(
+            self.held_out(), self.config.conformal, self.data, seed=self.config.seed
         )
-        similarity = None
-        if self.data.class_attributes is not None:
-            similarity = attribute_similarity(self.data.class_attributes)
-        elif self.data.hierarchy:
-            similarity = hierarchy_similarity(self.data.hierarchy)
-        alphas = sorted({*ALPHAS, config.alpha}, reverse=True)
-        measures = [
-            measure_sets(calibration, measuring, similarity)
-            for method in images.methods
-            for calibration in calibrating.calibrate_each(alphas, method=method, **options)
-        ]
+        model = file_sha256(self.directory / MODEL[1])
+        save_calibration(self.directory / CALIBRATION, chosen, model)
         self.write_text("sets.json", json.dumps(measures, indent=1) + "\n")
 
     def _write_report(self, key: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 #: Names of data sets that break what assumes generic ones.
 DEGENERATE = (
@@ -29,3 +30,15 @@ def data(name="generic", *, n_images=60, n_features=8, n_classes=4, seed=0):
         features[:, 1], features[:, 2] = features[:, 0], -features[:, 0]
     factor = {"huge": 1e9, "tiny": 1e-9}.get(name, 1.0)
     return features * factor + (1e4 if name == "far from zero" else 0.0), labels
+
+
+#: Four classes of three out of five features.
+ASSIGNMENT = torch.tensor(
+    [
+        [1, 1, 1, 0, 0],
+        [1, 1, 0, 1, 0],
+        [0, 0, 1, 1, 1],
+        [1, 0, 1, 0, 1],
+    ],
+    dtype=torch.bool,
+)

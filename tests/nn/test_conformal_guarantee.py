@@ -29,16 +29,8 @@ from qpm_nn.conformal import (
     saps,
 )
 from qpm_nn.conformal.scores import hierarchy_terms
+from tests.nn.feature_tables import ASSIGNMENT
 
-ASSIGNMENT = torch.tensor(
-    [
-        [1, 1, 1, 0, 0],
-        [1, 1, 0, 1, 0],
-        [0, 0, 1, 1, 1],
-        [1, 0, 1, 0, 1],
-    ],
-    dtype=torch.bool,
-)
 ALPHAS = st.sampled_from([0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9])
 METHODS = ("hierarchical", "lac", "aps", "raps", "saps")
 

@@ -12,18 +12,10 @@ from hypothesis.extra import numpy as hnp
 
 from qpm_nn.conformal import aps, hierarchical, lac, raps, saps, scores
 from qpm_opt import InvalidInputError
+from tests.nn.feature_tables import ASSIGNMENT
 
 #: Probabilities 0.2, 0.5 and 0.3.
 LOGITS = torch.tensor([[0.2, 0.5, 0.3]], dtype=torch.double).log()
-ASSIGNMENT = torch.tensor(
-    [
-        [1, 1, 1, 0, 0],
-        [1, 1, 0, 1, 0],
-        [0, 0, 1, 1, 1],
-        [1, 0, 1, 0, 1],
-    ],
-    dtype=torch.bool,
-)
 
 
 def close(found, expected):

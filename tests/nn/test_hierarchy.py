@@ -8,16 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from qpm_nn.hierarchy import shared_depth, sort_features
 from qpm_opt import InvalidInputError
-
-ASSIGNMENT = torch.tensor(
-    [
-        [1, 1, 1, 0, 0],
-        [1, 1, 0, 1, 0],
-        [0, 0, 1, 1, 1],
-        [1, 0, 1, 0, 1],
-    ],
-    dtype=torch.bool,
-)
+from tests.nn.feature_tables import ASSIGNMENT
 
 
 def test_features_of_a_class_stand_strongest_first():
