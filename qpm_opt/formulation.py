@@ -25,6 +25,7 @@ from pyomo.core.expr import LinearExpression, SumExpression
 
 from qpm_opt.errors import InvalidInputError
 from qpm_opt.files import replace_on_success
+from qpm_opt.pairs import MOST_PAIR_PRODUCTS, can_choose_pairs
 from qpm_opt.problem import Problem
 from qpm_opt.separation import Cut, threshold_cuts
 from qpm_opt.validation import FloatArray, IntArray
@@ -213,6 +214,13 @@ def _add_assignment(model: pyo.ConcreteModel) -> None:
             rule=lambda m, d: _at_most(
                 coefficients, [*(m.W[c, d] for c in m.classes), m.s[d]], 0.0
             ),
+        )
+    n_features = int(problem.candidates.sum())
+    if problem.min_contrastive_pairs and not can_choose_pairs(problem.n_classes, n_features):
+        raise InvalidInputError(
+            f"min_contrastive_pairs of {problem.n_classes} classes and "
+            f"{n_features} features take more than {MOST_PAIR_PRODUCTS} products in a model; use "
+            "the method exact or heuristic."
         )
     if len(watched_pairs(problem)):
         _add_contrastive_pairs(model)

@@ -12,6 +12,9 @@ from numpy.typing import ArrayLike
 from qpm_opt.errors import InvalidInputError, InvalidProblemError
 from qpm_opt.validation import BoolArray, IntArray
 
+#: Products of the rows of all pairs of classes up to which a model chooses its contrastive pairs: a
+#: million of them take several GiB.
+MOST_PAIR_PRODUCTS = 500_000
 #: Up to so many maximal cliques of pairs are looked at.
 _MOST_CLIQUES = 100_000
 
@@ -132,6 +135,11 @@ def check_pairs(
                 f"{k} out of {p} features all differ in one; take some pairs out or raise "
                 "n_selected."
             )
+
+
+def can_choose_pairs(n_classes: int, n_features: int) -> bool:
+    """Whether a model of so many candidates can choose which pairs are contrastive."""
+    return n_classes * (n_classes - 1) // 2 * n_features <= MOST_PAIR_PRODUCTS
 
 
 def check_least_pairs(least: int, n_classes: int, n_selected: int, n_per_class: int) -> None:

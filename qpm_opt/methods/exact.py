@@ -37,6 +37,7 @@ from qpm_opt.bounds.semidefinite_tree import branch_semidefinite
 from qpm_opt.bounds.shrinking import SURE, UNWANTED, shrink
 from qpm_opt.heuristics import search
 from qpm_opt.methods.base import MethodOptions, MethodOutcome
+from qpm_opt.pairs import can_choose_pairs
 from qpm_opt.problem import Problem
 from qpm_opt.result import OPTIMALITY_TOLERANCE, ROUNDING_TOLERANCE, TerminationCondition
 from qpm_opt.tracking import Tracker
@@ -122,11 +123,16 @@ class _Exact:
         try:
             first = FIRST_SIDE_SEARCH if self._side_constraints else FIRST_SEARCH
             self._search(*first, self.options.seed)
-            if self.tracker.assignment is None:
+            n_features = len(self.whole.free)
+            has_model = not self.problem.min_contrastive_pairs or can_choose_pairs(
+                self.problem.n_classes, n_features
+            )
+            if self.tracker.assignment is None and has_model:
                 # Side constraints are hard to meet, or nothing meets them: the model decides.
                 return self._whole_model()
             self._prove()
-            if self._side_constraints and not self._done and not self.tracker.expired:
+            undecided = self._side_constraints and not self._done and not self.tracker.expired
+            if undecided and has_model:
                 # The bounds ignore them, so what is left is for the whole model.
                 return self._whole_model()
             outcome.termination_condition = (

@@ -457,3 +457,17 @@ def test_as_many_classes_as_there_are_sets():
         matrix = matrix.with_rows(rows)
         _, x = solve(matrix)
     assert not problem.violations(columns.to_assignment(x))
+
+
+def test_no_model_of_millions_of_products():
+    problem = Problem(
+        np.zeros((100, 200)),
+        np.zeros((200, 200)),
+        n_selected=50,
+        n_per_class=5,
+        min_contrastive_pairs=1,
+    )
+    with pytest.raises(InvalidInputError, match=r"use the method exact or heuristic"):
+        build_compact(problem)
+    pairs = replace(problem, min_contrastive_pairs=0, contrastive_pairs=[(0, 1)])
+    build_compact(pairs)
