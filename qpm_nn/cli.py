@@ -185,6 +185,22 @@ def calibrate(run_dir: Path, **options: Any) -> None:
 
 @click.command()
 @click.argument("run_dir", type=click.Path(path_type=Path))
+def report(run_dir: Path) -> None:
+    """Write the report of a run: one page that needs neither network nor server.
+
+    It has a page for each class, feature and error, and for many images, in RUN_DIR/report.html;
+    RUN_DIR/report.json has all that it says as data.
+    """
+    with _nn_extra():
+        from qpm_nn.pipelines.run import report as report_run
+        from qpm_nn.progress import ConsoleObserver
+    with ConsoleObserver(Console(stderr=True)) as observer:
+        directory = report_run(run_dir, observer=observer)
+    click.echo(directory / "report.html")
+
+
+@click.command()
+@click.argument("run_dir", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="[RUN_DIR/model.onnx]")
 def export(run_dir: Path, out: Path | None) -> None:
     """Write the model of a run as an ONNX file, its preprocessing inside.

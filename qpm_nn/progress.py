@@ -25,6 +25,7 @@ TITLES = {
     "metrics": "measure",
     "predictions": "model on test images",
     "calibration": "prediction sets",
+    "training": "model on training images",
     "report": "report",
     "figures": "draw",
 }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib import metadata
@@ -28,10 +29,14 @@ from qpm_nn.embedding import EmbeddedData, trained_part, write_embeddings
 from qpm_nn.evaluation import evaluate
 from qpm_nn.extraction import extract_features
 from qpm_nn.heads import Classifier, DenseHead
-from qpm_nn.pipelines.calibration import calibrate_and_measure, predictions
+from qpm_nn.pipelines.calibration import (
+    calibrate_and_measure,
+    predictions,
+    training_features,
+)
 from qpm_nn.pipelines.stages import RunDirectory
 from qpm_nn.pretrained import CALIBRATION
-from qpm_nn.report import explanation_page
+from qpm_nn.report import ReportSource, html_page, report_data
 from qpm_nn.saving import ClassifierSpec, file_sha256, load_classifier, save_classifier
 from qpm_nn.training import EpochReport, train
 from qpm_nn.training_log import TensorBoardLog, summary_writer, write_epoch
@@ -44,6 +49,8 @@ logger = logging.getLogger(__name__)
 #: Files of the dense model, and of the one that a run is for.
 DENSE = ["dense.safetensors", "dense.json"]
 MODEL = ["model.safetensors", "model.json"]
+#: What ``qpm report`` writes beside figures.
+REPORT = ["report.html", "report.json"]
 #: Where ``qpm export`` writes if it is not told otherwise.
 EXPORTED = "model.onnx"
 
@@ -173,8 +180,25 @@ class Pipeline(ABC):
 
     def calibrate(self) -> RunDirectory:
         """Only calibrate what a run has made, and return the run directory."""
+        with self._finished():
+            self.calibration_stages()
+            if (self.directory / REPORT[0]).exists():
+                self.report_stages()
+            self.write_text("config.toml", self.config.to_toml())
+        return self.directory
+
+    def report(self) -> RunDirectory:
+        """Only report on what a run has made, and return the run directory."""
+        with self._finished():
+            self.report_stages()
+        return self.directory
+
+    @contextlib.contextmanager
+    def _finished(self) -> Iterator[None]:
+        """Keep others out of the directory of a run that has ended, with these very images."""
         with self.directory.locked():
-            lacking = [name for name in MODEL if not (self.directory / name).exists()]
+            needed = [*MODEL, "metrics.json"]
+            lacking = [name for name in needed if not (self.directory / name).exists()]
             if lacking:
                 raise InvalidInputError(
                     f"{self.directory.path} has no {lacking[0]}; finish the run first: qpm run."
@@ -187,11 +211,7 @@ class Pipeline(ABC):
                 )
             if self.config.runtime.threads:
                 torch.set_num_threads(self.config.runtime.threads)
-            self.calibration_stages()
-            if (self.directory / "report.html").exists():
-                self.report_stage()
-            self.write_text("config.toml", self.config.to_toml())
-        return self.directory
+            yield
 
     @cached_property
     def images(self) -> dict[str, Any]:
@@ -271,15 +291,19 @@ class Pipeline(ABC):
             outputs=["metrics.json"],
         )
 
-    def calibration_stages(self) -> None:
-        """What the model says of the test images; calibrated prediction sets, and their metrics."""
+    def predictions_stage(self) -> None:
+        """What the model says of the test images."""
         self.stage(
             "predictions",
             self._predict,
-            settings=self.images,
+            settings=self.images | {"of_features": ["locality"]},
             inputs=MODEL,
             outputs=["predictions.npz"],
         )
+
+    def calibration_stages(self) -> None:
+        """Calibrated prediction sets, and their metrics."""
+        self.predictions_stage()
         self.stage(
             "calibration",
             self._calibrate,
@@ -289,22 +313,41 @@ class Pipeline(ABC):
             outputs=[CALIBRATION, "sets.json"],
         )
 
-    def report_stage(self) -> None:
-        """A page with hierarchical explanations of some test images."""
+    def seen_stages(self) -> None:
+        """What the model says of the test images, and its features of the training images."""
+        self.predictions_stage()
+        self.stage(
+            "training_features",
+            self._see_training,
+            settings=self.images,
+            inputs=MODEL,
+            outputs=["training_features.npz"],
+        )
+
+    def report_stages(self) -> None:
+        """The report: a page, and all that it says as data."""
+        self.seen_stages()
+        solution = ["solution.json"] if (self.directory / "solution.json").exists() else []
         self.stage(
             "report",
             self._write_report,
-            settings=self.images | asdict(self.config.conformal) | {"seed": self.config.seed},
-            inputs=[*MODEL, "predictions.npz", CALIBRATION],
-            outputs=["report.html"],
+            settings=self.images
+            | asdict(self.config.conformal)
+            | {
+                "seed": self.config.seed,
+                "model": self.config.model,
+                "qpm": metadata.version("qpm"),
+            },
+            inputs=[*MODEL, "predictions.npz", "training_features.npz", "metrics.json", *solution],
+            outputs=REPORT,
         )
 
     def held_out(self) -> HeldOut:
         """What the model says of the test images."""
-        with np.load(self.directory / "predictions.npz") as arrays:
-            logits, labels, features = (
-                torch.from_numpy(arrays[name]) for name in ("logits", "labels", "features")
-            )
+        arrays = self._arrays("predictions.npz")
+        logits, labels, features = (
+            torch.from_numpy(arrays[name]) for name in ("logits", "labels", "features")
+        )
         return HeldOut.of(self.load("model").head, logits, labels, features)
 
     def _predict(self, key: str) -> None:
@@ -319,20 +362,33 @@ class Pipeline(ABC):
         save_calibration(self.directory / CALIBRATION, chosen, model)
         self.write_text("sets.json", json.dumps(measures, indent=1) + "\n")
 
+    def _see_training(self, key: str) -> None:
+        part, data = self.trainable(self.load("model"))
+        self.write_arrays("training_features.npz", **training_features(part, data, self.device))
+
     def _write_report(self, key: str) -> None:
-        with np.load(self.directory / "predictions.npz") as arrays:
-            means = arrays["active_means"]
-        page = explanation_page(
+        solution = self.directory / "solution.json"
+        source = ReportSource(
             self.load("model"),
             self.spec,
-            self.data.test,
-            self.held_out(),
-            means,
-            self.config.conformal,
-            seed=self.config.seed,
-            device=self.device,
+            self.data,
+            self.config,
+            test=self._arrays("predictions.npz"),
+            training=self._arrays("training_features.npz"),
+            metrics=self._json("metrics.json"),
+            solution=self._json("solution.json") if solution.exists() else None,
+            versions=self._json("versions.json"),
         )
-        self.write_text("report.html", page)
+        report, media = report_data(source, self.device)
+        self.write_text("report.json", json.dumps(report, ensure_ascii=False) + "\n")
+        self.write_text("report.html", html_page(report, media))
+
+    def _arrays(self, name: str) -> dict[str, Any]:
+        with np.load(self.directory / name) as arrays:
+            return dict(arrays)
+
+    def _json(self, name: str) -> Any:
+        return json.loads((self.directory / name).read_text(encoding="utf-8"))
 
     def _attributes_key(self) -> str:
         attributes = self.data.class_attributes
@@ -348,7 +404,7 @@ class Pipeline(ABC):
         What was exported of the model before goes, and its prediction sets.
         """
         if file == MODEL[0]:
-            for name in (EXPORTED, "predictions.npz", CALIBRATION, "sets.json", "report.html"):
+            for name in (EXPORTED, "predictions.npz", CALIBRATION, "sets.json", *REPORT):
                 (self.directory / name).unlink(missing_ok=True)
         save_classifier(self.directory / file, classifier, self.spec)
 

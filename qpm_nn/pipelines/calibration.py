@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from qpm_nn.config import ConformalConfig
 from qpm_nn.conformal import ALPHAS, Calibration, HeldOut, measure_sets
-from qpm_nn.data import DataModule, ImageSet
-from qpm_nn.explanations import active_means
-from qpm_nn.extraction import iterate_activations
-from qpm_nn.heads import Activations, Classifier
+from qpm_nn.data import DataModule
+from qpm_nn.extraction import iterate_activations, spatial_maximum
+from qpm_nn.heads import Classifier
 from qpm_nn.metrics import attribute_similarity, hierarchy_similarity
 from qpm_opt import InvalidInputError
 
@@ -28,25 +25,32 @@ def predictions(
     Returns
     -------
     dict
-        ``logits``, ``labels`` and ``features`` of the test images; of a model with a hierarchy also
-        the ``active_means`` of the features, (n_selected,), on the training images.
+        ``logits``, ``labels``, ``features`` and ``locality`` (the maximum of the spatial softmax of
+        each map) of the test images.
     """
-
-    def activations(images: ImageSet) -> Iterator[tuple[Activations, Tensor]]:
-        return iterate_activations(classifier, images, data.preprocessing, device)
-
     batches = [
-        (batch.logits.float().cpu(), labels, batch.features.float().cpu())
-        for batch, labels in activations(data.test)
+        (
+            batch.logits.float().cpu(),
+            labels,
+            batch.features.float().cpu(),
+            spatial_maximum(batch.maps).cpu(),
+        )
+        for batch, labels in iterate_activations(classifier, data.test, data.preprocessing, device)
     ]
-    said = [torch.cat(parts) for parts in zip(*batches, strict=True)]
-    found = dict(
-        zip(("logits", "labels", "features"), (part.numpy() for part in said), strict=True)
-    )
-    if HeldOut.of(classifier.head, *said).assignment is not None:
-        training = [batch.features.float().cpu() for batch, _ in activations(data.train)]
-        found["active_means"] = active_means(torch.cat(training))
-    return found
+    said = [torch.cat(parts).numpy() for parts in zip(*batches, strict=True)]
+    return dict(zip(("logits", "labels", "features", "locality"), said, strict=True))
+
+
+def training_features(
+    classifier: Classifier, data: DataModule, device: torch.device | str
+) -> dict[str, NDArray[Any]]:
+    """Arrays of ``training_features.npz``: ``features`` and ``labels`` of the training images.
+
+    The features are those that the classifier adds up, not those of the dense model.
+    """
+    batches = iterate_activations(classifier, data.train, data.preprocessing, device)
+    features = [batch.features.float().cpu() for batch, _ in batches]
+    return {"features": torch.cat(features).numpy(), "labels": data.train.labels.numpy()}
 
 
 def calibrate_and_measure(

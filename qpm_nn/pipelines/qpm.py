@@ -123,6 +123,11 @@ class QPMPipeline(Pipeline):
             inputs=MODEL,
             outputs=[f"figures/{name}.png" for name in figures],
         )
+        self.last_stages()
+
+    def last_stages(self) -> None:
+        """What comes after the figures."""
+        self.report_stages()
 
     def classifiers(self) -> Mapping[str, Classifier]:
         """Dense, before and after fine-tuning."""

@@ -90,6 +90,7 @@ class QSENNPipeline(SelectingPipeline):
             start, start_files = name, files
         self.metrics_stage([*DENSE, *MODEL, "layer_1.npz"])
         self.figures_stage()
+        self.report_stages()
 
     def classifiers(self) -> Mapping[str, Classifier]:
         """Dense, behind the first layer, and after the last fine-tuning."""

@@ -57,6 +57,30 @@ def calibrate(
     return pipeline.calibrate()
 
 
+def report(
+    out: str | os.PathLike[str],
+    *,
+    observer: Observer | None = None,
+    data: DataModule | None = None,
+) -> RunDirectory:
+    """Write the report of a finished run: ``report.html`` and ``report.json``.
+
+    Parameters
+    ----------
+    out : path
+        The run directory.
+    observer, data
+        As for :func:`run`.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no finished run, or its model uses all features for all classes.
+    """
+    config = make_config(read_config(Path(out) / "config.toml"))
+    return PIPELINES[config.model](config, out, True, observer or Observer(), data).report()
+
+
 def run(
     config: RunConfig,
     out: str | os.PathLike[str],

@@ -103,6 +103,7 @@ class GlmSagaPipeline(SparsePipeline):
         )
         self.metrics_stage([*DENSE, *MODEL])
         self.figures_stage()
+        self.report_stages()
 
     def classifiers(self) -> Mapping[str, Classifier]:
         """Dense and sparse."""
@@ -217,6 +218,7 @@ class SLDDPipeline(SelectingPipeline):
         )
         self.metrics_stage([*DENSE, *MODEL, "layer.npz"])
         self.figures_stage()
+        self.report_stages()
 
     def classifiers(self) -> Mapping[str, Classifier]:
         """Dense, before and after fine-tuning."""

@@ -1,5 +1,6 @@
-"""Pages about a run that a browser shows without network or server."""
+"""The report of a run: one page that a browser shows without network or server."""
 
-from qpm_nn.report.explanations import explanation_page
+from qpm_nn.report.data import ReportSource, report_data
+from qpm_nn.report.page import html_page
 
-__all__ = ["explanation_page"]
+__all__ = ["ReportSource", "html_page", "report_data"]

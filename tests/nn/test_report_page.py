@@ -1,38 +1,38 @@
-"""The page: complete by itself, with text that is only text."""
+"""The page: complete by itself, with data that are only data."""
+
+import json
 
 import pytest
-from matplotlib.figure import Figure
 
-from qpm_nn.report.page import Heading, Paragraph, Picture, Table, html_page
+from qpm_nn.report.page import SCRIPTS, html_page
+from tests.nn.browser import written
 
-
-def figure():
-    drawn = Figure((1.0, 1.0))
-    drawn.text(0.1, 0.5, "a < b & c")
-    return drawn
+REPORT = {"title": "</script><script>alert(1)</script> & <b>", "classes": ["</script>", "\u2028猫"]}
 
 
-@pytest.mark.parametrize("photographs", [False, True])
-def test_nothing_is_markup_but_the_markup(photographs):
-    evil = "<b>&\"'\\1 猫"
-    page = html_page(
-        evil,
-        [
-            Heading(evil),
-            Heading(evil, 3),
-            Paragraph(evil),
-            Table((evil, "n"), [(evil, "1")]),
-            Picture(figure(), evil, photographs),
-        ],
-    )
-    assert "<b>" not in page
-    assert page.count("&lt;b&gt;&amp;&quot;&#x27;\\1 猫") == 10
-    assert '<a href="#s0">' in page and 'id="s0"' in page
-    assert ("<svg" in page) != photographs and ("data:image/png" in page) == photographs
+def test_no_text_ends_its_element():
+    page = html_page(REPORT, {"thumbnails": [], "maps": []})
+    assert page.count("</script>") == 3 and "<b>" not in page
+    data = page.partition('id="report">')[2].partition("</script>")[0]
+    assert json.loads(data) == REPORT
     assert page.startswith("<!doctype html>") and page.rstrip().endswith("</html>")
-    assert "<?xml" not in page and "<!DOCTYPE svg" not in page
+    assert html_page(REPORT, {"thumbnails": [], "maps": []}) == page
 
 
-def test_the_same_blocks_make_the_same_page():
-    one, two = (html_page("x", [Picture(figure(), "c"), Picture(figure(), "c")]) for _ in range(2))
-    assert one == two
+def test_all_scripts_are_in_it():
+    page = html_page(REPORT, {})
+    for name in ("function h(", "function heatCanvas(", "function setsPage(", "const PAGES"):
+        assert name in page
+    assert len(set(SCRIPTS)) == len(SCRIPTS)
+
+
+def test_a_number_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="JSON"):
+        html_page(REPORT | {"accuracy": float("nan")}, {})
+
+
+def test_how_numbers_should_be_written():
+    # What the tests in the browser compare with, by hand.
+    assert written(0.8957, "percent") == "89.6 %" and written(None, "fixed2") == "-"
+    assert written(-0.001, "signed2") == "+0.00" and written(0.125, "fixed2") == "0.13"
+    assert written(-2.345, "signed2") == "-2.35" and written(7, "integer") == "7"

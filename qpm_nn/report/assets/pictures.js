@@ -1,0 +1,93 @@
+// Photographs, and feature maps over them.
+
+const loaded = new Map();
+
+/** A thumbnail, decoded once. */
+function photograph(i) {
+  if (!loaded.has(i)) {
+    const image = new Image();
+    image.src = MEDIA.thumbnails[i];
+    loaded.set(i, image.decode().then(() => image));
+  }
+  return loaded.get(i);
+}
+
+const verdict = (i) => {
+  const { label, predicted } = REPORT.images[i];
+  return label === predicted ? "recognised" : `taken for ${REPORT.classes[predicted].name}`;
+};
+
+function describe(i) {
+  const { label } = REPORT.images[i];
+  return `${REPORT.classes[label].name}, ${verdict(i)}`;
+}
+
+function picture(i, attributes = {}) {
+  if (i === null || i === undefined) return h("span", { class: "picture", role: "img", "aria-label": "no image" });
+  const tiny = REPORT.run.thumbnail < 64;
+  return h("img", { class: "picture" + (tiny ? " tiny" : ""), src: MEDIA.thumbnails[i], alt: describe(i), loading: "lazy", ...attributes });
+}
+
+/** Intensities 0 to 1 of a feature in an image, or null where the report has none. */
+function intensities(i, j) {
+  const place = REPORT.images[i].maps.indexOf(j);
+  if (place < 0) return null;
+  const [height, width] = REPORT.run.map_shape;
+  const bytes = atob(MEDIA.maps[i]);
+  const start = place * height * width;
+  return Array.from({ length: height * width }, (_, n) => bytes.charCodeAt(start + n) / 255);
+}
+
+const PIXELS = 160;
+
+function rgb(colour) {
+  return [1, 3, 5].map((k) => parseInt(colour.slice(k, k + 2), 16));
+}
+
+/** The map of a feature over the faded grey photograph, in the colour of the feature. */
+function heatCanvas(i, j) {
+  const canvas = h("canvas", { width: PIXELS, height: PIXELS, role: "img",
+    "aria-label": `${featureName(j)} in an image of ${describe(i)}` });
+  const values = intensities(i, j);
+  const [height, width] = REPORT.run.map_shape;
+  photograph(i).then((image) => {
+    const context = canvas.getContext("2d");
+    context.fillStyle = "#ffffff";
+    context.fillRect(0, 0, PIXELS, PIXELS);
+    context.imageSmoothingEnabled = image.width >= 64;
+    context.filter = "grayscale(1)";
+    context.globalAlpha = 0.5;
+    context.drawImage(image, 0, 0, PIXELS, PIXELS);
+    context.filter = "none";
+    context.globalAlpha = 1;
+    if (!values) return;
+    const [red, green, blue] = rgb(REPORT.features[j].colour);
+    const grid = new OffscreenCanvas(width, height);
+    const data = new ImageData(width, height);
+    values.forEach((value, n) => data.data.set([red, green, blue, Math.round(240 * value)], 4 * n));
+    grid.getContext("2d").putImageData(data, 0, 0);
+    context.imageSmoothingEnabled = true;
+    context.imageSmoothingQuality = "high";
+    context.drawImage(grid, 0, 0, PIXELS, PIXELS);
+  });
+  return canvas;
+}
+
+/** A heat map with the feature's value below; framed if the feature belongs to a class. */
+function heat(i, j, c = null) {
+  const weight = c === null ? 0 : weightOf(c, j);
+  return h("div", { class: "heat" + (weight ? " own" : "") + (weight < 0 ? " against" : ""), style: { "--feature": REPORT.features[j].colour } },
+    heatCanvas(i, j), chip(j), h("div", {}, num(`images.${i}.features.${j}`, "signed2")));
+}
+
+function weightOf(c, j) {
+  const place = REPORT.classes[c].features.indexOf(j);
+  return place < 0 ? 0 : REPORT.classes[c].weights[place];
+}
+
+/** Tiles that lead to images. */
+function imageTiles(images, label = describe) {
+  if (!images.length) return note("No image of this kind is in the report.");
+  return h("ul", { class: "tiles" }, images.map((i) =>
+    h("li", {}, h("a", { href: `#/image/${i}` }, picture(i), h("span", { class: "name" }, label(i))))));
+}

@@ -1,0 +1,185 @@
+"""Everything that a report says, as plain data for ``report.json``, and its pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from qpm_nn.config import MODELS, RunConfig
+from qpm_nn.conformal import HeldOut
+from qpm_nn.data import DataModule
+from qpm_nn.explanations import active_means, feature_colours
+from qpm_nn.explanations.lettering import printable
+from qpm_nn.heads import AssignmentHead, Classifier, SparseHead
+from qpm_nn.report.choice import (
+    MAX_IMAGES,
+    N_ERRORS,
+    N_OF_CLASS,
+    N_OF_ERROR,
+    N_TOP,
+    ChosenImages,
+    example_images,
+    images_of_classes,
+    strongest_images,
+)
+from qpm_nn.report.images import draw_images, image_record, rounded, shown_features
+from qpm_nn.report.records import class_records, error_records, feature_records, map_record
+from qpm_nn.report.seen import SeenImages
+from qpm_nn.report.sets import SetsOfImages
+from qpm_nn.report.tables import metrics_table, solution_record
+from qpm_nn.saving import ClassifierSpec
+from qpm_opt import InvalidInputError
+
+FORMAT = "qpm-report/1"
+#: Images whose prediction sets are shown.
+N_SETS = 24
+#: Maps of all features of the examples are kept while they are so many in all.
+MAX_EXAMPLE_MAPS = 60_000
+
+
+@dataclass(frozen=True)
+class ReportSource:
+    """What a report is made of.
+
+    Attributes
+    ----------
+    classifier : Classifier
+        With a head that selects features.
+    spec : ClassifierSpec
+    data : DataModule
+    config : RunConfig
+    test, training : mapping
+        Arrays of ``predictions.npz`` and of ``training_features.npz``.
+    metrics : mapping
+        ``metrics.json``.
+    solution : mapping or None
+        ``solution.json``, if an assignment was solved for.
+    versions : mapping
+        ``versions.json``.
+
+    Raises
+    ------
+    InvalidInputError
+        If the head does not select features.
+    """
+
+    classifier: Classifier
+    spec: ClassifierSpec
+    data: DataModule
+    config: RunConfig
+    test: Mapping[str, NDArray[Any]]
+    training: Mapping[str, NDArray[Any]]
+    metrics: Mapping[str, Mapping[str, float | None]]
+    solution: Mapping[str, Any] | None
+    versions: Mapping[str, str]
+
+    @cached_property
+    def head(self) -> AssignmentHead | SparseHead:
+        """The head, which selects."""
+        head = self.classifier.head
+        if not isinstance(head, AssignmentHead | SparseHead):
+            raise InvalidInputError(
+                "The model uses all of its features for all classes, so there is nothing to "
+                "report; train a model that selects, such as qpm."
+            )
+        return head
+
+
+def report_data(
+    source: ReportSource, device: torch.device | str = "cpu"
+) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """The content of ``report.json``, and the pictures of the page.
+
+    A class is named by its label, a feature by its place among the selected ones, an image by its
+    place in ``images``.
+    """
+    head, config = source.head, source.config
+    seen = SeenImages.of(head, source.test)
+    n_classes, n_selected = seen.weight.shape
+    names = [printable(name) or f"class {c}" for c, name in enumerate(source.spec.class_names)]
+    means = active_means(source.training["features"])
+    held_out = HeldOut.of(
+        head, *(torch.from_numpy(source.test[n]) for n in ("logits", "labels", "features"))
+    )
+    equal = len({*(seen.weight != 0).sum(axis=1).tolist()}) == 1
+    sets = None
+    if equal and held_out.assignment is not None:
+        sets = SetsOfImages(held_out, config.conformal, seed=config.seed)
+
+    chosen = ChosenImages()
+    examples = [None if i is None else chosen.add(i) for i in example_images(seen)]
+    tops = [chosen.add_all(of_one) for of_one in strongest_images(seen.features, N_TOP).T]
+    of_errors = [
+        chosen.add_all(confusion.images[:N_OF_ERROR] if e < N_ERRORS else [])
+        for e, confusion in enumerate(seen.confusions)
+    ]
+    of_sets = [(i, chosen.add(i)) for i in ([] if sets is None else sets.typical(N_SETS))]
+    n_more = min(N_OF_CLASS, max(0, MAX_IMAGES - len(chosen)) // n_classes)
+    of_classes = [chosen.add_all(images) for images in images_of_classes(seen, n_more)]
+    for example, images in zip(examples, of_classes, strict=True):
+        if example is not None and example not in images:
+            images.insert(0, example)
+
+    wanted = [shown_features(seen, i) for i in chosen.indices]
+    for j, of_one in enumerate(tops):
+        for place in of_one:
+            wanted[place].add(j)
+    for e, of_one in enumerate(of_errors):
+        label, predicted, _ = seen.confusions[e]
+        for place in of_one:
+            wanted[place] |= set(np.flatnonzero(seen.weight[label] != seen.weight[predicted]))
+    if n_classes * n_selected <= MAX_EXAMPLE_MAPS:  # any two classes can be compared
+        for place in examples:
+            if place is not None:
+                wanted[place] = set(range(n_selected))
+    sizes, order, media = draw_images(
+        source.classifier, source.spec, source.data.test, chosen.indices, wanted, means, device
+    )
+    images = [
+        image_record(seen, i) | {"maps": maps}
+        for i, maps in zip(chosen.indices, order, strict=True)
+    ]
+    selected = head.selected.tolist()
+    colours = list(feature_colours(selected).values())
+    errors = error_records(seen, of_errors)
+    n_errors = sum(error["count"] for error in errors)
+    report = {
+        "format": FORMAT,
+        "title": f"{MODELS[config.model]} on {printable(source.data.name)}",
+        "run": {
+            "n_classes": n_classes,
+            "n_selected": n_selected,
+            "n_per_class": int((seen.weight[0] != 0).sum()) if equal else None,
+            "n_train": len(source.data.train),
+            "n_test": len(seen.labels),
+            "n_errors": n_errors,
+            "errors_one_feature": sum(e["count"] for e in errors if e["differ_in_one"])
+            / max(1, n_errors),
+            "thumbnail": sizes.thumbnail,
+            "map_shape": list(sizes.map_shape),
+            "settings": {
+                "data": printable(source.data.name),
+                "model": config.model,
+                "backbone": config.arch,
+                "seed": config.seed,
+            },
+        },
+        "versions": dict(source.versions),
+        "metrics": metrics_table(source.metrics, config.model, source.data.name),
+        "solution": None if source.solution is None else solution_record(source.solution),
+        "features": feature_records(
+            seen, source.training["features"], selected, colours, means, tops
+        ),
+        "classes": class_records(seen, names, source.spec.hierarchy, examples, of_classes),
+        "images": images,
+        "errors": errors,
+        "map": map_record(seen),
+        "sets": None if sets is None else sets.record(of_sets),
+    }
+    return rounded(report), media

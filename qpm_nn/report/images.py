@@ -1,0 +1,116 @@
+"""Records and pictures of the test images in a report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from qpm_nn.data import ImageSet
+from qpm_nn.extraction import iterate_activations
+from qpm_nn.heads import Classifier
+from qpm_nn.report.media import Sizes, encoded, intensities, thumbnail
+from qpm_nn.report.seen import SeenImages
+from qpm_nn.saving import ClassifierSpec
+
+FloatArray = NDArray[np.float64]
+
+
+def image_record(seen: SeenImages, i: int) -> dict[str, Any]:
+    """Why the prediction, and why not the class with the second largest logit."""
+    label, predicted, second = int(seen.labels[i]), int(seen.predicted[i]), seen.second(i)
+    logits = seen.logits[i]
+    record: dict[str, Any] = {
+        "index": i,
+        "label": label,
+        "predicted": predicted,
+        "second": second,
+        "features": seen.features[i].tolist(),
+        "logit": float(logits[predicted]),
+        "bias": float(seen.bias[predicted]),
+        "contributions": seen.contributions(i, predicted),
+    }
+    if second is not None:
+        record |= {
+            "second_logit": float(logits[second]),
+            "difference": float(logits[predicted] - logits[second]),
+            "bias_difference": float(seen.bias[predicted] - seen.bias[second]),
+            "deciding": seen.deciding(i, predicted, second),
+        }
+    if label not in (predicted, second):
+        record |= {
+            "label_difference": float(logits[predicted] - logits[label]),
+            "against_label": seen.deciding(i, predicted, label),
+        }
+    return record
+
+
+def shown_features(seen: SeenImages, i: int) -> set[int]:
+    """Features whose maps tell why: of the prediction, the second class and the class itself."""
+    classes = {int(seen.labels[i]), int(seen.predicted[i]), seen.second(i)} - {None}
+    return set(np.flatnonzero(np.any([seen.weight[c] != 0 for c in classes], axis=0)).tolist())
+
+
+def draw_images(
+    classifier: Classifier,
+    spec: ClassifierSpec,
+    images: ImageSet,
+    indices: Sequence[int],
+    features: Sequence[Iterable[int]],
+    means: FloatArray,
+    device: torch.device | str,
+) -> tuple[Sizes, list[list[int]], dict[str, list[str]]]:
+    """Photographs and maps of some test images.
+
+    Parameters
+    ----------
+    classifier, spec
+        The model.
+    images : ImageSet
+    indices : sequence of int
+    features : sequence of iterables of int
+        For each of these images, the features whose maps are wanted.
+    means : array of shape (n_selected,)
+        Of the features where they are active.
+    device : torch.device or str
+
+    Returns
+    -------
+    sizes : Sizes
+    order : list of lists of int
+        For each image, the features of its maps in their order.
+    media : dict
+        ``thumbnails`` and ``maps``.
+    """
+    order = [sorted(wanted) for wanted in features]
+    media: dict[str, list[str]] = {"thumbnails": [], "maps": []}
+    sizes: Sizes | None = None
+    seen = iterate_activations(classifier, images, spec.preprocessing, device, indices)
+    for activations, _ in seen:
+        maps, values = activations.maps.float().cpu(), activations.features.double().cpu().numpy()
+        if sizes is None:
+            shape = tuple(maps.shape[2:])
+            sizes = Sizes.fitting(images.shape, shape, len(indices), sum(map(len, order)))
+        for one, value in zip(maps, values, strict=True):
+            place = len(media["maps"])
+            wanted = order[place]
+            found = intensities(one[wanted], value[wanted], means[wanted], sizes.map_shape)
+            media["maps"].append(encoded(found))
+            media["thumbnails"].append(thumbnail(images[indices[place]][0], sizes.thumbnail))
+    return sizes or Sizes(0, (1, 1)), order, media
+
+
+def rounded(value: Any) -> Any:
+    """Floats with seven significant digits, in whatever holds them: pages show fewer."""
+    if isinstance(value, float | np.floating):
+        return float(f"{float(value):.7g}")
+    if isinstance(value, np.integer):
+        return int(value)
+    if isinstance(value, Mapping):
+        return {key: rounded(one) for key, one in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [rounded(one) for one in value]
+    return value

@@ -1,0 +1,200 @@
+"""What a report says, computed again from what the model says."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from qpm_nn import QPMModel
+from qpm_nn.cli import report as report_command
+from qpm_nn.data import load_data
+from qpm_nn.pipelines.run import report as report_run
+from qpm_nn.pipelines.run import run
+from qpm_nn.report.choice import example_images, images_of_classes, strongest_images
+from qpm_nn.report.media import Sizes, intensities, thumbnail
+from qpm_nn.report.seen import SeenImages
+from qpm_nn.report.tables import metrics_table
+from qpm_opt import InvalidInputError
+from tests.nn.conftest import Recorder, tiny_config
+
+
+@pytest.fixture(scope="module", params=["qpm", "chiqpm", "sldd"])
+def finished(request, tree, tmp_path_factory):
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp(request.param) / "run"
+    run(tiny_config(tree, model=request.param, dense={"epochs": 1}, finetune={"epochs": 1}), out)
+    return out
+
+
+def read(folder):
+    return json.loads((folder / "report.json").read_text(encoding="utf-8"))
+
+
+def test_all_numbers_follow_from_the_model(finished, tree):
+    report = read(finished)
+    model = QPMModel.from_pretrained(finished)
+    test = load_data(str(tree), image_size=8).test
+    images = torch.stack([test[i][0] for i in range(len(test))])
+    with torch.no_grad():
+        logits, features = model(images).numpy(), model.features(images).numpy()
+    weight = model.classifier.head.weight.numpy()
+    labels, predicted = test.labels.numpy(), logits.argmax(1)
+    assert report["run"]["n_test"] == len(test)
+    assert report["run"]["n_errors"] == (labels != predicted).sum()
+    for c, one in enumerate(report["classes"]):
+        assert one["features"] == np.flatnonzero(weight[c]).tolist()
+        np.testing.assert_allclose(one["weights"], weight[c, one["features"]], rtol=1e-5)
+        assert one["n_images"] == (labels == c).sum()
+        assert one["n_correct"] == ((labels == c) & (predicted == c)).sum()
+        for near in one["nearest"]:
+            signs = np.sign(weight[[c, near["class"]]])
+            assert near["n_shared"] == ((signs[0] == signs[1]) & (signs[0] != 0)).sum()
+    assert len(report["images"]) == len({one["index"] for one in report["images"]})
+    for one in report["images"]:
+        i, c = one["index"], one["predicted"]
+        assert (one["label"], c) == (labels[i], predicted[i])
+        np.testing.assert_allclose(one["features"], features[i], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(one["logit"], logits[i].max(), rtol=1e-4)
+        total = sum(value for _, value in one["contributions"]) + one["bias"]
+        np.testing.assert_allclose(total, one["logit"], rtol=1e-4, atol=1e-5)
+        total = sum(value for _, value in one["deciding"]) + one["bias_difference"]
+        size = 1e-5 * (1 + sum(abs(value) for _, value in one["deciding"]))
+        np.testing.assert_allclose(total, one["difference"], atol=size)
+        first, second = np.sort(logits[i])[:-3:-1]
+        np.testing.assert_allclose(one["difference"], first - second, atol=size)
+    for error in report["errors"]:
+        pair = (labels == error["label"]) & (predicted == error["predicted"])
+        assert error["count"] == pair.sum()
+        margin = logits[pair, error["predicted"]] - logits[pair, error["label"]]
+        np.testing.assert_allclose(error["difference"], margin.mean(), rtol=1e-3, atol=1e-4)
+        for place in error["images"]:
+            assert pair[report["images"][place]["index"]]
+    for j, one in enumerate(report["features"]):
+        assert one["feature"] == int(model.classifier.head.selected[j])
+        assert [c for c, _ in one["classes"]] == np.flatnonzero(weight[:, j]).tolist()
+        strongest = report["images"][one["top"][0]]["index"]
+        assert features[strongest, j] == pytest.approx(features[:, j].max(), rel=1e-5)
+        if one["histogram"] is not None:
+            assert sum(one["histogram"]["counts"]) == report["run"]["n_train"]
+    metrics = json.loads((finished / "metrics.json").read_text())
+    table = report["metrics"]
+    own = metrics[report["run"]["settings"]["model"]]
+    for row in table["rows"]:
+        if row["values"][-1] is not None:
+            assert row["values"][-1] == pytest.approx(own[row["name"]], rel=1e-5)
+
+
+def test_a_report_is_made_again_by_its_command(finished):
+    before = (finished / "report.json").read_bytes()
+    for name in ("report.html", "report.json"):
+        (finished / name).unlink()
+    recorder = Recorder()
+    report_run(finished, observer=recorder)
+    assert recorder.ran == ["report"]
+    assert (finished / "report.json").read_bytes() == before
+    result = CliRunner().invoke(report_command, [str(finished)], catch_exceptions=False)
+    assert result.stdout.strip() == str(finished / "report.html")
+
+
+def test_what_there_is_no_report_of(tree, tmp_path):
+    with pytest.raises(InvalidInputError, match="does not exist"):
+        report_run(tmp_path / "missing")
+    out = tmp_path / "run"
+    run(tiny_config(tree, model="dense", dense={"epochs": 1}), out)
+    with pytest.raises(InvalidInputError, match="train a model that selects"):
+        report_run(out)
+    (out / "model.safetensors").unlink()
+    with pytest.raises(InvalidInputError, match="finish the run first"):
+        report_run(out)
+
+
+def seen(logits, labels, weight, features=None, locality=None):
+    weight, logits = np.asarray(weight, float), np.asarray(logits, float)
+    shape = len(logits), weight.shape[1]
+    return SeenImages(
+        weight,
+        np.zeros(len(weight)),
+        logits,
+        np.ones(shape) if features is None else np.asarray(features, float),
+        np.ones(shape) if locality is None else np.asarray(locality, float),
+        np.asarray(labels),
+    )
+
+
+def test_an_example_is_recognised_strong_and_separate():
+    one = seen(
+        logits=[[9, 0], [0, 9], [1, 0], [1, 0], [0, 1]],
+        labels=[1, 0, 0, 0, 1],
+        weight=[[1, 1, 0], [0, 1, 1]],
+        features=[[9, 9, 9], [9, 9, 9], [2, 2, 0], [2, 1, 0], [0, 0, 0]],
+        locality=[[1, 1, 1], [1, 1, 1], [0.1, 0.1, 0], [0.9, 0.9, 0], [0, 0, 0]],
+    )
+    # Of class 0 image 1 is misclassified, image 2 is stronger than 3 but less separate: 0.8 to 5.4.
+    assert example_images(one) == [3, 4]
+    # A class that is never recognised, and one without images.
+    one = seen([[0, 1, 0], [0, 2, 0]], [0, 0], np.eye(3), features=[[1, 0, 0], [5, 0, 0]])
+    assert example_images(one) == [1, None, None]
+
+
+def test_images_of_a_class_by_turns():
+    one = seen([[2, 0], [5, 0], [0, 1], [0, 7], [1, 0]], [0, 0, 0, 0, 1], np.eye(2))
+    assert images_of_classes(one, 3) == [[3, 1, 2], [4]]
+    assert images_of_classes(one, 0) == [[], []]
+    assert strongest_images(np.array([[1.0, 5.0], [3.0, 5.0]]), 1).tolist() == [[1, 0]]
+
+
+def test_confusions_and_what_decides():
+    one = seen(
+        logits=[[0, 3, 0], [0, 5, 0], [0, 0, 1], [1, 0, 0]],
+        labels=[0, 0, 0, 0],
+        weight=[[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, -1]],
+        features=[[1, 2, 3, 4], [3, 2, 1, 0], [1, 1, 1, 1], [0, 0, 0, 0]],
+    )
+    assert [tuple(confusion) for confusion in one.confusions] == [(0, 1, [1, 0]), (0, 2, [2])]
+    assert one.deciding([0, 1], 1, 0) == [(2, 2.0), (0, -2.0)]
+    assert one.deciding(0, 2, 0) == [(2, 3.0), (0, -1.0), (1, -2.0), (3, -4.0)]
+    assert one.contributions(0, 2) == [(2, 3.0), (3, -4.0)]
+    assert one.shared.tolist() == [[2, 1, 0], [1, 2, 1], [0, 1, 2]]
+    assert one.second(0) == 0 and seen([[1]], [0], [[1]]).second(0) is None
+
+
+def test_maps_are_as_intense_as_their_features_are_certain():
+    maps = torch.tensor(
+        [[[0.0, 1.0], [2.0, 4.0]], [[3.0, 3.0], [3.0, 3.0]], [[0.0, 0.0], [0.0, 9.0]]]
+    )
+    found = intensities(maps, [1.0, 5.0, -1.0], [2.0, 1.0, 1.0], (2, 2))
+    assert found.tolist() == [[[0, 32], [64, 128]], [[0, 0], [0, 0]], [[0, 0], [0, 0]]]
+    assert intensities(maps, [9.0] * 3, [1.0] * 3, (1, 1)).tolist() == [[[0]], [[0]], [[0]]]
+    large = torch.zeros(1, 4, 4)
+    large[0, 3, 3] = 4.0
+    assert intensities(large, [1.0], [1.0], (2, 2)).tolist() == [[[0, 0], [0, 255]]]
+
+
+def test_pictures_fit_into_the_file():
+    few = Sizes.fitting((3, 448, 448), (28, 28), 100, 500)
+    assert few == Sizes(160, (14, 14))
+    many = Sizes.fitting((3, 448, 448), (28, 28), 1200, 60_000)
+    assert many.thumbnail * many.thumbnail < 160 * 160 and many.map_shape < (14, 14)
+    assert Sizes.fitting((1, 8, 8), (2, 3), 10**6, 10**9) == Sizes(8, (2, 3))
+    noise = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 200, 300), np.uint8))
+    assert thumbnail(noise, 96).startswith("data:image/webp;base64,")
+    assert len(thumbnail(noise, 96)) < 12_000  # noise is the worst there is
+    assert thumbnail(noise[:1, :8, :8], 96).startswith("data:image/png;base64,")
+
+
+def test_metrics_stand_beside_published_ones():
+    table = metrics_table(
+        {"chiqpm": {"sid@5": 0.5, "accuracy": 0.9}, "dense": {"accuracy": 0.8}},
+        "chiqpm",
+        "imagenet",
+    )
+    assert table["columns"] == ["dense model", "CHiQPM"]
+    assert [row["name"] for row in table["rows"]] == ["accuracy", "sid@5"]
+    assert [row["values"] for row in table["rows"]] == [[0.8, 0.9], [None, 0.5]]
+    first = table["published"][0]
+    assert (first["model"], first["dataset"]) == ("QPM", "ImageNet-1K")
+    assert first["values"] == [0.742, 0.641]
