@@ -119,6 +119,31 @@ def test_integrated_gradients_are_complete(captum, images, baseline, relu):
         np.testing.assert_allclose(found.sum((1, 2)), difference, atol=0.01 * scale)
 
 
+class Step(nn.Module):
+    """Maps that jump where the image's mean leaves 0, as layer normalisation can do."""
+
+    def forward(self, images):
+        height = (1000 * images.mean((1, 2, 3), keepdim=True)).tanh()
+        return height.expand(-1, 6, 2, 2)
+
+
+def test_incomplete_integrated_gradients_are_said(captum, caplog):
+    images = torch.ones(2, 1, 2, 2)
+    classifier = Classifier(Step(), make_head())
+    feature_saliency(classifier, images, 4, "integrated_gradients", n_points=5)
+    assert (
+        "miss up to 100 % of the largest difference" in caplog.text
+        and "n_points = 5" in caplog.text
+    )
+    caplog.clear()
+    # Between equal images there is nothing to miss.
+    same = {"baseline": images[0], "n_points": 5}
+    assert not feature_saliency(classifier, images, 4, "integrated_gradients", **same).any()
+    linear = Classifier(Weighted(), make_head())
+    feature_saliency(linear, torch.ones(2, 2, 3, 4), 4, "integrated_gradients", n_points=1)
+    assert not caplog.text
+
+
 def test_grad_cam_at_the_end_is_the_map(captum, images):
     classifier = Classifier(make_network(), make_head())
     for j, feature in enumerate(SELECTED):
