@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ALL_SOLVERS := cpsat,gurobi,scip
-NETWORKS := nn,timm,onnx,tensorboard,lightning
+NETWORKS := nn,timm,onnx,saliency,tensorboard,lightning
 
 .PHONY: demo test bench lint clean
 

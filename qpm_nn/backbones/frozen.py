@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from qpm_nn.backbones.base import Backbone
@@ -46,8 +45,9 @@ class Adapter(nn.Module):
 class FrozenBackbone(Backbone):
     """Frozen network and trained adapter.
 
-    The network stays in evaluation mode and gets no gradients; its maps (the embeddings of the
-    patches of an image, negative values included) can be computed once and kept.
+    The network stays in evaluation mode and its parameters get no gradients; its maps (the
+    embeddings of the patches of an image, negative values included) can be computed once and kept.
+    Images may have gradients: saliency needs them.
 
     Parameters
     ----------
@@ -69,7 +69,6 @@ class FrozenBackbone(Backbone):
         self.body.eval()
         return self
 
-    @torch.no_grad()
     def embeddings(self, images: Tensor) -> Tensor:
         """What the adapter takes, (n_images, body.n_features, h, w)."""
         return self.body.embed(images)

@@ -11,6 +11,9 @@ from qpm_nn.explanations.heat import (
     explained_image,
     heat_map,
 )
+from qpm_nn.explanations.insertion import FeatureCurves, insertion_deletion
+from qpm_nn.explanations.saliency import feature_saliency
+from qpm_nn.explanations.saliency_figure import draw_saliency
 from qpm_nn.explanations.svg import as_svg
 from qpm_nn.explanations.tree import ClassTree, ClassTrees, TreeNode, class_tree
 from qpm_nn.explanations.tree_figure import draw_tree
@@ -21,6 +24,7 @@ __all__ = [
     "ClassTrees",
     "Example",
     "ExplainedImage",
+    "FeatureCurves",
     "TreeNode",
     "active_means",
     "as_svg",
@@ -31,11 +35,14 @@ __all__ = [
     "draw_assignment",
     "draw_comparison",
     "draw_heat_maps",
+    "draw_saliency",
     "draw_tree",
     "example_image",
     "explain_class",
     "explained_image",
     "feature_colours",
+    "feature_saliency",
     "heat_map",
+    "insertion_deletion",
     "shared_features",
 ]

@@ -7,6 +7,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional
 
 from qpm_nn.explanations.canvas import Canvas
@@ -37,24 +38,39 @@ def as_shown(image: FloatArray) -> FloatArray:
     return 1 - image if is_bright_ink else image
 
 
+def smooth(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps (n_maps, height, width) up-sampled to a size; overshoots a little beside steep edges."""
+    return functional.interpolate(maps[:, None], size=size, mode="bicubic", align_corners=False)[
+        :, 0
+    ]
+
+
 def up_sampled(feature_map: FloatArray) -> FloatArray:
     """A map (height, width), smoothly up-sampled to a square and cut off below 0 and above 1."""
-    smooth = functional.interpolate(
-        torch.from_numpy(feature_map)[None, None],
-        size=(MAP_SIZE, MAP_SIZE),
-        mode="bicubic",
-        align_corners=False,
-    )[0, 0].numpy()
-    return np.clip(smooth, 0, 1)
+    square = smooth(torch.from_numpy(feature_map)[None], (MAP_SIZE, MAP_SIZE))[0].numpy()
+    return np.clip(square, 0, 1)
+
+
+def draw_faded(axes: Axes, image: FloatArray, ink: float = 0.5) -> None:
+    """An image (height, width[, 3]) in [0, 1] in light grey, for colours to stand out on.
+
+    ``ink`` is how dark its black is, from 0 to 1.
+    """
+    grey = as_shown(image) if image.ndim == 2 else image @ LUMINANCE
+    axes.imshow(1 - ink + ink * grey, cmap="gray", vmin=0, vmax=1)
+
+
+def fade(colour: str) -> LinearSegmentedColormap:
+    """Colour map from nothing to nearly opaque."""
+    return LinearSegmentedColormap.from_list("fade", [colour + "00", colour + "f2"])
 
 
 def draw_map(axes: Axes, image: FloatArray, heat: FloatArray, colour: str) -> None:
     """An up-sampled map with values in [0, 1] over the faded grey image."""
-    grey = as_shown(image) if image.ndim == 2 else image @ LUMINANCE
-    height, width = grey.shape
-    axes.imshow(0.5 + 0.5 * grey, cmap="gray", vmin=0, vmax=1)
-    fade = LinearSegmentedColormap.from_list("fade", [colour + "00", colour + "f2"])
-    axes.imshow(heat, cmap=fade, vmin=0, vmax=1, extent=(-0.5, width - 0.5, height - 0.5, -0.5))
+    height, width = image.shape[:2]
+    draw_faded(axes, image)
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+    axes.imshow(heat, cmap=fade(colour), vmin=0, vmax=1, extent=extent)
     if heat.max() > CONTOUR:
         centres = (np.arange(MAP_SIZE) + 0.5) / MAP_SIZE
         axes.contour(
