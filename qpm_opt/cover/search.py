@@ -225,12 +225,11 @@ class FewestLost(RowSearch):
                 self.value = cost
             return None, []
         items.sort()
-        left = hard = rows
-        least = 0
+        left, least = rows, 0
         for more, h in items:
-            least, hard = more, left
             left &= ~hits[h]
             if left.bit_count() <= spare:
+                least = more
                 break
         else:
             return None, []
@@ -240,8 +239,13 @@ class FewestLost(RowSearch):
             reachable |= hits[h]
         spare -= (rows & ~reachable).bit_count()
         rows &= reachable
-        # Among the rows that only dear boundaries hit.
-        row = rarest([hits[h] for h in usable], hard & rows)
+        # A row that only dear boundaries hit, and few of them: its children are few and worse.
+        dear = rows
+        for more, h in items:
+            if 2 * more > least:
+                break
+            dear &= ~hits[h]
+        row = rarest([hits[h] for h in usable], dear)
         children = [(more, h) for more, h in items if hits[h] >> row & 1]
         branching = Branching(
             lost, rows, usable, forbidden, tuple(h for _, h in children), spare, chosen

@@ -114,8 +114,10 @@ def solve_cover(
             elif not tracker.closed:
                 condition = stages.most_covered()
             if stages is not None and fewest and tracker.closed:
+                tracker.tighten_fewest(0, "counting")
                 fewest_condition = TerminationCondition.INTERRUPTED
-                fewest_condition = stages.fewest_boundaries()
+                if not tracker.has_fewest:
+                    fewest_condition = stages.fewest_boundaries()
     except KeyboardInterrupt:
         logger.warning("Interrupted; the best region found so far is kept.")
         if not tracker.closed:
@@ -127,6 +129,10 @@ def solve_cover(
         status, condition = SolutionStatus.OPTIMAL, TerminationCondition.OPTIMAL
     elif condition is TerminationCondition.OPTIMAL:
         condition = TerminationCondition.COMPLETED  # a solver is content with less than we are
+    if tracker.has_fewest:
+        fewest_condition = TerminationCondition.OPTIMAL
+    elif fewest_condition is TerminationCondition.OPTIMAL:
+        fewest_condition = TerminationCondition.COMPLETED
     return _result(
         tracker,
         termination_condition=condition,

@@ -143,7 +143,7 @@ class SolverStages:
         with self._tracker.building():
             model = self._program.most_covered()
         raw = self._solve(model)
-        if raw.bound is not None:
+        if raw.bound is not None and math.isfinite(raw.bound):
             self._tracker.tighten(math.floor(raw.bound + _ROUNDING), self._solver)
         return self._condition(raw)
 
@@ -153,7 +153,7 @@ class SolverStages:
         with self._tracker.building():
             model = self._program.fewest_boundaries(self._tracker.objective)
         raw = self._solve(model)
-        if raw.bound is not None:
+        if raw.bound is not None and math.isfinite(raw.bound):
             self._tracker.tighten_fewest(math.ceil(-raw.bound - _ROUNDING), self._solver)
         return self._condition(raw)
 

@@ -57,6 +57,15 @@ class CoverTracker:
         """Whether the bound meets the objective; both are whole numbers."""
         return self.objective is not None and self.bound == self.objective
 
+    @property
+    def has_fewest(self) -> bool:
+        """Whether no optimal choice has fewer boundaries than the one held."""
+        return (
+            self.closed
+            and self.boundaries is not None
+            and self.fewest_bound == len(self.boundaries)
+        )
+
     def offer(self, boundaries: Iterable[int]) -> None:
         """Keep a choice if it is feasible and covers more, or as much with fewer boundaries."""
         chosen = sorted(set(boundaries))
