@@ -14,8 +14,8 @@ from qpm_opt.cover.bitsets import column_bits
 from qpm_opt.cover.problem import CoverProblem, SeparatorSets, separator_sets
 from qpm_opt.validation import BoolArray, IntArray
 
-#: Entries of a matrix of pairs of sets that are compared at a time.
-_BLOCK = 1 << 24
+#: Pairs of sets that are compared at a time; more would not fit into a processor's cache.
+_BLOCK = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -141,11 +141,13 @@ def within_columns(instance: Instance, columns: list[int]) -> Instance:
 
 def _weight_within(sets: SeparatorSets, hosts: BoolArray) -> IntArray:
     """For every host the number of images whose set is a subset of it."""
-    members = sets.members.astype(np.float32)
+    # In float32 the products are fast, and exact below 2**24 boundaries and images.
+    members = sets.members.T.astype(np.float32)
+    left_out = (~hosts).astype(np.float32)
+    counts = sets.counts.astype(np.float32)
     weights = np.zeros(len(hosts), dtype=np.intp)
-    step = max(1, _BLOCK // max(1, len(members)))
+    step = max(1, _BLOCK // max(1, len(counts)))
     for begin in range(0, len(hosts), step):
-        # Members of a set outside of the host: exact in float32 below 2**24 boundaries.
-        outside = (~hosts[begin : begin + step]).astype(np.float32) @ members.T
-        weights[begin : begin + step] = (outside == 0) @ sets.counts
+        outside = left_out[begin : begin + step] @ members
+        weights[begin : begin + step] = (outside == 0).astype(np.float32) @ counts
     return weights

@@ -267,7 +267,7 @@ class FewestBoundaries(RowSearch):
     instance, value, chosen
         See :class:`RowSearch`; the cost is the number of boundaries.
     most_lost : int
-        Images that may be lost.
+        Images that may be lost, no fewer than the instance says are lost in any case.
     """
 
     def __init__(

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from qpm_opt import CoverProblem, SolutionStatus, TerminationCondition, solve_cover
 from qpm_opt.cover import search
-from qpm_opt.cover.bitsets import rarest
-from qpm_opt.cover.reduction import certainly_lost
+from qpm_opt.cover.bitsets import column_bits, rarest
+from qpm_opt.cover.reduction import Instance, certainly_lost
 from tests.cover_oracle import optimum, random_cover, region, subsets
 
 seeds = st.integers(0, 2**32 - 1)
@@ -219,6 +219,43 @@ def test_a_bound_that_a_region_refutes_is_dropped(caplog, monkeypatch):
     assert result.bound is None
     assert result.solution_status is SolutionStatus.FEASIBLE
     assert "claims the bound 0" in caplog.text
+
+
+@settings(max_examples=1000, deadline=None)
+@given(seeds)
+def test_either_search_finds_the_optimum_of_any_instance(seed):
+    # Without reductions, and with budgets that no first stage would leave.
+    rng = np.random.default_rng(seed)
+    n_columns, n_rows = int(rng.integers(1, 8)), int(rng.integers(1, 14))
+    losses = rng.random((16, n_columns)) < rng.choice([0.1, 0.3, 0.5])
+    hits = rng.random((n_rows, n_columns)) < rng.choice([0.2, 0.4, 0.6])
+    instance = Instance(
+        columns=list(range(n_columns)),
+        losses=column_bits(losses),
+        hits=column_bits(hits),
+        rows=(1 << n_rows) - 1,
+        spare=int(rng.integers(0, 3)),
+        lost=int(rng.integers(0, 4)),
+        most=0,
+    )
+    given_lost = {i for i in range(2) if instance.lost >> i & 1}
+    most_lost = int(rng.integers(len(given_lost), 17))
+    fewest_lost, fewest = 99, 99
+    for chosen in subsets(n_columns):
+        unhit = sum(not any(row[h] for h in chosen) for row in hits.tolist())
+        lost = {i for i, row in enumerate(losses.tolist()) if any(row[h] for h in chosen)}
+        if unhit <= instance.spare:
+            fewest_lost = min(fewest_lost, len(lost | given_lost))
+            if len(lost | given_lost) <= most_lost:
+                fewest = min(fewest, len(chosen))
+    first = search.FewestLost(instance, 99, ())
+    second = search.FewestBoundaries(instance, 99, (), most_lost)
+    for found, expected in ((first, fewest_lost), (second, fewest)):
+        found.run()
+        assert found.value == found.bound == expected
+    if fewest_lost < 99:
+        lost = losses[:, list(first.chosen)].any(axis=1)
+        assert len(set(np.flatnonzero(lost)) | given_lost) == fewest_lost
 
 
 @given(st.lists(st.integers(0, 2**40), max_size=9), st.integers(0, 2**40))
