@@ -14,6 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from qpm_opt.assignment import Assignment
+    from qpm_opt.cover import (
+        COVER_METHODS,
+        CoverProblem,
+        CoverResult,
+        SetCover,
+        greedy_cover,
+        minimum_set_cover,
+        solve_cover,
+    )
     from qpm_opt.errors import (
         InvalidFeaturesError,
         InvalidInputError,
@@ -39,11 +48,14 @@ if TYPE_CHECKING:
     from qpm_opt.verification import BoundStatus, Verification, verify
 
 __all__ = [
+    "COVER_METHODS",
     "FORMULATIONS",
     "METHODS",
     "SOLVERS",
     "Assignment",
     "BoundStatus",
+    "CoverProblem",
+    "CoverResult",
     "InvalidFeaturesError",
     "InvalidInputError",
     "InvalidProblemError",
@@ -53,6 +65,7 @@ __all__ = [
     "Progress",
     "QPMError",
     "Result",
+    "SetCover",
     "SolutionStatus",
     "SolverError",
     "SolverLicenseError",
@@ -62,14 +75,19 @@ __all__ = [
     "Verification",
     "Violation",
     "available_solvers",
+    "greedy_cover",
+    "minimum_set_cover",
     "package_versions",
     "relative_gap",
     "solve",
+    "solve_cover",
     "solver_availability",
     "verify",
 ]
 
-_MODULES = ("errors", "assignment", "problem", "result", "verification", "solvers", "optimize")
+_MODULES = (
+    "errors", "assignment", "problem", "result", "verification", "solvers", "optimize", "cover"
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qpm_opt.errors import InvalidProblemError, InvalidSolutionError
+from qpm_opt.errors import InvalidInputError, InvalidProblemError, InvalidSolutionError
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -18,12 +18,17 @@ IntArray = NDArray[np.intp]
 LARGEST = 1e100
 
 
-def as_bool(values: ArrayLike, what: str) -> BoolArray:
-    """Boolean copy that cannot be written to, or :class:`InvalidSolutionError`."""
-    array = np.array(values)
+def as_bool(
+    values: ArrayLike, what: str, error: type[InvalidInputError] = InvalidSolutionError
+) -> BoolArray:
+    """Boolean copy that cannot be written to, or the error."""
+    try:
+        array = np.array(values)
+    except ValueError as failure:
+        raise error(f"{what} is not an array of booleans: {failure}") from None
     if array.dtype != bool:
         if array.size and not np.isin(array, (0, 1)).all():
-            raise InvalidSolutionError(f"{what} must be boolean (0 or 1 everywhere).")
+            raise error(f"{what} must be boolean (0 or 1 everywhere).")
         array = array.astype(bool)
     array.setflags(write=False)
     return array
