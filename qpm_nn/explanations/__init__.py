@@ -1,6 +1,6 @@
 """What a person looks at: classes in words and figures."""
 
-from qpm_nn.explanations.assignment import draw_assignment
+from qpm_nn.explanations.assignment import AssignmentMatrix, assignment_matrix, draw_assignment
 from qpm_nn.explanations.colours import feature_colours
 from qpm_nn.explanations.comparison import Example, closest_pair, draw_comparison, example_image
 from qpm_nn.explanations.counterfactuals import (
@@ -10,6 +10,12 @@ from qpm_nn.explanations.counterfactuals import (
     observed_limits,
 )
 from qpm_nn.explanations.counterfactuals_figure import draw_counterfactual
+from qpm_nn.explanations.grounding import (
+    GroundingScatter,
+    PairSimilarity,
+    draw_grounding,
+    grounding_scatter,
+)
 from qpm_nn.explanations.heat import (
     ExplainedImage,
     active_means,
@@ -19,6 +25,10 @@ from qpm_nn.explanations.heat import (
     heat_map,
 )
 from qpm_nn.explanations.last_layer import LastLayer
+from qpm_nn.explanations.mistakes import Confusion, Confusions, ConfusionTerm, confusions
+from qpm_nn.explanations.mistakes_figure import draw_confusions
+from qpm_nn.explanations.neighbours import ClassEdge, ClassGraph, ClassNode, class_graph
+from qpm_nn.explanations.neighbours_figure import draw_class_graph
 from qpm_nn.explanations.reasons import (
     Contributions,
     Term,
@@ -35,30 +45,45 @@ from qpm_nn.explanations.tree_figure import draw_tree
 from qpm_nn.explanations.words import class_features, explain_class, shared_features
 
 __all__ = [
+    "AssignmentMatrix",
+    "ClassEdge",
+    "ClassGraph",
+    "ClassNode",
     "ClassTree",
     "ClassTrees",
+    "Confusion",
+    "ConfusionTerm",
+    "Confusions",
     "Contributions",
     "Counterfactual",
     "Example",
     "ExplainedImage",
     "FeatureChange",
+    "GroundingScatter",
     "LastLayer",
+    "PairSimilarity",
     "SolverTrace",
     "Term",
     "TreeNode",
     "WhyNot",
     "active_means",
     "as_svg",
+    "assignment_matrix",
     "certainty",
     "class_features",
+    "class_graph",
     "class_tree",
     "closest_pair",
+    "confusions",
     "contributions",
     "counterfactual",
     "draw_assignment",
+    "draw_class_graph",
     "draw_comparison",
+    "draw_confusions",
     "draw_contributions",
     "draw_counterfactual",
+    "draw_grounding",
     "draw_heat_maps",
     "draw_solver_trace",
     "draw_tree",
@@ -67,6 +92,7 @@ __all__ = [
     "explain_class",
     "explained_image",
     "feature_colours",
+    "grounding_scatter",
     "heat_map",
     "observed_limits",
     "shared_features",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from torch import nn
 from qpm_nn.data import LabelledImages, Preprocessing
 from qpm_nn.explanations import (
     closest_pair,
-    draw_assignment,
     draw_comparison,
     example_image,
     explain_class,
@@ -63,17 +61,6 @@ def sparse_head():
 def test_weights_in_words(sparse_head):
     words = [explain_class(sparse_head, c, NAMES) for c in (0, 1)]
     assert words == ["class zero = -2.2 x feature 7, +0.5 x feature 2", "class one = no feature"]
-
-
-def test_assignment_figure_tells_signs_apart(sparse_head):
-    matrix = draw_assignment(sparse_head, NAMES).axes[0]
-    features = [int(label.get_text()) for label in matrix.get_xticklabels()]
-    positive, negative = (
-        {(NAMES[int(row)], features[int(column)]) for column, row in marks.get_offsets()}
-        for marks in matrix.collections
-    )
-    assert positive == {("zero", 2), ("two", 7)} and negative == {("zero", 7)}
-    assert features[0] == 7
 
 
 def test_closest_pair_shares_most_features(head):
@@ -136,7 +123,6 @@ def test_negative_assignments_in_words_and_figures(head, spec):
     assert explain_class(head, 0, NAMES) == "class zero = features 2, -5"
     assert explain_class(head, 1, NAMES) == "class one = features 9, -7"
     assert shared_features(head)[1, 2] == 0
-    assert "negative" in draw_assignment(head, NAMES).texts[-1].get_text()
     images = LabelledImages(np.zeros((3, 1, 4, 4), np.uint8), np.arange(3))
     figure = draw_comparison(Classifier(Channels(), head), images, spec, pair=(1, 2))
     texts = [text.get_text() for text in figure.texts]
@@ -145,33 +131,3 @@ def test_negative_assignments_in_words_and_figures(head, spec):
     assert "shared" not in texts and "Dashed" in texts[-1]
     styles = [axes.spines["left"].get_linestyle() for axes in figure.axes[2:]]
     assert [i for i, style in enumerate(styles) if style == "--"] == [2]  # feature 7, class one
-
-
-def test_assignment_figure_marks_exactly_the_assigned_cells(head):
-    figure = draw_assignment(head, NAMES)
-    matrix = figure.axes[0]
-    features = [int(label.get_text()) for label in matrix.get_xticklabels()]
-    marks = {
-        (NAMES[int(row)], features[int(column)])
-        for column, row in matrix.collections[0].get_offsets()
-    }
-    assert marks == {(NAMES[c], SELECTED[d]) for c in range(3) for d in SETS[c]}
-    assert features[0] == 7  # the only one that two classes use
-
-
-def test_dollars_in_class_names_are_no_mathematics(head, tmp_path):
-    figure = draw_assignment(head, ("US$ \\frac$", "cat$_$", "plain"))
-    figure.savefig(tmp_path / "figure.png")
-
-
-def test_assignment_figure_of_many_classes_keeps_names_apart():
-    n_classes = 45
-    W = np.zeros((n_classes, 20), dtype=bool)
-    for c in range(n_classes):
-        W[c, [c % 20, (c + 1 + c // 20) % 20]] = True
-    names = [f"alphabet/character{c}" for c in range(n_classes)]
-    figure = draw_assignment(AssignmentHead(range(20), W, np.zeros(20), np.ones(20)), names)
-    figure.canvas.draw()
-    boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
-    assert all(above.y0 >= below.y1 for above, below in pairwise(boxes))
-    assert min(box.x0 for box in boxes) >= 0
