@@ -2,7 +2,14 @@
 
 from qpm_nn.explanations.assignment import AssignmentMatrix, assignment_matrix, draw_assignment
 from qpm_nn.explanations.colours import feature_colours
-from qpm_nn.explanations.comparison import Example, closest_pair, draw_comparison, example_image
+from qpm_nn.explanations.comparison import (
+    ClassComparison,
+    ComparedClass,
+    ComparedFeature,
+    closest_pair,
+    compare_classes,
+)
+from qpm_nn.explanations.comparison_figure import draw_comparison
 from qpm_nn.explanations.counterfactuals import (
     Counterfactual,
     FeatureChange,
@@ -10,6 +17,13 @@ from qpm_nn.explanations.counterfactuals import (
     observed_limits,
 )
 from qpm_nn.explanations.counterfactuals_figure import draw_counterfactual
+from qpm_nn.explanations.examples import (
+    Example,
+    choose_example,
+    example_image,
+    example_images,
+    predicted_examples,
+)
 from qpm_nn.explanations.grounding import (
     GroundingScatter,
     PairSimilarity,
@@ -46,11 +60,14 @@ from qpm_nn.explanations.words import class_features, explain_class, shared_feat
 
 __all__ = [
     "AssignmentMatrix",
+    "ClassComparison",
     "ClassEdge",
     "ClassGraph",
     "ClassNode",
     "ClassTree",
     "ClassTrees",
+    "ComparedClass",
+    "ComparedFeature",
     "Confusion",
     "ConfusionTerm",
     "Confusions",
@@ -70,10 +87,12 @@ __all__ = [
     "as_svg",
     "assignment_matrix",
     "certainty",
+    "choose_example",
     "class_features",
     "class_graph",
     "class_tree",
     "closest_pair",
+    "compare_classes",
     "confusions",
     "contributions",
     "counterfactual",
@@ -89,12 +108,14 @@ __all__ = [
     "draw_tree",
     "draw_why_not",
     "example_image",
+    "example_images",
     "explain_class",
     "explained_image",
     "feature_colours",
     "grounding_scatter",
     "heat_map",
     "observed_limits",
+    "predicted_examples",
     "shared_features",
     "solver_trace",
     "why_not",

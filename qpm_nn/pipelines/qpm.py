@@ -17,8 +17,11 @@ import numpy as np
 from qpm_nn.explanations import (
     LastLayer,
     assignment_matrix,
+    closest_pair,
+    compare_classes,
     draw_assignment,
     draw_comparison,
+    example_images,
     feature_colours,
 )
 from qpm_nn.heads import AssignmentHead, Classifier, SparseHead
@@ -225,8 +228,10 @@ class QPMPipeline(Pipeline):
             reason = "it contrasts classes with equally many features"
             self.directory.log("figures", "left out", figure="comparison", reason=reason)
             return
-        comparison = draw_comparison(model, self.data.test, spec, device=self.device)
-        self.write_figure("comparison", comparison)
+        pair = closest_pair(model.head)
+        examples = example_images(model, self.data.test, pair, spec, self.device)
+        comparison = compare_classes(layer, pair, examples)
+        self.write_figure("comparison", draw_comparison(comparison, colours))
 
 
 def class_bias(weight: np.ndarray, features: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -14,10 +14,12 @@ from qpm_nn.conformal import Calibration, HeldOut, measure_sets
 from qpm_nn.data import ImageSet
 from qpm_nn.explanations import (
     ClassTrees,
+    LastLayer,
+    compare_classes,
     draw_comparison,
     draw_heat_maps,
     draw_tree,
-    example_image,
+    example_images,
     explained_image,
     feature_colours,
     shared_features,
@@ -150,7 +152,9 @@ def _about(
     yield Heading(f"{names[label]}, {verdict}")
     shown = explained_image(classifier, images, i, spec, device)
     beside = [m for m in sets[0][i].nonzero().flatten().tolist() if m != c][:N_BESIDE]
-    rows = [shown, *((m, example_image(classifier, images, m, spec, device)) for m in beside)]
+    examples = example_images(classifier, images, beside, spec, device)
+    of_beside = zip(beside, examples, strict=True)
+    rows = [shown, *((m, example) for m, example in of_beside if example is not None)]
     yield Picture(
         draw_heat_maps(head, names, rows, means),
         f"Test image {i}: where the features of {names[c]} look, and those of other classes in "
@@ -182,9 +186,11 @@ def _about(
     shared = shared_features(head)[c]
     shared[c] = -1
     other = int(shared.argmax())
+    layer = LastLayer.of(head, names)
+    examples = example_images(classifier, images, (c, other), spec, device)
     yield Heading(f"{names[c]} and {names[other]}", 3)
     yield Picture(
-        draw_comparison(classifier, images, spec, (c, other), device),
+        draw_comparison(compare_classes(layer, (c, other), examples), colours),
         f"The class most like {names[c]}, and what tells them apart.",
         photographs=True,
     )
