@@ -43,6 +43,16 @@ from qpm_nn.explanations.mistakes import Confusion, Confusions, ConfusionTerm, c
 from qpm_nn.explanations.mistakes_figure import draw_confusions
 from qpm_nn.explanations.neighbours import ClassEdge, ClassGraph, ClassNode, class_graph
 from qpm_nn.explanations.neighbours_figure import draw_class_graph
+from qpm_nn.explanations.profiles import (
+    AlignedAttribute,
+    FeatureProfile,
+    Mode,
+    NearFeature,
+    ProfileClass,
+    TopImage,
+    feature_profiles,
+)
+from qpm_nn.explanations.profiles_figure import draw_feature_histogram
 from qpm_nn.explanations.reasons import (
     Contributions,
     Term,
@@ -59,6 +69,7 @@ from qpm_nn.explanations.tree_figure import draw_tree
 from qpm_nn.explanations.words import class_features, explain_class, shared_features
 
 __all__ = [
+    "AlignedAttribute",
     "AssignmentMatrix",
     "ClassComparison",
     "ClassEdge",
@@ -76,11 +87,16 @@ __all__ = [
     "Example",
     "ExplainedImage",
     "FeatureChange",
+    "FeatureProfile",
     "GroundingScatter",
     "LastLayer",
+    "Mode",
+    "NearFeature",
     "PairSimilarity",
+    "ProfileClass",
     "SolverTrace",
     "Term",
+    "TopImage",
     "TreeNode",
     "WhyNot",
     "active_means",
@@ -102,6 +118,7 @@ __all__ = [
     "draw_confusions",
     "draw_contributions",
     "draw_counterfactual",
+    "draw_feature_histogram",
     "draw_grounding",
     "draw_heat_maps",
     "draw_solver_trace",
@@ -112,6 +129,7 @@ __all__ = [
     "explain_class",
     "explained_image",
     "feature_colours",
+    "feature_profiles",
     "grounding_scatter",
     "heat_map",
     "observed_limits",

@@ -176,7 +176,7 @@ def _in_rows(sizes: list[FloatArray]) -> tuple[list[FloatArray], float, float]:
     """Lower left corners of rectangles in rows about as wide as all rows are high."""
     if not sizes:
         return [], 0.0, 0.0
-    gap = 1.0
+    gap = 1.5
     area = sum((w + gap) * (h + gap) for w, h in sizes)
     most = max(max(float(w) for w, _ in sizes), 1.3 * math.sqrt(area))
     rows: list[list[int]] = []
