@@ -3,8 +3,8 @@
 from qpm_nn.explanations.assignment import AssignmentMatrix, assignment_matrix, draw_assignment
 from qpm_nn.explanations.colours import feature_colours
 from qpm_nn.explanations.comparison import (
-    ClassComparison,
     ComparedClass,
+    ComparedClasses,
     ComparedFeature,
     closest_pair,
     compare_classes,
@@ -71,13 +71,13 @@ from qpm_nn.explanations.words import class_features, explain_class, shared_feat
 __all__ = [
     "AlignedAttribute",
     "AssignmentMatrix",
-    "ClassComparison",
     "ClassEdge",
     "ClassGraph",
     "ClassNode",
     "ClassTree",
     "ClassTrees",
     "ComparedClass",
+    "ComparedClasses",
     "ComparedFeature",
     "Confusion",
     "ConfusionTerm",

@@ -30,7 +30,7 @@ _MORE_FONTS = (
 )
 _INSTALLED = {font.name for font in fontManager.ttflist}
 #: Settings that all figures are made with: a class may be called "US$", or in any alphabet.
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "text.parse_math": False,
     "font.family": ["DejaVu Sans", *(name for name in _MORE_FONTS if name in _INSTALLED)],
 }

@@ -69,7 +69,7 @@ class ComparedFeature(PlainData):
 
 
 @dataclass(frozen=True, eq=False)
-class ClassComparison(PlainData):
+class ComparedClasses(PlainData):
     """Classes as rows and their features as columns.
 
     Attributes
@@ -102,7 +102,7 @@ def closest_pair(head: AssignmentHead) -> tuple[int, int]:
 
 def compare_classes(
     layer: LastLayer, classes: Sequence[int], examples: Sequence[Example | None]
-) -> ClassComparison:
+) -> ComparedClasses:
     """What tells classes apart, and what they share.
 
     Parameters
@@ -153,7 +153,7 @@ def compare_classes(
         for j in np.flatnonzero((weight != 0).any(axis=0)).tolist()
     ]
     features.sort(key=lambda column: _group(column, len(chosen)))
-    return ClassComparison(compared, tuple(features))
+    return ComparedClasses(compared, tuple(features))
 
 
 def _kind(sign: np.ndarray) -> Kind:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from qpm_nn.explanations.canvas import INK, MUTED, STYLE, Canvas
-from qpm_nn.explanations.comparison import ClassComparison, ComparedClass, ComparedFeature
+from qpm_nn.explanations.comparison import ComparedClass, ComparedClasses, ComparedFeature
 from qpm_nn.explanations.lettering import elided, printable, wrapped
 from qpm_nn.explanations.maps import CELL, as_shown, bare_axes, draw_map, up_sampled
 
@@ -30,7 +30,7 @@ NEGATIVE_CAPTION = " Dashed: it counts against the class."
 
 
 @rc_context(STYLE)
-def draw_comparison(comparison: ClassComparison, colours: Mapping[int, str]) -> Figure:
+def draw_comparison(comparison: ComparedClasses, colours: Mapping[int, str]) -> Figure:
     """Feature maps of classes over an example image of each, in the colours of the features.
 
     A row for each class, a column for each feature, first the images. A frame marks the features
@@ -40,7 +40,7 @@ def draw_comparison(comparison: ClassComparison, colours: Mapping[int, str]) -> 
 
     Parameters
     ----------
-    comparison : ClassComparison
+    comparison : ComparedClasses
     colours : mapping of int to str
         Of all features of the head, by :func:`feature_colours`.
     """
