@@ -6,7 +6,35 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 from matplotlib.lines import Line2D
+
+#: Fonts with letters that DejaVu Sans lacks; those that are installed fill in for it.
+_MORE_FONTS = (
+    "Noto Sans CJK JP",
+    "Noto Sans CJK SC",
+    "Source Han Sans",
+    "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei",
+    "Hiragino Sans",
+    "PingFang SC",
+    "Yu Gothic",
+    "Microsoft YaHei",
+    "Malgun Gothic",
+    "Apple SD Gothic Neo",
+    "Noto Sans Devanagari",
+    "Nirmala UI",
+    "Noto Sans Thai",
+    "Arial Unicode MS",
+    "Unifont",
+)
+_INSTALLED = {font.name for font in fontManager.ttflist}
+#: Settings that all figures are made with: a class may be called "US$", or in any alphabet.
+STYLE: Any = {
+    "text.parse_math": False,
+    "font.family": ["DejaVu Sans", *(name for name in _MORE_FONTS if name in _INSTALLED)],
+}
+INK, MUTED, RULE = "#1f2937", "#5b6470", "#d9dee5"
 
 
 class Canvas:

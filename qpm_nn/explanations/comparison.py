@@ -1,170 +1,171 @@
-"""Figure of two contrasted classes: where each of their features looks."""
+"""Classes side by side: what each has alone, what they share, and an image of each."""
 
 from __future__ import annotations
 
-import textwrap
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
-import torch
-from matplotlib import rc_context
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from qpm_nn.data import ImageSet
-from qpm_nn.explanations.canvas import Canvas
-from qpm_nn.explanations.maps import CELL, as_shown, bare_axes, draw_map, up_sampled
+from qpm_nn.explanations.examples import Example
+from qpm_nn.explanations.last_layer import LastLayer
+from qpm_nn.explanations.plain import PIXELS, PlainData
 from qpm_nn.explanations.words import shared_features
-from qpm_nn.extraction import iterate_activations
-from qpm_nn.heads import AssignmentHead, Classifier
-from qpm_nn.saving import ClassifierSpec
+from qpm_nn.heads import AssignmentHead
+from qpm_opt import InvalidInputError
 
-FloatArray = NDArray[np.floating]
-
-#: Colours that stay apart for colour-blind eyes (Okabe and Ito, 2008).
-FIRST, SHARED, SECOND = "#0072b2", "#009e73", "#d55e00"
-#: Characters of a class name in one line.
-NAME_WIDTH = 15
-# Inches.
-GAP, GROUP_GAP, ROW_GAP = 0.12, 0.34, 0.34
-LEFT, RIGHT, TOP, BOTTOM = 0.55, 0.25, 0.95, 0.72
-CAPTION = (
-    "Frame: the feature belongs to the class. Colour: activation, one scale for each column; "
-    "line: half of its maximum.\n"
-    "Number: the feature in standard deviations from its mean, both of the dense model."
-)
-#: Added where a class has a feature negatively.
-NEGATIVE_CAPTION = " Dashed: it counts against the class."
+#: How a feature is spread over the classes: one has it, some, all, or with different signs.
+Kind = Literal["unique", "some", "all", "opposed"]
 
 
-class Example(NamedTuple):
-    """An image that stands for its class.
+@dataclass(frozen=True, eq=False)
+class ComparedClass(PlainData):
+    """A class with the image that stands for it.
 
-    ``index`` into the data set, ``is_correct`` whether the classifier recognises it, ``image``
-    (height, width[, 3]) in [0, 1], ``features`` (n_selected,) normalised, ``maps``
-    (n_selected, h, w).
+    Attributes
+    ----------
+    class_index : int
+    class_name : str
+    image_index : int or None
+        Into the data set; None if the class has no image there.
+    is_correct : bool or None
+        Whether the image is recognised. If it is not, no image of the class is.
+    logit : float or None
+        Of the class for its image.
+    example : Example or None
     """
 
-    index: int
-    is_correct: bool
-    image: FloatArray
-    features: FloatArray
-    maps: FloatArray
+    class_index: int
+    class_name: str
+    image_index: int | None
+    is_correct: bool | None
+    logit: float | None
+    example: Example | None = field(metadata=PIXELS)
+
+
+@dataclass(frozen=True)
+class ComparedFeature(PlainData):
+    """A feature of at least one of the classes.
+
+    Attributes
+    ----------
+    feature : int
+        By its index in the backbone.
+    position : int
+        Its column among the selected ones.
+    kind : {"unique", "some", "all", "opposed"}
+    weights : tuple of float
+        For each class: 0 if it does not have the feature, negative if that counts against it.
+    values : tuple of float or None
+        The normalised feature in the image of each class.
+    """
+
+    feature: int
+    position: int
+    kind: Kind
+    weights: tuple[float, ...]
+    values: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ComparedClasses(PlainData):
+    """Classes as rows and their features as columns.
+
+    Attributes
+    ----------
+    classes : tuple of ComparedClass
+    features : tuple of ComparedFeature
+        Between two classes: those of the first alone, shared ones, opposed ones, those of the
+        second alone. Among more: shared by all, by some, opposed, then those of each class alone.
+        Ascending within each group.
+    """
+
+    classes: tuple[ComparedClass, ...]
+    features: tuple[ComparedFeature, ...]
 
 
 def closest_pair(head: AssignmentHead) -> tuple[int, int]:
-    """The first two classes that share the most features: ``n_per_class - 1`` if any do."""
+    """The first two classes that share the most features: ``n_per_class - 1`` if any do.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is one class only.
+    """
+    if len(head.assignment) < 2:
+        raise InvalidInputError("There is one class only; two were expected to compare.")
     shared = np.triu(shared_features(head) + 1, 1)
     first, second = np.unravel_index(shared.argmax(), shared.shape)
     return int(first), int(second)
 
 
-def example_image(
-    classifier: Classifier,
-    images: ImageSet,
-    c: int,
-    spec: ClassifierSpec,
-    device: torch.device | str = "cpu",
-) -> Example:
-    """Image of class ``c`` with the strongest features of its class, a recognised one if any is.
-
-    Strong means a large sum of the normalised features assigned to the class: its logit.
-    """
-    members = torch.nonzero(images.labels == c).flatten()
-    mine = images.subset(members)
-    batches = [
-        batch for batch, _ in iterate_activations(classifier, mine, spec.preprocessing, device)
-    ]
-    logits, features, maps = (
-        torch.cat(parts).float().cpu() for parts in zip(*batches, strict=True)
-    )
-    is_correct = logits.argmax(1) == c
-    strength = logits[:, c].masked_fill(~is_correct & is_correct.any(), -torch.inf)
-    best = int(strength.argmax())
-    image = mine[best][0].permute(1, 2, 0).squeeze(2).numpy() / 255
-    return Example(
-        int(members[best]),
-        bool(is_correct[best]),
-        image,
-        features[best].numpy(),
-        maps[best].numpy(),
-    )
-
-
-@rc_context({"text.parse_math": False})  # a class may be called "US$"
-def draw_comparison(
-    classifier: Classifier,
-    images: ImageSet,
-    spec: ClassifierSpec,
-    pair: tuple[int, int] | None = None,
-    device: torch.device | str = "cpu",
-) -> Figure:
-    """Feature maps of two classes over an example image of each.
-
-    Columns: the image, the features of only the first class, the shared ones, those of only the
-    second. A frame marks the features that belong to the row's class, a dashed one those assigned
-    negatively. (One that the classes have with different signs stands in both outer groups.) The
-    colour of a column has one scale for both images; below each map stands the normalised feature,
-    0 for an average image.
+def compare_classes(
+    layer: LastLayer, classes: Sequence[int], examples: Sequence[Example | None]
+) -> ComparedClasses:
+    """What tells classes apart, and what they share.
 
     Parameters
     ----------
-    classifier : Classifier
-        With an assignment head.
-    images : ImageSet
-        To take the examples from.
-    spec : ClassifierSpec
-    pair : tuple of int, optional
-        The two classes; :func:`closest_pair` by default.
-    device : torch.device or str
-    """
-    first, second = pair or closest_pair(classifier.head)
-    signed = classifier.head.signed_assignment
-    sets = [set(np.flatnonzero(signed[c]).tolist()) for c in (first, second)]
-    examples = [example_image(classifier, images, c, spec, device) for c in (first, second)]
-    selected = classifier.head.selected.tolist()
-    groups = [
-        ("only upper", FIRST, sorted(sets[0] - sets[1])),
-        ("shared", SHARED, sorted(sets[0] & sets[1])),
-        ("only lower", SECOND, sorted(sets[1] - sets[0])),
-    ]
-    groups = [group for group in groups if group[2]]
+    layer : LastLayer
+        With any number of features a class, negative weights included.
+    classes : sequence of int
+        Two or more.
+    examples : sequence of Example or None
+        Of each class: :func:`~qpm_nn.explanations.example_images`. None where there is no image.
 
-    n_maps = sum(len(members) for _, _, members in groups)
-    width = LEFT + CELL + n_maps * (CELL + GAP) + len(groups) * (GROUP_GAP - GAP) + RIGHT
-    rows = [BOTTOM + CELL + ROW_GAP, BOTTOM]  # lower edges
-    top = BOTTOM + 2 * CELL + ROW_GAP
-    canvas = Canvas(width, top + TOP)
-    x = LEFT
-    canvas.text(x + CELL / 2, top + 0.1, "test image", ha="center", fontsize=9)
-    for y, c, example in zip(rows, (first, second), examples, strict=True):
-        axes = bare_axes(canvas, x, y)
-        axes.imshow(as_shown(example.image), cmap="gray", vmin=0, vmax=1)
-        name = "\n".join(textwrap.wrap(spec.class_names[c].replace("/", "/ "), NAME_WIDTH))
-        name += "" if example.is_correct else "\n(misclassified)"
-        axes.set_ylabel(name, fontsize=10, fontweight="bold")
-    x += CELL + GROUP_GAP
-    for title, colour, members in groups:
-        span = len(members) * (CELL + GAP) - GAP
-        style = {"ha": "center", "fontsize": 11, "fontweight": "bold", "color": colour}
-        canvas.text(x + span / 2, top + 0.55, title, **style)
-        canvas.rule(x, top + 0.45, span, color=colour, linewidth=2.5)
-        for j in members:
-            is_negative, i = divmod(j, len(selected))
-            highest = max(float(example.maps[i].max()) for example in examples)
-            canvas.text(x + CELL / 2, top + 0.1, f"feature {selected[i]}", ha="center", fontsize=9)
-            for y, mine, example in zip(rows, sets, examples, strict=True):
-                axes = bare_axes(canvas, x, y)
-                scale = 1 / highest if highest > 0 else 1
-                draw_map(axes, example.image, up_sampled(scale * example.maps[i]), colour)
-                if j in mine:
-                    line = "--" if is_negative else "-"
-                    axes.spines[:].set(color=colour, linewidth=2.5, linestyle=line)
-                axes.set_xlabel(f"{example.features[i]:+.1f}", fontsize=9, labelpad=3)
-            x += CELL + GAP
-        x += GROUP_GAP - GAP
-    caption = CAPTION
-    if classifier.head.negative is not None:
-        caption += NEGATIVE_CAPTION
-    canvas.text(LEFT, 0.16, caption, fontsize=7.5, color="#444444", va="bottom")
-    return canvas.figure
+    Raises
+    ------
+    InvalidInputError
+        If there are fewer than two different classes, or not as many examples.
+    """
+    chosen = [layer.class_index(c) for c in classes]
+    if len(chosen) < 2 or len(set(chosen)) < len(chosen):
+        raise InvalidInputError(
+            f"The classes are {chosen}; two or more different ones were expected."
+        )
+    if len(examples) != len(chosen):
+        raise InvalidInputError(
+            f"There are {len(examples)} examples of {len(chosen)} classes; one of each, or None, "
+            "was expected."
+        )
+    values = [None if e is None else layer.image(e.features) for e in examples]
+    compared = tuple(
+        ComparedClass(
+            class_index=c,
+            class_name=layer.class_names[c],
+            image_index=None if example is None else example.index,
+            is_correct=None if example is None else example.is_correct,
+            logit=None if seen is None else float(layer.weight[c] @ seen + layer.bias[c]),
+            example=example,
+        )
+        for c, example, seen in zip(chosen, examples, values, strict=True)
+    )
+    weight = layer.weight[chosen]
+    features = [
+        ComparedFeature(
+            feature=int(layer.selected[j]),
+            position=j,
+            kind=_kind(np.sign(weight[:, j])),
+            weights=tuple(weight[:, j].tolist()),
+            values=tuple(None if seen is None else float(seen[j]) for seen in values),
+        )
+        for j in np.flatnonzero((weight != 0).any(axis=0)).tolist()
+    ]
+    features.sort(key=lambda column: _group(column, len(chosen)))
+    return ComparedClasses(compared, tuple(features))
+
+
+def _kind(sign: np.ndarray) -> Kind:
+    has = sign != 0
+    if (sign > 0).any() and (sign < 0).any():
+        return "opposed"
+    return "unique" if has.sum() == 1 else "all" if has.all() else "some"
+
+
+def _group(column: ComparedFeature, n_classes: int) -> int:
+    """Place of the group of a feature."""
+    if column.kind != "unique":
+        return ("all", "some", "opposed").index(column.kind)
+    owner = next(i for i, weight in enumerate(column.weights) if weight)
+    return -1 if n_classes == 2 and owner == 0 else 3 + owner

@@ -20,23 +20,19 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from qpm_nn.data import ImageSet
-from qpm_nn.explanations.canvas import Canvas
+from qpm_nn.explanations.canvas import STYLE, Canvas
 from qpm_nn.explanations.colours import feature_colours
-from qpm_nn.explanations.comparison import Example
+from qpm_nn.explanations.examples import Example, predicted_examples
 from qpm_nn.explanations.lettering import elided, printable, wrapped
 from qpm_nn.explanations.maps import CELL, as_shown, bare_axes, draw_map, up_sampled
-from qpm_nn.extraction import iterate_activations
 from qpm_nn.heads import AssignmentHead, Classifier
 from qpm_nn.metrics.checks import as_matrix
-from qpm_nn.metrics.contrastiveness import CONSTANT
-from qpm_nn.metrics.mixture import fit_two_normals
+from qpm_nn.metrics.contrastiveness import two_modes
 from qpm_nn.saving import ClassifierSpec
 from qpm_opt import InvalidInputError
 
 FloatArray = NDArray[np.float64]
 
-#: Values that are fitted at once; few enough for the cache of a processor.
-_BLOCK = 2**17
 NAME_SIZE, TEXT_SIZE, CAPTION_SIZE = 10.0, 9.0, 7.5  # points
 # Inches.
 GAP, GROUP_GAP = 0.12, 0.34
@@ -81,16 +77,8 @@ def active_means(features: ArrayLike | Tensor) -> FloatArray:
     positive = np.maximum(matrix, 0)
     n_positive = (matrix > 0).sum(axis=0)
     means = np.where(n_positive > 0, positive.sum(axis=0) / np.maximum(n_positive, 1), 1.0)
-    centre, spread = matrix.mean(axis=0), matrix.std(axis=0)
-    varying = np.flatnonzero(spread > CONSTANT * np.abs(matrix).max(axis=0))
-    step = max(1, _BLOCK // len(matrix))
-    for start in range(0, len(varying), step):
-        columns = varying[start : start + step]
-        standard = (matrix[:, columns] - centre[columns]) / spread[columns]
-        fitted = fit_two_normals(torch.from_numpy(standard.T.copy())).means.amax(1).numpy()
-        larger = centre[columns] + spread[columns] * fitted
-        means[columns] = np.where(larger > 0, larger, means[columns])
-    return means
+    larger = two_modes(matrix).means.max(axis=1)  # NaN for a constant feature
+    return np.where(larger > 0, larger, means)
 
 
 def certainty(features: ArrayLike, means: ArrayLike) -> FloatArray:
@@ -134,18 +122,11 @@ def explained_image(
     device: torch.device | str = "cpu",
 ) -> ExplainedImage:
     """Image ``i``, to be shown for the class that is predicted."""
-    ((activations, labels),) = iterate_activations(
-        classifier, images, spec.preprocessing, device, [i]
-    )
-    c = int(activations.logits[0].argmax())
-    image = images[i][0].permute(1, 2, 0).squeeze(2).numpy() / 255
-    features, maps = (
-        part[0].float().cpu().numpy() for part in (activations.features, activations.maps)
-    )
-    return ExplainedImage(c, Example(i, c == int(labels[0]), image, features, maps))
+    ((c, example),) = predicted_examples(classifier, images, [i], spec, device)
+    return ExplainedImage(c, example)
 
 
-@rc_context({"text.parse_math": False})  # a class may be called "US$"
+@rc_context(STYLE)
 def draw_heat_maps(
     head: AssignmentHead,
     class_names: Sequence[str],

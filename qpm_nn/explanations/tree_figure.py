@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
-from qpm_nn.explanations.canvas import Canvas
+from qpm_nn.explanations.canvas import STYLE, Canvas
 from qpm_nn.explanations.lettering import listed, printable, width, wrapped
 from qpm_nn.explanations.tree import ClassTree, TreeNode
 from qpm_opt import InvalidInputError
@@ -97,7 +97,7 @@ class _Branch:
         return [*first, *branches, *last]
 
 
-@rc_context({"text.parse_math": False})  # a class may be called "US$"
+@rc_context(STYLE)
 def draw_tree(tree: ClassTree, colours: Mapping[int, str], max_leaves: int = 40) -> Figure:
     """Tree of the classes as an image sorts them, its prediction at the top.
 

@@ -18,7 +18,7 @@ The papers compute
 """
 
 from qpm_nn.metrics.alignment import FeatureAlignment, feature_alignment, local_feature_alignment
-from qpm_nn.metrics.contrastiveness import Contrastiveness, contrastiveness
+from qpm_nn.metrics.contrastiveness import Contrastiveness, TwoModes, contrastiveness, two_modes
 from qpm_nn.metrics.features import (
     ClassIndependence,
     Correlation,
@@ -49,6 +49,7 @@ from qpm_nn.metrics.sets import (
 )
 from qpm_nn.metrics.weights import (
     contrastive_pair_share,
+    contrastive_pairs,
     features_per_class,
     n_features,
     shared_features,
@@ -60,12 +61,14 @@ __all__ = [
     "Correlation",
     "FeatureAlignment",
     "ImageMean",
+    "TwoModes",
     "accuracy",
     "attribute_similarity",
     "box_masks",
     "class_coverage_gap",
     "class_independence",
     "contrastive_pair_share",
+    "contrastive_pairs",
     "contrastiveness",
     "correlation",
     "coverage_by_class",
@@ -88,6 +91,7 @@ __all__ = [
     "shared_features",
     "structural_grounding",
     "text_grounding",
+    "two_modes",
     "worst_class_coverage",
     "worst_size_coverage",
 ]

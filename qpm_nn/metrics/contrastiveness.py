@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +20,19 @@ CONSTANT = 1e-7
 
 #: Values that are fitted at once; few enough for the cache of a processor.
 _BLOCK = 2**17
+
+
+class TwoModes(NamedTuple):
+    """Two normals fitted to each feature, in its own units; NaN for a constant feature.
+
+    ``weights``, ``means`` and ``stds`` (n_features, 2); ``separation`` (n_features,), 1 minus the
+    overlap of the two, 0 for a constant feature.
+    """
+
+    weights: FloatArray
+    means: FloatArray
+    stds: FloatArray
+    separation: FloatArray
 
 
 class Contrastiveness:
@@ -90,6 +104,23 @@ def contrastiveness(features: ArrayLike | Tensor) -> float:
     return _mean_separation(matrix[:, columns] for columns in _blocks(*matrix.shape))
 
 
+def two_modes(features: ArrayLike | Tensor) -> TwoModes:
+    """The mixture of two normals behind :func:`contrastiveness`, of each feature.
+
+    Parameters
+    ----------
+    features : array of shape (n_images, n_features)
+
+    Raises
+    ------
+    InvalidInputError
+        If a value is NaN or infinite, or there are no images.
+    """
+    matrix = as_matrix("features", features)
+    parts = [_modes(matrix[:, columns].T) for columns in _blocks(*matrix.shape)]
+    return TwoModes(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
 def _blocks(n_images: int, n_features: int) -> Iterator[slice]:
     if not n_images:
         raise InvalidInputError("There are no images; at least one was expected.")
@@ -99,24 +130,26 @@ def _blocks(n_images: int, n_features: int) -> Iterator[slice]:
 
 def _mean_separation(blocks: Iterable[NDArray[np.floating]]) -> float:
     """Mean over the features of 1 minus the overlap; ``blocks`` of shape (n_images, any)."""
-    return float(np.mean(np.concatenate([_separation(block.T) for block in blocks])))
+    return float(np.mean(np.concatenate([_modes(block.T).separation for block in blocks])))
 
 
-def _separation(values: NDArray[np.floating]) -> FloatArray:
-    """1 minus the overlap of the two normals of each row."""
+def _modes(values: NDArray[np.floating]) -> TwoModes:
+    """Of each row."""
     values = values.astype(np.float64)
-    spread = values.std(axis=1)
-    varies = spread > CONSTANT * np.abs(values).max(axis=1)
+    centre, spread = values.mean(axis=1, keepdims=True), values.std(axis=1, keepdims=True)
+    varies = spread[:, 0] > CONSTANT * np.abs(values).max(axis=1)
+    weights, means, stds = (np.full((len(values), 2), np.nan) for _ in range(3))
     separation = np.zeros(len(values))
     if varies.any():
         # The overlap does not change with location and scale, the regularisation of the fit would.
-        values, spread = values[varies], spread[varies, None]
-        standard = (values - values.mean(axis=1, keepdims=True)) / spread
+        standard = (values[varies] - centre[varies]) / spread[varies]
         mixtures = fit_two_normals(torch.from_numpy(standard))
+        fitted, wide = mixtures.means.numpy(), mixtures.variances.sqrt().numpy()
+        weights[varies] = mixtures.weights.numpy()
+        means[varies] = centre[varies] + spread[varies] * fitted
+        stds[varies] = spread[varies] * wide
         separation[varies] = [
             1 - statistics.NormalDist(m[0], s[0]).overlap(statistics.NormalDist(m[1], s[1]))
-            for m, s in zip(
-                mixtures.means.tolist(), mixtures.variances.sqrt().tolist(), strict=True
-            )
+            for m, s in zip(fitted.tolist(), wide.tolist(), strict=True)
         ]
-    return separation
+    return TwoModes(weights, means, stds, separation)

@@ -53,13 +53,7 @@ def structural_grounding(
             f"attributes has {len(truth)} rows, but weights has {len(model)}; one row for each "
             "class was expected."
         )
-    if n_pairs < 1:
-        raise InvalidInputError(f"n_pairs is {n_pairs}; a whole number from 1 on was expected.")
-    pairs = np.triu_indices(len(model), 1)
-    similarity = cosines(truth)[pairs]
-    most = np.argsort(-similarity, kind="stable")[:n_pairs]
-    total = similarity[most].sum()
-    return float(cosines(model)[pairs][most].sum() / total) if total > 0 else math.nan
+    return most_similar_share(cosines(model), cosines(truth), n_pairs)
 
 
 def text_grounding(
@@ -91,3 +85,14 @@ def cosines(rows: FloatArray) -> FloatArray:
     norm = np.linalg.norm(rows, axis=1, keepdims=True)
     unit = np.divide(rows, norm, out=np.zeros_like(rows), where=norm > 0)
     return unit @ unit.T
+
+
+def most_similar_share(model: FloatArray, truth: FloatArray, n_pairs: int) -> float:
+    """:func:`structural_grounding` of two matrices of similarities (n_classes, n_classes)."""
+    if n_pairs < 1:
+        raise InvalidInputError(f"n_pairs is {n_pairs}; a whole number from 1 on was expected.")
+    pairs = np.triu_indices(len(model), 1)
+    similarity = truth[pairs]
+    most = np.argsort(-similarity, kind="stable")[:n_pairs]
+    total = similarity[most].sum()
+    return float(model[pairs][most].sum() / total) if total > 0 else math.nan

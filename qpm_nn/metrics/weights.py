@@ -46,12 +46,12 @@ def shared_features(weights: ArrayLike | Tensor) -> NDArray[np.int64]:
     return np.rint(both @ both.T).astype(np.int64)
 
 
-def contrastive_pair_share(weights: ArrayLike | Tensor) -> float:
-    """Share of classes with a partner from which they differ in one feature.
+def contrastive_pairs(weights: ArrayLike | Tensor) -> NDArray[np.bool_]:
+    """Which classes differ in one feature, (n_classes, n_classes).
 
-    Partners have equally many features, k, and share exactly k - 1 (:func:`shared_features`). With
-    k = 1 any two classes that do not share their feature are partners. A class without features
-    has no partner.
+    They have equally many features, k, and share exactly k - 1 (:func:`shared_features`). With
+    k = 1 any two classes that do not share their feature are such a pair. A class without features
+    is in none.
 
     Parameters
     ----------
@@ -63,5 +63,15 @@ def contrastive_pair_share(weights: ArrayLike | Tensor) -> float:
     """
     shared = shared_features(weights)
     count = shared.diagonal()
-    partner = (count[:, None] == count) & (shared == count - 1) & (count > 0)
-    return float(partner.any(axis=1).mean())
+    return (count[:, None] == count) & (shared == count - 1) & (count > 0)
+
+
+def contrastive_pair_share(weights: ArrayLike | Tensor) -> float:
+    """Share of classes with a partner from which they differ in one feature.
+
+    Parameters
+    ----------
+    weights : array of shape (n_classes, n_features)
+        See :func:`contrastive_pairs`.
+    """
+    return float(contrastive_pairs(weights).any(axis=1).mean())

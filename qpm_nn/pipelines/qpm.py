@@ -14,7 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from qpm_nn.explanations import draw_assignment, draw_comparison
+from qpm_nn.explanations import (
+    LastLayer,
+    assignment_matrix,
+    closest_pair,
+    compare_classes,
+    draw_assignment,
+    draw_comparison,
+    example_images,
+    feature_colours,
+)
 from qpm_nn.heads import AssignmentHead, Classifier, SparseHead
 from qpm_nn.pipelines.base import DENSE, MODEL, Pipeline
 from qpm_opt import (
@@ -217,13 +226,17 @@ class QPMPipeline(Pipeline):
 
     def _draw(self, key: str) -> None:
         model, spec = self.load("model"), self.spec
-        self.write_figure("assignment", draw_assignment(model.head, spec.class_names))
+        layer = LastLayer.of(model.head, spec.class_names)
+        colours = feature_colours(layer.selected.tolist())
+        self.write_figure("assignment", draw_assignment(assignment_matrix(layer), colours))
         if self.config.problem.sparsity == "average":
             reason = "it contrasts classes with equally many features"
             self.directory.log("figures", "left out", figure="comparison", reason=reason)
             return
-        comparison = draw_comparison(model, self.data.test, spec, device=self.device)
-        self.write_figure("comparison", comparison)
+        pair = closest_pair(model.head)
+        examples = example_images(model, self.data.test, pair, spec, self.device)
+        comparison = compare_classes(layer, pair, examples)
+        self.write_figure("comparison", draw_comparison(comparison, colours))
 
 
 def class_bias(weight: np.ndarray, features: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -14,7 +14,12 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
-from qpm_nn.explanations import draw_assignment
+from qpm_nn.explanations import (
+    LastLayer,
+    assignment_matrix,
+    draw_assignment,
+    feature_colours,
+)
 from qpm_nn.heads import Classifier, SparseHead
 from qpm_nn.pipelines.base import DENSE, MODEL, Pipeline
 from qpm_nn.sparse import (
@@ -61,7 +66,9 @@ class SparsePipeline(Pipeline):
         )
 
     def _draw(self, key: str) -> None:
-        figure = draw_assignment(self.load("model").head, self.spec.class_names)
+        layer = LastLayer.of(self.load("model").head, self.spec.class_names)
+        colours = feature_colours(layer.selected.tolist())
+        figure = draw_assignment(assignment_matrix(layer), colours)
         self.write_figure("assignment", figure)
         self.directory.log(
             "figures",
