@@ -89,8 +89,8 @@ def _title(column: ComparedFeature, classes: tuple[ComparedClass, ...]) -> str:
 
 
 def _draw_image(axes: Axes, compared: ComparedClass) -> None:
-    most = 0.85 * _MOST_LINES * CELL * 72 / NAME_SIZE
-    lines = wrapped(elided(printable(compared.class_name), most), NAME_SIZE, 1.1 * CELL)
+    most = 0.75 * _MOST_LINES * CELL * 72 / NAME_SIZE
+    lines = wrapped(elided(printable(compared.class_name), most), NAME_SIZE, 0.95 * CELL)
     if compared.example is None:
         axes.text(0.5, 0.5, "no image", ha="center", va="center", fontsize=TEXT_SIZE, color=MUTED)
     else:

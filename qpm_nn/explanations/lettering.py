@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import textwrap
+import math
 import unicodedata
 from collections.abc import Sequence
 
@@ -28,9 +28,27 @@ def width(text: str, size: float) -> float:
 
 
 def wrapped(text: str, size: float, inches: float) -> list[str]:
-    """Lines of running text in letters of ``size`` points that fit into a width."""
-    mean = sum(WIDE_EM if _em(c) == WIDE_EM else RUNNING_EM for c in text) / max(1, len(text))
-    return textwrap.wrap(text, max(1, int(72 * inches / size / (mean or 1))))
+    """Lines of running text in letters of ``size`` points that fit into a width.
+
+    A word that is longer than a line is broken.
+    """
+    room = 72 * inches / size + 1e-9
+    lines: list[str] = []
+    used = math.inf  # of the last line, in em
+    for word in text.split():
+        taken = sum(map(_running_em, word))
+        if used + RUNNING_EM + taken <= room:
+            lines[-1] += " " + word
+            used += RUNNING_EM + taken
+            continue
+        used = math.inf
+        for c in word:
+            if used + _running_em(c) > room:
+                lines.append("")
+                used = 0.0
+            lines[-1] += c
+            used += _running_em(c)
+    return lines
 
 
 def elided(name: str, most: float) -> str:
@@ -65,6 +83,10 @@ def listed(names: Sequence[str], most: float) -> str:
 
 def _rest(n: int) -> str:
     return f", +{n}" if n else ""
+
+
+def _running_em(c: str) -> float:
+    return min(_em(c), RUNNING_EM) if _em(c) < WIDE_EM else WIDE_EM
 
 
 def _em(c: str) -> float:

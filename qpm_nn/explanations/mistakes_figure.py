@@ -99,7 +99,7 @@ def _draw_header(axes: Axes, pair: Confusion, y: float) -> None:
         elided(printable(name), _NAME_EM) for name in (pair.true_name, pair.predicted_name)
     )
     n = pair.count
-    text = f"{true} taken for {predicted}: {n} image{'s' if n > 1 else ''}"
+    text = f"{n} image{'s' if n > 1 else ''} of {true} taken for {predicted}"
     transform = axes.get_yaxis_transform()
     style = {"fontsize": NAME_SIZE, "fontweight": "bold", "va": "center", "color": INK}
     axes.text(-LEFT / BARS + 0.06, y, text, transform=transform, **style)

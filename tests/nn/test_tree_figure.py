@@ -8,6 +8,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from qpm_nn.explanations import as_svg, class_tree, draw_tree, feature_colours
 from qpm_nn.explanations.lettering import elided, listed, printable, width, wrapped
@@ -215,3 +217,12 @@ def test_running_text_is_wrapped():
     lines = wrapped("many words " * 30, 9, 4)
     assert len(lines) > 3 and " ".join(lines) == ("many words " * 30).strip()
     assert wrapped("日" * 100, 72, 10) == ["日" * 10] * 10
+
+
+@given(st.text("aWx -犬猫", max_size=80), st.floats(0.5, 4))
+def test_lines_keep_all_letters_and_fit(text, inches):
+    lines = wrapped(text, 9.0, inches)
+    assert "".join("".join(lines).split()) == "".join(text.split())
+    for line in lines:
+        n_wide = sum(c in "犬猫" for c in line)
+        assert 0.61 * (len(line) - n_wide) + n_wide <= inches * 72 / 9.0 + 1e-6
