@@ -27,20 +27,23 @@ from qpm_nn.data import DataModule, load_data
 from qpm_nn.devices import make_fabric
 from qpm_nn.embedding import EmbeddedData, trained_part, write_embeddings
 from qpm_nn.evaluation import evaluate
+from qpm_nn.explanations import as_svg
 from qpm_nn.extraction import extract_features
 from qpm_nn.heads import Classifier, DenseHead
+from qpm_nn.metrics import attribute_similarity
 from qpm_nn.pipelines.calibration import (
     calibrate_and_measure,
+    class_similarity,
     predictions,
     training_features,
 )
 from qpm_nn.pipelines.stages import RunDirectory
 from qpm_nn.pretrained import CALIBRATION
-from qpm_nn.report import ReportSource, html_page, report_data
+from qpm_nn.report import ReportSource, html_page, report_data, report_figures
 from qpm_nn.saving import ClassifierSpec, file_sha256, load_classifier, save_classifier
 from qpm_nn.training import EpochReport, train
 from qpm_nn.training_log import TensorBoardLog, summary_writer, write_epoch
-from qpm_opt import InvalidInputError, Progress
+from qpm_opt import InvalidInputError, Problem, Progress
 from qpm_opt.files import replace_on_success
 from qpm_opt.result import package_versions
 
@@ -188,9 +191,16 @@ class Pipeline(ABC):
         return self.directory
 
     def report(self) -> RunDirectory:
-        """Only report on what a run has made, and return the run directory."""
+        """Only report on what a run has made, always anew and with all figures."""
         with self._finished():
+            (self.directory / REPORT[0]).unlink(missing_ok=True)
             self.report_stages()
+            for found in report_figures(self._report_source(), self.device):
+                figure = found.draw()
+                self.write_figure(found.name, figure)
+                name = f"figures/{found.name}"
+                self.write_text(f"{name}.svg", as_svg(figure, found.name))
+                self.write_text(f"{name}.json", json.dumps(found.data.to_dict(), indent=1) + "\n")
         return self.directory
 
     @contextlib.contextmanager
@@ -366,9 +376,9 @@ class Pipeline(ABC):
         part, data = self.trainable(self.load("model"))
         self.write_arrays("training_features.npz", **training_features(part, data, self.device))
 
-    def _write_report(self, key: str) -> None:
+    def _report_source(self) -> ReportSource:
         solution = self.directory / "solution.json"
-        source = ReportSource(
+        return ReportSource(
             self.load("model"),
             self.spec,
             self.data,
@@ -378,10 +388,23 @@ class Pipeline(ABC):
             metrics=self._json("metrics.json"),
             solution=self._json("solution.json") if solution.exists() else None,
             versions=self._json("versions.json"),
+            similarity=self._class_similarity(),
         )
-        report, media = report_data(source, self.device)
+
+    def _write_report(self, key: str) -> None:
+        report, media = report_data(self._report_source(), self.device)
         self.write_text("report.json", json.dumps(report, ensure_ascii=False) + "\n")
         self.write_text("report.html", html_page(report, media))
+
+    def _class_similarity(self) -> tuple[str, Any] | None:
+        """What classes are alike by: attributes, a hierarchy, or rows of A."""
+        known = class_similarity(self.data)
+        if known is not None:
+            return known
+        if (self.directory / "problem.npz").exists():
+            A = Problem.load(self.directory / "problem.npz").class_similarity
+            return "features of the dense model", attribute_similarity(A)
+        return None
 
     def _arrays(self, name: str) -> dict[str, Any]:
         with np.load(self.directory / name) as arrays:

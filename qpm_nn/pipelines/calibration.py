@@ -74,18 +74,20 @@ def calibrate_and_measure(
         "include_top_1": config.include_top_1,
     }
     (chosen,) = calibrating.calibrate_each((config.alpha,), method=config.method, **options)
-    similarity = _class_similarity(data)
+    similarity = class_similarity(data)
     alphas = sorted({*ALPHAS, config.alpha}, reverse=True)
     measures = [
-        measure_sets(calibration, measuring, similarity)
+        measure_sets(calibration, measuring, None if similarity is None else similarity[1])
         for method in images.methods
         for calibration in calibrating.calibrate_each(alphas, method=method, **options)
     ]
     return chosen, measures
 
 
-def _class_similarity(data: DataModule) -> NDArray[np.float64] | None:
-    """How alike classes are by their attributes, or else by their hierarchy, if there is one."""
+def class_similarity(data: DataModule) -> tuple[str, NDArray[np.float64]] | None:
+    """What classes are alike by, attributes or else a hierarchy, and how much; None without."""
     if data.class_attributes is not None:
-        return attribute_similarity(data.class_attributes)
-    return hierarchy_similarity(data.hierarchy) if data.hierarchy else None
+        return "attributes", attribute_similarity(data.class_attributes)
+    if data.hierarchy:
+        return "hierarchy", hierarchy_similarity(data.hierarchy)
+    return None

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from qpm_nn.explanations import choose_example
 from qpm_nn.report.seen import SeenImages
 
 #: Images of a report; the examples of all classes are there, however many classes there are.
@@ -51,20 +52,17 @@ def strongest_images(features: NDArray[np.floating], n: int) -> NDArray[np.int64
 
 
 def example_images(seen: SeenImages) -> list[int | None]:
-    """The test image that stands for each class; None if it has none.
-
-    A recognised one if there is any, with features of the class that are strong and apart: with the
-    largest product of the sum of their spatial maxima and of their positive parts.
-    """
-    apart = seen.locality @ (seen.weight > 0).T
-    strong = seen.features.clip(min=0) @ seen.weight.clip(min=0).T
-    score = apart * strong
+    """The test image that stands for each class; None if it has none."""
     found: list[int | None] = []
     for c in range(seen.n_classes):
         mine = np.flatnonzero(seen.labels == c)
-        right = mine[seen.predicted[mine] == c]
-        pool = right if len(right) else mine
-        found.append(int(pool[score[pool, c].argmax()]) if len(pool) else None)
+        if not len(mine):
+            found.append(None)
+            continue
+        strength = seen.features[mine] @ seen.weight[c]
+        concentration = seen.locality[mine] @ (seen.weight[c] != 0)
+        chosen = choose_example(strength, concentration, seen.predicted[mine] == c)
+        found.append(int(mine[chosen]))
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,14 @@ from numpy.typing import NDArray
 from qpm_nn.config import MODELS, RunConfig
 from qpm_nn.conformal import HeldOut
 from qpm_nn.data import DataModule
-from qpm_nn.explanations import active_means, feature_colours
+from qpm_nn.explanations import (
+    LastLayer,
+    active_means,
+    feature_colours,
+    feature_profiles,
+    grounding_scatter,
+    observed_limits,
+)
 from qpm_nn.explanations.lettering import printable
 from qpm_nn.heads import AssignmentHead, Classifier, SparseHead
 from qpm_nn.report.choice import (
@@ -36,11 +44,15 @@ from qpm_nn.report.tables import metrics_table, solution_record
 from qpm_nn.saving import ClassifierSpec
 from qpm_opt import InvalidInputError
 
+FloatArray = NDArray[np.floating]
+
 FORMAT = "qpm-report/1"
 #: Images whose prediction sets are shown.
 N_SETS = 24
 #: Maps of all features of the examples are kept while they are so many in all.
 MAX_EXAMPLE_MAPS = 60_000
+#: Seconds for the fewest changes that would lead to another class: of an image, and in all.
+COUNTERFACTUAL_TIME, COUNTERFACTUALS_TIME = 2.0, 30.0
 
 
 @dataclass(frozen=True)
@@ -62,6 +74,8 @@ class ReportSource:
         ``solution.json``, if an assignment was solved for.
     versions : mapping
         ``versions.json``.
+    similarity : (str, array of shape (n_classes, n_classes)) or None
+        What classes are alike by, such as attributes, and how much.
 
     Raises
     ------
@@ -78,6 +92,7 @@ class ReportSource:
     metrics: Mapping[str, Mapping[str, float | None]]
     solution: Mapping[str, Any] | None
     versions: Mapping[str, str]
+    similarity: tuple[str, FloatArray] | None
 
     @cached_property
     def head(self) -> AssignmentHead | SparseHead:
@@ -100,16 +115,18 @@ def report_data(
     place in ``images``.
     """
     head, config = source.head, source.config
-    seen = SeenImages.of(head, source.test)
-    n_classes, n_selected = seen.weight.shape
     names = [printable(name) or f"class {c}" for c, name in enumerate(source.spec.class_names)]
-    means = active_means(source.training["features"])
+    layer = LastLayer.of(head, names)
+    seen = SeenImages.of(layer, source.test)
+    n_classes, n_selected = seen.weight.shape
+    training = source.training["features"]
+    means, limits = active_means(training), observed_limits(training)
     held_out = HeldOut.of(
         head, *(torch.from_numpy(source.test[n]) for n in ("logits", "labels", "features"))
     )
-    equal = len({*(seen.weight != 0).sum(axis=1).tolist()}) == 1
+    n_features = (seen.weight != 0).sum(axis=1)
     sets = None
-    if equal and held_out.assignment is not None:
+    if seen.has_hierarchy and held_out.assignment is not None:
         sets = SetsOfImages(held_out, config.conformal, seed=config.seed)
 
     chosen = ChosenImages()
@@ -117,7 +134,7 @@ def report_data(
     tops = [chosen.add_all(of_one) for of_one in strongest_images(seen.features, N_TOP).T]
     of_errors = [
         chosen.add_all(confusion.images[:N_OF_ERROR] if e < N_ERRORS else [])
-        for e, confusion in enumerate(seen.confusions)
+        for e, confusion in enumerate(seen.confusions.pairs)
     ]
     of_sets = [(i, chosen.add(i)) for i in ([] if sets is None else sets.typical(N_SETS))]
     n_more = min(N_OF_CLASS, max(0, MAX_IMAGES - len(chosen)) // n_classes)
@@ -131,9 +148,9 @@ def report_data(
         for place in of_one:
             wanted[place].add(j)
     for e, of_one in enumerate(of_errors):
-        label, predicted, _ = seen.confusions[e]
+        terms = {term.position for term in seen.confusions.pairs[e].terms}
         for place in of_one:
-            wanted[place] |= set(np.flatnonzero(seen.weight[label] != seen.weight[predicted]))
+            wanted[place] |= terms
     if n_classes * n_selected <= MAX_EXAMPLE_MAPS:  # any two classes can be compared
         for place in examples:
             if place is not None:
@@ -141,26 +158,29 @@ def report_data(
     sizes, order, media = draw_images(
         source.classifier, source.spec, source.data.test, chosen.indices, wanted, means, device
     )
+    end = monotonic() + COUNTERFACTUALS_TIME
     images = [
-        image_record(seen, i) | {"maps": maps}
+        image_record(seen, i, limits, min(COUNTERFACTUAL_TIME, end - monotonic())) | {"maps": maps}
         for i, maps in zip(chosen.indices, order, strict=True)
     ]
-    selected = head.selected.tolist()
-    colours = list(feature_colours(selected).values())
-    errors = error_records(seen, of_errors)
-    n_errors = sum(error["count"] for error in errors)
+    colours = list(feature_colours(layer.selected.tolist()).values())
+    profiles = feature_profiles(layer, training, source.training["labels"])
+    given, scatter = "", None
+    if source.similarity is not None:
+        given, similarity = source.similarity
+        scatter = grounding_scatter(layer, similarity)
     report = {
         "format": FORMAT,
         "title": f"{MODELS[config.model]} on {printable(source.data.name)}",
         "run": {
             "n_classes": n_classes,
             "n_selected": n_selected,
-            "n_per_class": int((seen.weight[0] != 0).sum()) if equal else None,
+            "n_per_class": int(n_features[0]) if np.ptp(n_features) == 0 else None,
             "n_train": len(source.data.train),
             "n_test": len(seen.labels),
-            "n_errors": n_errors,
-            "errors_one_feature": sum(e["count"] for e in errors if e["differ_in_one"])
-            / max(1, n_errors),
+            "n_errors": seen.confusions.n_wrong,
+            "errors_one_feature": seen.confusions.share_differ_by_one,
+            "pairs_one_feature": seen.confusions.share_of_pairs,
             "thumbnail": sizes.thumbnail,
             "map_shape": list(sizes.map_shape),
             "settings": {
@@ -173,13 +193,11 @@ def report_data(
         "versions": dict(source.versions),
         "metrics": metrics_table(source.metrics, config.model, source.data.name),
         "solution": None if source.solution is None else solution_record(source.solution),
-        "features": feature_records(
-            seen, source.training["features"], selected, colours, means, tops
-        ),
-        "classes": class_records(seen, names, source.spec.hierarchy, examples, of_classes),
+        "features": feature_records(seen, profiles, colours, means, tops),
+        "classes": class_records(seen, source.spec.hierarchy, examples, of_classes),
         "images": images,
-        "errors": errors,
-        "map": map_record(seen),
+        "errors": error_records(seen, of_errors),
+        "map": map_record(seen, scatter, given),
         "sets": None if sets is None else sets.record(of_sets),
     }
     return rounded(report), media

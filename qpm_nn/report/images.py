@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from qpm_nn.data import ImageSet
+from qpm_nn.explanations import Term, contributions, counterfactual, why_not
 from qpm_nn.extraction import iterate_activations
 from qpm_nn.heads import Classifier
 from qpm_nn.report.media import Sizes, encoded, intensities, thumbnail
@@ -19,8 +20,20 @@ from qpm_nn.saving import ClassifierSpec
 FloatArray = NDArray[np.float64]
 
 
-def image_record(seen: SeenImages, i: int) -> dict[str, Any]:
-    """Why the prediction, and why not the class with the second largest logit."""
+def image_record(
+    seen: SeenImages, i: int, limits: tuple[FloatArray, FloatArray], time_limit: float
+) -> dict[str, Any]:
+    """Why the prediction, why not the class with the second largest logit, and what would do.
+
+    Parameters
+    ----------
+    seen : SeenImages
+    i : int
+    limits : pair of arrays of shape (n_selected,)
+        Within which features may change.
+    time_limit : float
+        Seconds for the fewest changes that lead to another class; 0 to leave them out.
+    """
     label, predicted, second = int(seen.labels[i]), int(seen.predicted[i]), seen.second(i)
     logits = seen.logits[i]
     record: dict[str, Any] = {
@@ -30,22 +43,49 @@ def image_record(seen: SeenImages, i: int) -> dict[str, Any]:
         "second": second,
         "features": seen.features[i].tolist(),
         "logit": float(logits[predicted]),
-        "bias": float(seen.bias[predicted]),
-        "contributions": seen.contributions(i, predicted),
+        "bias": float(seen.layer.bias[predicted]),
+        "contributions": _terms(contributions(seen.layer, seen.features[i], predicted).terms),
     }
     if second is not None:
+        found = why_not(seen.layer, seen.features[i], second, predicted)
         record |= {
             "second_logit": float(logits[second]),
-            "difference": float(logits[predicted] - logits[second]),
-            "bias_difference": float(seen.bias[predicted] - seen.bias[second]),
-            "deciding": seen.deciding(i, predicted, second),
+            "difference": found.difference,
+            "bias_difference": found.bias,
+            "deciding": _terms(found.terms),
         }
     if label not in (predicted, second):
+        found = why_not(seen.layer, seen.features[i], label, predicted)
         record |= {
-            "label_difference": float(logits[predicted] - logits[label]),
-            "against_label": seen.deciding(i, predicted, label),
+            "label_difference": found.difference,
+            "label_bias_difference": found.bias,
+            "against_label": _terms(found.terms),
         }
+    goal = second if label == predicted else label
+    if goal is not None and time_limit > 0:
+        record["counterfactual"] = _changes(seen, i, goal, limits, time_limit)
     return record
+
+
+def _terms(terms: Sequence[Term]) -> list[tuple[int, float]]:
+    return [(term.position, term.contribution) for term in terms]
+
+
+def _changes(
+    seen: SeenImages,
+    i: int,
+    c: int,
+    limits: tuple[FloatArray, FloatArray],
+    time_limit: float,
+) -> dict[str, Any]:
+    found = counterfactual(seen.layer, seen.features[i], c, limits, time_limit=time_limit)
+    return {
+        "class": c,
+        "reachable": found.is_reachable,
+        "fewest": found.is_fewest,
+        "n_changes": len(found.changes),
+        "changes": [(change.position, change.before, change.after) for change in found.changes],
+    }
 
 
 def shown_features(seen: SeenImages, i: int) -> set[int]:

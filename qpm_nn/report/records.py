@@ -1,4 +1,4 @@
-"""Records of classes, features and errors in a report."""
+"""Records of classes, features, errors and the global map in a report."""
 
 from __future__ import annotations
 
@@ -6,25 +6,24 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import leaves_list, linkage
 
-from qpm_nn.metrics import contrastiveness
-from qpm_nn.metrics.contrastiveness import CONSTANT
-from qpm_nn.metrics.mixture import fit_two_normals
+from qpm_nn.explanations import (
+    FeatureProfile,
+    GroundingScatter,
+    assignment_matrix,
+    class_graph,
+)
 from qpm_nn.report.seen import SeenImages
 
 FloatArray = NDArray[np.float64]
 
-#: Neighbours of a class and of a feature that are listed.
+#: Neighbours of a class that are listed.
 N_NEAREST = 5
-N_BINS = 40
 
 
 def class_records(
     seen: SeenImages,
-    names: Sequence[str],
     hierarchy: Sequence[Sequence[str]],
     examples: Sequence[int | None],
     images: Sequence[list[int]],
@@ -32,10 +31,10 @@ def class_records(
     """One for each class; examples and images by their places in the report."""
     right = seen.labels == seen.predicted
     confused: dict[int, list[int]] = {}
-    for e, confusion in enumerate(seen.confusions):
-        confused.setdefault(confusion.label, []).append(e)
+    for e, confusion in enumerate(seen.confusions.pairs):
+        confused.setdefault(confusion.true, []).append(e)
     found = []
-    for c, name in enumerate(names):
+    for c, name in enumerate(seen.layer.class_names):
         features = np.flatnonzero(seen.weight[c])
         mine = seen.labels == c
         n_images, n_correct = int(mine.sum()), int((mine & right).sum())
@@ -43,10 +42,8 @@ def class_records(
             {
                 "name": name,
                 "parents": list(hierarchy[c]) if hierarchy else [],
-                "features": features.tolist(),
-                "weights": seen.weight[c, features].tolist(),
-                "weighted": [(int(j), float(seen.weight[c, j])) for j in features],
-                "bias": float(seen.bias[c]),
+                "features": [(int(j), float(seen.weight[c, j])) for j in features],
+                "bias": float(seen.layer.bias[c]),
                 "n_images": n_images,
                 "n_correct": n_correct,
                 "accuracy": n_correct / n_images if n_images else None,
@@ -64,7 +61,7 @@ def _nearest_classes(seen: SeenImages, c: int) -> list[dict[str, Any]]:
     shared = seen.shared[c].copy()
     shared[c] = -1
     order = np.argsort(-shared, kind="stable")[: min(N_NEAREST, seen.n_classes - 1)]
-    sign = np.sign(seen.weight)
+    sign = seen.layer.sign
     return [
         {
             "class": int(other),
@@ -78,8 +75,7 @@ def _nearest_classes(seen: SeenImages, c: int) -> list[dict[str, Any]]:
 
 def feature_records(
     seen: SeenImages,
-    training: NDArray[np.floating],
-    selected: Sequence[int],
+    profiles: Sequence[FeatureProfile],
     colours: Sequence[str],
     means: FloatArray,
     tops: Sequence[list[int]],
@@ -89,103 +85,89 @@ def feature_records(
     Parameters
     ----------
     seen : SeenImages
-    training : array of shape (n_images, n_selected)
-        Features of the training images.
-    selected : sequence of int
-        Indices in the backbone.
+    profiles : sequence of FeatureProfile
+        On the training images.
     colours : sequence of str
     means : array of shape (n_selected,)
         Of the features where they are active.
     tops : sequence of lists of int
         The test images in which each is the strongest, by their places in the report.
     """
-    values = training.astype(np.float64)
-    size = np.linalg.norm(values, axis=0)
-    cosine = values.T @ values / np.maximum(np.outer(size, size), np.finfo(float).tiny)
-    np.fill_diagonal(cosine, -np.inf)
-    n_nearest = min(N_NEAREST, len(selected) - 1)
     found = []
-    for j, feature in enumerate(selected):
-        weight = seen.weight[:, j]
-        users = np.flatnonzero(weight)
-        nearest = np.argsort(-cosine[j], kind="stable")[:n_nearest]
+    for profile, colour, mean, top in zip(profiles, colours, means, tops, strict=True):
         found.append(
             {
-                "feature": int(feature),
-                "colour": colours[j],
-                "n_classes": len(users),
-                "classes": [(int(c), float(weight[c])) for c in users],
-                "active_mean": float(means[j]),
-                "contrastiveness": contrastiveness(values[:, [j]]),
-                **_distribution(values[:, j]),
-                "top": tops[j],
+                "feature": profile.feature,
+                "colour": colour,
+                "n_classes": len(profile.classes),
+                "classes": [(one.class_index, one.weight) for one in profile.classes],
+                "active_mean": float(mean),
+                "share_active": profile.share_active,
+                "contrastiveness": profile.contrastiveness,
+                "edges": profile.edges,
+                "counts": profile.counts,
+                "modes": [mode.to_dict() for mode in profile.modes],
+                "top": top,
                 "nearest": [
-                    {"feature": int(i), "similarity": float(cosine[j, i])} for i in nearest
+                    {"feature": seen.layer.position(near.feature), "similarity": near.cosine}
+                    for near in profile.nearest
                 ],
-                "attributes": [],
+                "attributes": [one.to_dict() for one in profile.attributes],
             }
         )
     return found
-
-
-def _distribution(values: FloatArray) -> dict[str, Any]:
-    """Histogram, and the two normals that fit best; None if nothing varies."""
-    centre, spread = values.mean(), values.std()
-    if not spread > CONSTANT * np.abs(values).max():
-        return {"histogram": None, "modes": None}
-    counts, edges = np.histogram(values, bins=N_BINS)
-    fitted = fit_two_normals(torch.from_numpy((values - centre) / spread)[None])
-    modes = zip(*(part[0].tolist() for part in fitted), strict=True)
-    return {
-        "histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
-        "modes": [
-            {"share": share, "mean": centre + spread * mean, "std": spread * variance**0.5}
-            for share, mean, variance in modes
-        ],
-    }
 
 
 def error_records(seen: SeenImages, images: Sequence[list[int]]) -> list[dict[str, Any]]:
     """One for each pair of classes that are confused; images by their places in the report."""
-    found = []
-    for confusion, shown in zip(seen.confusions, images, strict=True):
-        label, predicted, all_of_it = confusion
-        difference = seen.logits[all_of_it, predicted] - seen.logits[all_of_it, label]
-        found.append(
-            {
-                "label": label,
-                "predicted": predicted,
-                "count": len(all_of_it),
-                "images": shown,
-                "features": seen.deciding(all_of_it, predicted, label),
-                "difference": float(difference.mean()),
-                "differ_in_one": differ_in_one(seen, label, predicted),
-            }
-        )
-    return found
+    return [
+        {
+            "label": confusion.true,
+            "predicted": confusion.predicted,
+            "count": confusion.count,
+            "images": shown,
+            # What pushed the most towards the mistake first.
+            "features": [(term.position, term.contribution) for term in confusion.terms],
+            "pushes": [term.push for term in confusion.terms],
+            "bias": float(seen.layer.bias[confusion.predicted] - seen.layer.bias[confusion.true]),
+            "difference": confusion.lead,
+            "differ_by_one": confusion.differ_by_one,
+        }
+        for confusion, shown in zip(seen.confusions.pairs, images, strict=True)
+    ]
 
 
-def differ_in_one(seen: SeenImages, c: int, other: int) -> bool:
-    """Whether two classes have all features in common but one each."""
-    n_features = (seen.weight != 0).sum(axis=1)
-    return bool(seen.shared[c, other] == n_features[c] - 1 == n_features[other] - 1)
+def map_record(seen: SeenImages, grounding: GroundingScatter | None, given: str) -> dict[str, Any]:
+    """Order of classes and features in which similar ones stand side by side; neighbours.
 
-
-def map_record(seen: SeenImages) -> dict[str, Any]:
-    """Order of classes and features in which similar ones stand side by side; neighbours."""
-    rows, columns = (_clustered(part) for part in (seen.weight, seen.weight.T))
-    shared = np.triu(seen.shared + 1, 1)
+    Parameters
+    ----------
+    seen : SeenImages
+    grounding : GroundingScatter or None
+    given : str
+        What the classes are alike by in it.
+    """
+    matrix, graph = assignment_matrix(seen.layer), class_graph(seen.layer)
     return {
-        "classes": rows,
-        "features": columns,
-        "closest": [int(c) for c in np.unravel_index(shared.argmax(), shared.shape)],
-        "graph": {"positions": {}, "edges": []},
-        "grounding": None,
+        "classes": list(matrix.classes),
+        "features": list(matrix.positions),
+        "closest": list(seen.closest),
+        "graph": {
+            "width": graph.width,
+            "height": graph.height,
+            "nodes": [(node.class_index, node.x, node.y) for node in graph.nodes],
+            "edges": [(edge.first, edge.second) for edge in graph.edges],
+        },
+        "grounding": None
+        if grounding is None
+        else {
+            "given": given,
+            "n_pairs": grounding.n_pairs,
+            "structural_grounding": grounding.structural_grounding,
+            "rank_correlation": grounding.rank_correlation,
+            "points": [
+                (pair.given, pair.model, pair.first, pair.second)
+                for pair in (*grounding.top, *grounding.others)
+            ],
+        },
     }
-
-
-def _clustered(rows: FloatArray) -> list[int]:
-    if len(rows) < 3:
-        return list(range(len(rows)))
-    tree = linkage(np.sign(rows), "average", metric="cityblock", optimal_ordering=len(rows) <= 400)
-    return leaves_list(tree).tolist()

@@ -68,7 +68,7 @@ def test_pages_by_click(browser, finished):
     click("link", name="Classes", exact=True).click()
     click("link", name=report["classes"][2]["name"]).first.click()
     assert page.heading() == report["classes"][2]["name"]
-    feature = report["classes"][2]["features"][0]
+    feature = report["classes"][2]["features"][0][0]
     click("link", name=f"feature {report['features'][feature]['feature']}").first.click()
     assert page.heading() == f"Feature {report['features'][feature]['feature']}"
     page.go("class/2")

@@ -12,10 +12,13 @@ from click.testing import CliRunner
 from qpm_nn import QPMModel
 from qpm_nn.cli import report as report_command
 from qpm_nn.data import load_data
+from qpm_nn.explanations import LastLayer
 from qpm_nn.pipelines.run import report as report_run
 from qpm_nn.pipelines.run import run
 from qpm_nn.report.choice import example_images, images_of_classes, strongest_images
+from qpm_nn.report.images import image_record
 from qpm_nn.report.media import Sizes, intensities, thumbnail
+from qpm_nn.report.records import error_records
 from qpm_nn.report.seen import SeenImages
 from qpm_nn.report.tables import metrics_table
 from qpm_opt import InvalidInputError
@@ -46,8 +49,9 @@ def test_all_numbers_follow_from_the_model(finished, tree):
     assert report["run"]["n_test"] == len(test)
     assert report["run"]["n_errors"] == (labels != predicted).sum()
     for c, one in enumerate(report["classes"]):
-        assert one["features"] == np.flatnonzero(weight[c]).tolist()
-        np.testing.assert_allclose(one["weights"], weight[c, one["features"]], rtol=1e-5)
+        features_of_it, weights = zip(*one["features"], strict=True)
+        assert list(features_of_it) == np.flatnonzero(weight[c]).tolist()
+        np.testing.assert_allclose(weights, weight[c][weight[c] != 0], rtol=1e-5)
         assert one["n_images"] == (labels == c).sum()
         assert one["n_correct"] == ((labels == c) & (predicted == c)).sum()
         for near in one["nearest"]:
@@ -78,8 +82,7 @@ def test_all_numbers_follow_from_the_model(finished, tree):
         assert [c for c, _ in one["classes"]] == np.flatnonzero(weight[:, j]).tolist()
         strongest = report["images"][one["top"][0]]["index"]
         assert features[strongest, j] == pytest.approx(features[:, j].max(), rel=1e-5)
-        if one["histogram"] is not None:
-            assert sum(one["histogram"]["counts"]) == report["run"]["n_train"]
+        assert sum(one["counts"]) == report["run"]["n_train"]
     metrics = json.loads((finished / "metrics.json").read_text())
     table = report["metrics"]
     own = metrics[report["run"]["settings"]["model"]]
@@ -98,6 +101,11 @@ def test_a_report_is_made_again_by_its_command(finished):
     assert (finished / "report.json").read_bytes() == before
     result = CliRunner().invoke(report_command, [str(finished)], catch_exceptions=False)
     assert result.stdout.strip() == str(finished / "report.html")
+    names = {path.stem for path in (finished / "figures").glob("*.svg")}
+    assert {"assignment", "class_graph", "confusions", "comparison"} <= names
+    for name in names:
+        json.loads((finished / "figures" / f"{name}.json").read_text(encoding="utf-8"))
+        assert (finished / "figures" / f"{name}.png").stat().st_size > 1000
 
 
 def test_what_there_is_no_report_of(tree, tmp_path):
@@ -113,11 +121,10 @@ def test_what_there_is_no_report_of(tree, tmp_path):
 
 
 def seen(logits, labels, weight, features=None, locality=None):
-    weight, logits = np.asarray(weight, float), np.asarray(logits, float)
-    shape = len(logits), weight.shape[1]
+    layer, logits = LastLayer(weight), np.asarray(logits, float)
+    shape = len(logits), layer.weight.shape[1]
     return SeenImages(
-        weight,
-        np.zeros(len(weight)),
+        layer,
         logits,
         np.ones(shape) if features is None else np.asarray(features, float),
         np.ones(shape) if locality is None else np.asarray(locality, float),
@@ -154,10 +161,17 @@ def test_confusions_and_what_decides():
         weight=[[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, -1]],
         features=[[1, 2, 3, 4], [3, 2, 1, 0], [1, 1, 1, 1], [0, 0, 0, 0]],
     )
-    assert [tuple(confusion) for confusion in one.confusions] == [(0, 1, [1, 0]), (0, 2, [2])]
-    assert one.deciding([0, 1], 1, 0) == [(2, 2.0), (0, -2.0)]
-    assert one.deciding(0, 2, 0) == [(2, 3.0), (0, -1.0), (1, -2.0), (3, -4.0)]
-    assert one.contributions(0, 2) == [(2, 3.0), (3, -4.0)]
+    first, second = error_records(one, [[7], []])
+    assert (first["label"], first["predicted"], first["count"], first["images"]) == (0, 1, 2, [7])
+    assert dict(first["features"]) == {2: 2.0, 0: -2.0} and first["difference"] == 0
+    assert dict(second["features"]) == {2: 1.0, 0: -1.0, 1: -1.0, 3: -1.0}
+    assert first["differ_by_one"] and not second["differ_by_one"]
+    record = image_record(one, 0, (np.zeros(4), np.full(4, 9.0)), 5.0)
+    assert record["contributions"] == [(2, 3.0), (1, 2.0)] and record["second"] == 0
+    assert record["deciding"] == [(2, 3.0), (0, -1.0)] and record["difference"] == 2.0
+    # Feature 0 from 1 to 3 and a little more: class 0 is ahead.
+    assert record["counterfactual"]["class"] == 0 and record["counterfactual"]["n_changes"] == 1
+    assert one.closest == (0, 1) and not one.has_hierarchy
     assert one.shared.tolist() == [[2, 1, 0], [1, 2, 1], [0, 1, 2]]
     assert one.second(0) == 0 and seen([[1]], [0], [[1]]).second(0) is None
 

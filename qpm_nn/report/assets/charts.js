@@ -60,8 +60,8 @@ function traceChart(trace) {
 function histogramChart({ edges, counts, modes, colour }) {
   const total = counts.reduce((a, b) => a + b, 0) || 1;
   const density = counts.map((n, k) => n / total / (edges[k + 1] - edges[k] || 1));
-  const curve = (value) => (modes || []).map(({ mean, std, share }) =>
-    std > 0 ? (share / std / Math.sqrt(2 * Math.PI)) * Math.exp(-0.5 * ((value - mean) / std) ** 2) : 0);
+  const curve = (value) => modes.map(({ mean, std, weight }) =>
+    std > 0 ? (weight / std / Math.sqrt(2 * Math.PI)) * Math.exp(-0.5 * ((value - mean) / std) ** 2) : 0);
   const [low, high] = [edges[0], edges[edges.length - 1]];
   const grid = Array.from({ length: 161 }, (_, n) => low + ((high - low) * n) / 160);
   // Bars decide the scale, for a narrow mode may be far higher than its bar; and not the bar of the
@@ -72,7 +72,7 @@ function histogramChart({ edges, counts, modes, colour }) {
   const { svg, X, Y } = axes({ x: [low, high], y: [0, top], xLabel: "activation (standard deviations from the mean)", yLabel: "density", title: "Histogram of activations" });
   density.forEach((value, k) => svg.append(s("rect", { x: X(edges[k]), width: Math.max(0.5, X(edges[k + 1]) - X(edges[k]) - 0.5), y: Y(Math.min(top, value)), height: Y(0) - Y(Math.min(top, value)), fill: colour, opacity: 0.75 })));
   if (cut) svg.append(s("text", { x: X(edges[density.indexOf(highest) + 1]) + 6, y: Y(top) + 12 }, `← goes on to ${highest.toFixed(1)}`));
-  (modes || []).forEach((_, m) => {
+  modes.forEach((_, m) => {
     const path = grid.map((value, n) => `${n ? "L" : "M"}${X(value).toFixed(1)} ${Y(Math.min(top, curve(value)[m])).toFixed(1)}`).join("");
     svg.append(s("path", { d: path, fill: "none", stroke: "var(--ink)", "stroke-width": 1.8, "stroke-dasharray": m ? "6 4" : "none" }));
   });

@@ -18,8 +18,8 @@ function filterBox(label, list) {
 function classPage(c) {
   const one = REPORT.classes[c];
   if (!one) return missing("class", c);
-  const [own, against] = [1, -1].map((sign) => one.features.filter((_, n) => Math.sign(one.weights[n]) === sign));
-  const hasWeights = one.weights.some((weight) => Math.abs(weight) !== 1);
+  const [own, against] = [1, -1].map((sign) => one.features.filter(([, weight]) => Math.sign(weight) === sign).map(([j]) => j));
+  const hasWeights = one.features.some(([, weight]) => Math.abs(weight) !== 1);
   return [
     h("h1", {}, one.name),
     one.parents.length ? note(one.parents.join(" › ")) : null,
@@ -27,11 +27,11 @@ function classPage(c) {
       h("div", {},
         h("p", {}, "Features: ", chips(own)),
         against.length ? h("p", {}, "Against it: ", against.map((j) => chip(j, true))) : null,
-        hasWeights ? [h("h3", {}, "Weights"), bars(`classes.${c}.weighted`)] : null,
+        hasWeights ? [h("h3", {}, "Weights"), bars(`classes.${c}.features`)] : null,
         facts(["test images", num(`classes.${c}.n_images`, "integer")], ["of them recognised", num(`classes.${c}.n_correct`, "integer")]))),
     one.example === null ? null : [
       h("h2", {}, "Where the features look"),
-      h("div", { class: "maps" }, one.features.map((j) => heat(one.example, j, c))),
+      h("div", { class: "maps" }, featuresOf(c).map((j) => heat(one.example, j, c))),
       note(exampleNote(one.example, c))],
     h("h2", {}, "Classes most like it"),
     table(["class", "shared features", "only here", "only there", ""],
@@ -54,9 +54,8 @@ function exampleNote(i, c) {
 function comparePage(...given) {
   const chosen = [...new Set(given.filter((c) => REPORT.classes[c]))];
   if (!chosen.length) chosen.push(...REPORT.map.closest);
-  const sets = chosen.map((c) => new Set(REPORT.classes[c].features));
   const signed = (c, j) => Math.sign(weightOf(c, j));
-  const union = [...new Set(chosen.flatMap((c) => REPORT.classes[c].features))];
+  const union = [...new Set(chosen.flatMap(featuresOf))];
   // Who has a feature, and with what sign, decides its group.
   const owners = (j) => chosen.filter((c) => weightOf(c, j));
   const shared = union.filter((j) => owners(j).length === chosen.length && new Set(chosen.map((c) => signed(c, j))).size === 1);

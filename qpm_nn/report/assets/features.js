@@ -24,14 +24,15 @@ function featurePage(j) {
   return [
     h("h1", {}, h("span", { class: "chip", style: { "--feature": one.colour } }, h("i")), `Feature ${one.feature}`),
     facts(["classes have it", num(`features.${j}.n_classes`, "integer")], ["contrastiveness", num(`features.${j}.contrastiveness`, "fixed3")],
-      ["mean where active", num(`features.${j}.active_mean`, "fixed2")]),
+      ["mean where active", num(`features.${j}.active_mean`, "fixed2")],
+      ["of the training images activate it", num(`features.${j}.share_active`, "percent")]),
     h("p", {}, own.length ? ["Classes: ", list(own)] : "No class has it."),
     against.length ? h("p", {}, "It counts against: ", list(against)) : null,
     h("h2", {}, "Where it is the strongest"),
     one.top.length ? h("div", { class: "maps" }, one.top.map((i) => h("div", { class: "heat", style: { "--feature": one.colour } },
       h("a", { href: `#/image/${i}` }, heatCanvas(i, j)), num(`images.${i}.features.${j}`, "signed2"), " ", classLink(REPORT.images[i].label)))) : note("There is no test image."),
     h("h2", {}, "How it is distributed"),
-    one.histogram ? h("figure", {}, histogramChart({ ...one.histogram, modes: one.modes, colour: one.colour }),
+    one.modes.length ? h("figure", {}, histogramChart(one),
       h("figcaption", {}, "Training images; the lines are the two normals that fit best. The less they overlap, the more contrastive the feature."))
       : note("The feature is the same in all training images."),
     h("h2", {}, "Features most like it"),

@@ -27,6 +27,7 @@ function imagePage(i) {
     right || label === second ? null : [
       h("h2", {}, "What speaks against ", REPORT.classes[label].name),
       bars(`${path}.against_label`),
+      one.label_bias_difference ? note("and ", num(`${path}.label_bias_difference`, "signed2"), ", the difference of the biases") : null,
       h("p", {}, "Together they are the difference of the logits, ", num(`${path}.label_difference`, "signed2"), ".")],
     one.counterfactual ? counterfactualPart(`${path}.counterfactual`) : null,
     REPORT.sets && REPORT.sets.images.some((x) => x.image === i) ? h("p", {}, h("a", { href: `#/sets/${i}` }, "Its prediction sets and tree")) : null,
@@ -34,14 +35,14 @@ function imagePage(i) {
 }
 
 function counterfactualPart(path) {
-  const { class: c, changes, reachable } = at(path);
+  const { class: c, changes, reachable, fewest } = at(path);
   const name = REPORT.classes[c].name;
   return [
     h("h2", {}, "What would make it ", name),
     reachable
-      ? [h("p", {}, "At least so many features would have to change, within what training images show: ", num(`${path}.n_changes`, "integer"), ". For example:"),
+      ? [h("p", {}, fewest ? "The fewest features that would have to change, within what training images show: " : "So many changes of features suffice, within what training images show: ", num(`${path}.n_changes`, "integer"), ". For example:"),
         table(["feature", "is", "would be"], changes.map(([j], n) => [chip(j), num(`${path}.changes.${n}.1`, "signed2"), num(`${path}.changes.${n}.2`, "signed2")]))]
-      : h("p", {}, "No change of features within what training images show makes it one."),
+      : h("p", {}, reachable === false ? "No change of features within what training images show makes it one." : "It took too long to find out."),
   ];
 }
 
@@ -50,11 +51,12 @@ function errorsPage() {
   return [
     h("h1", {}, "Errors"),
     facts(["test images", num("run.n_test", "integer")], ["misclassified", num("run.n_errors", "integer")],
-      REPORT.run.n_errors ? ["between classes that one feature separates", num("run.errors_one_feature", "percent")] : null),
+      REPORT.run.n_errors ? ["of them between classes that one feature separates", num("run.errors_one_feature", "percent")] : null,
+      REPORT.run.n_errors && REPORT.run.pairs_one_feature !== null ? ["of all pairs of classes are such", num("run.pairs_one_feature", "percent")] : null),
     errors.length ? null : h("p", {}, "There are none."),
-    errors.length ? table(["class", "taken for", "images", "because of", "in spite of", ""], errors.map((one, e) => [
+    errors.length ? table(["class", "taken for", "images", "above all because of", ""], errors.map((one, e) => [
       classLink(one.label), classLink(one.predicted), num(`errors.${e}.count`, "integer"),
-      chips(one.features.filter(([, x]) => x > 0).slice(0, 2).map(([j]) => j)), chips(one.features.filter(([, x]) => x < 0).slice(-1).map(([j]) => j)),
+      chips(one.features.slice(0, 2).map(([j]) => j)),
       h("a", { href: `#/error/${e}` }, "look")])) : null,
   ];
 }
@@ -67,8 +69,10 @@ function errorPage(e) {
     h("h1", {}, REPORT.classes[one.label].name, " taken for ", REPORT.classes[c].name),
     h("p", {}, num(`errors.${e}.count`, "integer"), " test images. ", h("a", { href: `#/compare/${one.label}/${c}` }, "Compare the classes")),
     h("h2", {}, "Features that explain it"),
-    note("Means over these images of what each feature adds to the logit of the wrong class rather than of the right one."),
+    note("Means over these images of what each feature adds to the logit of the wrong class rather than of the right one. ",
+      "The first is the one that differs the most from recognised images of the class."),
     bars(`errors.${e}.features`),
+    one.bias ? note("and ", num(`errors.${e}.bias`, "signed2"), ", the difference of the biases") : null,
     h("p", {}, "Together they are the mean difference of the logits, ", num(`errors.${e}.difference`, "signed2"), "."),
     h("h2", {}, "Images"),
     one.images.map((i) => h("div", { class: "maps" },
@@ -86,18 +90,19 @@ function mapPage() {
     h("h2", {}, "Classes that differ in one feature"),
     graph.edges.length ? graphDrawing(graph) : note("No two classes differ in one feature alone."),
     grounding ? [h("h2", {}, "Similar classes have similar features"),
-      h("figure", {}, pairScatter({ points: grounding.points, xLabel: grounding.given, yLabel: "shared part of the features", title: "Structural grounding" }),
-        h("figcaption", {}, `Pairs of classes${grounding.sampled ? ", a sample" : ""}: how alike they are by ${grounding.given}, and how many features they share. Rank correlation: `,
-          num("map.grounding.correlation", "fixed3"), "."))] : null,
+      h("figure", {}, pairScatter({ points: grounding.points, xLabel: grounding.given, yLabel: "similarity of their features", title: "Structural grounding" }),
+        h("figcaption", {}, `Pairs of classes, if they are many a sample: how alike they are by ${grounding.given}, and in their features. Rank correlation of all `,
+          num("map.grounding.n_pairs", "integer"), " pairs: ", num("map.grounding.rank_correlation", "fixed3"), ". Structural grounding: ", num("map.grounding.structural_grounding", "percent"), "."))] : null,
   ];
 }
 
-function graphDrawing({ positions, edges }) {
-  const inside = Object.keys(positions);
-  const side = Math.min(1100, Math.max(320, 130 * Math.sqrt(inside.length)));
-  const X = (c) => 60 + positions[c][0] * (side - 120);
-  const Y = (c) => 20 + positions[c][1] * (side - 40);
-  const svg = s("svg", { viewBox: `0 0 ${side} ${side}`, width: side, role: "img", "aria-label": "Graph of classes that differ in one feature" },
+function graphDrawing({ width, height, nodes, edges }) {
+  const unit = 92;
+  const places = new Map(nodes.map(([c, x, y]) => [c, [70 + unit * x, 30 + unit * (height - y)]]));
+  const [X, Y] = [0, 1].map((k) => (c) => places.get(c)[k]);
+  const inside = nodes.map(([c]) => c);
+  const size = [unit * width + 140, unit * height + 50];
+  const svg = s("svg", { viewBox: `0 0 ${size[0]} ${size[1]}`, width: size[0], class: "wide", role: "img", "aria-label": "Graph of classes that differ in one feature" },
     edges.map(([c, d]) => s("a", { href: `#/compare/${c}/${d}` }, s("title", {}, `${REPORT.classes[c].name} and ${REPORT.classes[d].name}`),
       s("line", { x1: X(c), y1: Y(c), x2: X(d), y2: Y(d), stroke: "var(--muted)", "stroke-width": 2, opacity: 0.6 }))),
     inside.map((c) => {

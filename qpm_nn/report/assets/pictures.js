@@ -80,9 +80,12 @@ function heat(i, j, c = null) {
     heatCanvas(i, j), chip(j), h("div", {}, num(`images.${i}.features.${j}`, "signed2")));
 }
 
+/** Features of a class by their places. */
+const featuresOf = (c) => REPORT.classes[c].features.map(([j]) => j);
+
 function weightOf(c, j) {
-  const place = REPORT.classes[c].features.indexOf(j);
-  return place < 0 ? 0 : REPORT.classes[c].weights[place];
+  const found = REPORT.classes[c].features.find(([one]) => one === j);
+  return found ? found[1] : 0;
 }
 
 /** Tiles that lead to images. */
