@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from qpm_opt.assignment import Assignment
+    from qpm_opt.demands import ContradictionError, Demands
     from qpm_opt.errors import (
         InvalidFeaturesError,
         InvalidInputError,
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
         relative_gap,
     )
     from qpm_opt.solvers import SOLVERS, available_solvers, solver_availability
+    from qpm_opt.steering import what_if
+    from qpm_opt.steering_result import ClassChange, WhatIf
     from qpm_opt.verification import BoundStatus, Verification, verify
 
 __all__ = [
@@ -44,6 +47,9 @@ __all__ = [
     "SOLVERS",
     "Assignment",
     "BoundStatus",
+    "ClassChange",
+    "ContradictionError",
+    "Demands",
     "InvalidFeaturesError",
     "InvalidInputError",
     "InvalidProblemError",
@@ -61,15 +67,20 @@ __all__ = [
     "UnsupportedFormulationError",
     "Verification",
     "Violation",
+    "WhatIf",
     "available_solvers",
     "package_versions",
     "relative_gap",
     "solve",
     "solver_availability",
     "verify",
+    "what_if",
 ]
 
-_MODULES = ("errors", "assignment", "problem", "result", "verification", "solvers", "optimize")
+_MODULES = (
+    "errors", "assignment", "problem", "result", "verification", "solvers", "optimize", "demands",
+    "steering_result", "steering",
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
