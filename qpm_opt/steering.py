@@ -2,14 +2,13 @@
 
 Demands become coefficients. A feature that is forbidden is no candidate; one that is required has
 its b raised by a weight, and a class that is to have (not to have) a feature has its A there raised
-(lowered) by it. Every broken demand costs the weight, so where that exceeds what the objective can
-differ between feasible solutions, the best solution meets all demands that can be met together. The
-weight is taken off again: objectives are those of the problem as it was. That two classes differ in
-a feature is two cases, of which one is solved after the other.
+(lowered) by it; constants keep solutions that meet the demands at what they were worth. Every
+broken demand costs the weight, so where that exceeds what the objective can differ between
+solutions, the best one meets all demands that can be met together. That two classes differ in a
+feature is two cases, which are solved one after the other.
 
-For any weight at all, the bound of the problem with weights, less the weight of all that is
-required, is a bound under the demands: solutions that meet them have just that more. So is the
-bound of the problem without demands.
+For any weight at all, the bound of the problem with weights is one under the demands, as solutions
+that meet them have the same objective. So is the bound of the problem without demands.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from qpm_opt.problem import Problem
 from qpm_opt.result import SolutionStatus, TerminationCondition, meets
 from qpm_opt.steering_result import WhatIf
 from qpm_opt.swaps import Swaps
-from qpm_opt.verification import certificate_path, recheck
+from qpm_opt.verification import VALUE_TOLERANCE, certificate_path, recheck
 
 #: Room beyond what the objective can differ, relative to the largest coefficient and the objective.
 _SPARE, _SPARE_OF_VALUE = 1e-2, 1e-5
@@ -69,22 +68,12 @@ def objective_range(problem: Problem) -> ObjectiveRange:
     return ObjectiveRange(lower, upper)
 
 
-class Weighted(NamedTuple):
-    """A problem with demands in its coefficients.
+def weighted(problem: Problem, demands: Demands, weight: float) -> Problem:
+    """The problem in which every broken demand costs a weight, and those that are met nothing.
 
-    Attributes
-    ----------
-    problem : Problem
-    offset : float
-        By what a solution that meets the demands is worth more than without weights.
-    """
-
-    problem: Problem
-    offset: float
-
-
-def weighted(problem: Problem, demands: Demands, weight: float) -> Weighted:
-    """The problem in which every demand that is met or broken counts a weight.
+    As many features are selected, and assigned to a class, whatever happens: so what is required
+    may be worth more and everything less, such that solutions that meet the demands are worth what
+    they were (up to rounding).
 
     Parameters
     ----------
@@ -98,10 +87,13 @@ def weighted(problem: Problem, demands: Demands, weight: float) -> Weighted:
     candidate = problem.candidates.copy()
     candidate[list(demands.forbidden)] = False
     b[list(demands.required)] += weight
-    for entries, sign in ((demands.required_for, 1.0), (demands.forbidden_for, -1.0)):
-        for c, d in entries:
-            A[c, d] += sign * weight
-    changed = replace(
+    b -= weight * len(demands.required) / problem.n_selected
+    for c, d in demands.required_for:
+        A[c] -= weight / problem.n_per_class
+        A[c, d] += weight
+    for c, d in demands.forbidden_for:
+        A[c, d] -= weight
+    return replace(
         problem,
         class_similarity=A,
         feature_bias=b,
@@ -109,7 +101,6 @@ def weighted(problem: Problem, demands: Demands, weight: float) -> Weighted:
         best_known=None,
         proved=False,
     )
-    return Weighted(changed, weight * (len(demands.required) + len(demands.required_for)))
 
 
 def what_if(
@@ -220,18 +211,28 @@ class _Case:
     ) -> None:
         self.problem, self.demands, self._scope = problem, demands, scope
         self._upper = scope.upper if known is None else min(known, scope.upper)
-        self._weight = self._above(scope.upper - scope.lower)
+        # Twice what is needed: whether the bound shows that a demand is broken is then no matter
+        # of rounding.
+        self._weight = 2 * self._above(scope.upper - scope.lower)
         self._start: Assignment | None = None
         self.best: Assignment | None = None
         self.objective = -math.inf
         self.bound: float | None = None
         self.bound_kind: str | None = None
+        self.scale = problem.scale  # of the problem that is solved, for tolerances
         self.is_infeasible = False
 
     def _above(self, difference: float) -> float:
         """A weight that exceeds a difference of objectives."""
         spare = _SPARE * self.problem.scale + _SPARE_OF_VALUE * abs(self._upper)
         return max(0.0, difference) + spare
+
+    def _rounding(self, changed: Problem) -> float:
+        """By how much rounded coefficients may let objectives differ from those before."""
+        k, n_classes = changed.n_per_class, changed.n_classes
+        n_terms = n_classes * k + changed.n_selected
+        # A value in the row of a class changes at most k + 1 times.
+        return (k + 2) * n_terms * float(np.finfo(np.float64).eps) * changed.scale
 
     def take(self, assignment: Assignment) -> None:
         """Keep an assignment if it meets the demands and is the best so far."""
@@ -243,7 +244,7 @@ class _Case:
     def begin(self, held: Assignment, deadline: float) -> None:
         """Descend from the selection that is there, with all that is forbidden at a weight."""
         forbidden = list(self.demands.forbidden)
-        changed, _ = weighted(self.problem, self.demands, self._weight)
+        changed = weighted(self.problem, self.demands, self._weight)
         b = changed.bias.copy()
         b[forbidden] -= self._weight
         soft = replace(changed, feature_bias=b, candidate=self.problem.candidates)
@@ -264,7 +265,8 @@ class _Case:
             # Large weights would drown the rest in the matrices of the bounds. This one still
             # keeps all that breaks a demand below the best that does not.
             weight = min(weight, self._above(self._upper - self.objective))
-        changed, offset = weighted(self.problem, self.demands, weight)
+        changed = weighted(self.problem, self.demands, weight)
+        self.scale = changed.scale
         result = solve(
             changed,
             warm_start=self._start if self.best is None else self.best,
@@ -274,7 +276,7 @@ class _Case:
         if result.assignment is not None:
             self.take(result.assignment)
         if result.bound is not None:
-            bound = result.bound - offset
+            bound = result.bound + self._rounding(changed)
             if self.bound is None or bound < self.bound:
                 self.bound, self.bound_kind = bound, result.bound_kind
             room = self._above(0.0)
@@ -346,11 +348,13 @@ def _judged(
         bound = kind = None
     if after is not None:
         found = recheck(problem, after)
-        objective = found.objective
+        objective = problem.objective(after)
         rows = [np.flatnonzero(row).tolist() for row in after.matrix]
         chosen = np.flatnonzero(after.selection).tolist()
         rejections = (*found.broken, *demands.unmet(chosen, rows, class_name))
-        optimal = own and meets(objective, bound, scale=problem.scale)
+        if abs(objective - found.objective) > VALUE_TOLERANCE * best.scale:
+            rejections += (f"objective is {objective:.12g}, recomputed {found.objective:.12g}.",)
+        optimal = own and meets(objective, bound, scale=best.scale)
         status = SolutionStatus.OPTIMAL if optimal else SolutionStatus.FEASIBLE
         if rejections:
             status = SolutionStatus.INFEASIBLE
