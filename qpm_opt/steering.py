@@ -109,7 +109,7 @@ def what_if(
     warm_start: Assignment | str | os.PathLike[str],
     *,
     method: str = "heuristic",
-    time_limit: float | None = 8.0,
+    time_limit: float | None = 7.0,
     threads: int | None = None,
     seed: int = 0,
     class_name: Callable[[int], str] = "class {}".format,

@@ -41,7 +41,7 @@ _LISTED_CLASSES, _LISTED_FEATURES = 10, 30
 @click.option(
     "--differ", multiple=True, metavar="CLASS,CLASS:F", help="Exactly one of two classes has it."
 )
-@click.option("--time-limit", type=FiniteRange(), default=8.0, show_default=True, metavar="SECONDS")
+@click.option("--time-limit", type=FiniteRange(), default=7.0, show_default=True, metavar="SECONDS")
 @click.option(
     "--method", default="heuristic", show_default=True, help="heuristic, exact, compact, paper."
 )
@@ -150,12 +150,11 @@ def _class_names(run: Path) -> list[str] | None:
     if not path.exists():
         return None
     try:
-        names = json.loads(path.read_text(encoding="utf-8"))["class_names"]
+        return list(map(str, json.loads(path.read_text(encoding="utf-8"))["class_names"]))
     except (OSError, ValueError, KeyError, TypeError) as failure:
         raise InvalidInputError(
             f"{path} cannot be read ({failure}); give the run's problem.npz and solution.json."
         ) from None
-    return [str(name) for name in names]
 
 
 class _Classes:
@@ -170,8 +169,14 @@ class _Classes:
 
     def find(self, text: str) -> int | None:
         """Label of the class that the text names; None if there is none."""
-        if self._names is not None and text in self._names:
-            return self._names.index(text)
+        labels = [c for c, name in enumerate(self._names or ()) if name == text]
+        if len(labels) > 1:
+            raise InvalidInputError(
+                f"{len(labels)} classes are called {text!r}; name it by its label, one of "
+                f"{', '.join(map(str, labels))}."
+            )
+        if labels:
+            return labels[0]
         return int(text) if text.isdecimal() and int(text) < self._n else None
 
     def with_feature(self, option: str, text: str) -> tuple[int, int]:
