@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +13,14 @@ import numpy as np
 
 from qpm_opt.assignment import Assignment
 from qpm_opt.demands import Demands
-from qpm_opt.files import replace_on_success
 from qpm_opt.problem import Problem
-from qpm_opt.result import Result, SolutionStatus, TerminationCondition, relative_gap
+from qpm_opt.result import (
+    CopiedProof,
+    Result,
+    SolutionStatus,
+    TerminationCondition,
+    relative_gap,
+)
 from qpm_opt.validation import BoolArray
 
 
@@ -188,20 +192,8 @@ class WhatIf:
             method=self.method,
             wall_time=self.wall_time,
             options=self.options | {"demands": self.demands.to_dict()},
-            proof=None if self.certificate is None else _HeldProof(self.certificate),
+            proof=None if self.certificate is None else CopiedProof(self.certificate),
         ).save(path, problem)
-
-
-@dataclass(frozen=True)
-class _HeldProof:
-    """A proof that is in a file already."""
-
-    file: Path
-
-    def save(self, path: str | os.PathLike[str], problem: Problem, bound: float) -> None:
-        """Copy the file."""
-        with replace_on_success(path) as temporary:
-            shutil.copyfile(self.file, temporary)
 
 
 def _less(one: BoolArray, other: BoolArray) -> tuple[int, ...]:
