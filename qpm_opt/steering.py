@@ -28,7 +28,9 @@ from qpm_opt.assignment import Assignment
 from qpm_opt.demands import ContradictionError, Demands
 from qpm_opt.errors import InvalidInputError, InvalidSolutionError
 from qpm_opt.files import read_solution
-from qpm_opt.optimize import check_limits, check_method, solve
+from qpm_opt.heuristics import search
+from qpm_opt.methods.heuristic import RESTARTS_WITHOUT_LIMIT
+from qpm_opt.optimize import MAX_SEED, check_limits, check_method, solve
 from qpm_opt.problem import Problem
 from qpm_opt.result import SolutionStatus, TerminationCondition, meets
 from qpm_opt.steering_result import WhatIf
@@ -37,6 +39,8 @@ from qpm_opt.verification import VALUE_TOLERANCE, certificate_path, recheck
 
 #: Room beyond what the objective can differ, relative to the largest coefficient and the objective.
 _SPARE, _SPARE_OF_VALUE = 1e-2, 1e-5
+#: Searches with seeds of their own: each soon ends in a corner that it does not leave.
+N_SEARCHES = 3
 #: Share of the time in which heuristics look at all cases; the best one gets the rest.
 SCOUT_SHARE = 0.4
 #: Share of the time that the first assignment of a case may take.
@@ -109,7 +113,7 @@ def what_if(
     warm_start: Assignment | str | os.PathLike[str],
     *,
     method: str = "heuristic",
-    time_limit: float | None = 7.0,
+    time_limit: float | None = 6.0,
     threads: int | None = None,
     seed: int = 0,
     class_name: Callable[[int], str] = "class {}".format,
@@ -258,10 +262,31 @@ class _Case:
             self.take(self._start)
         self.take(held)
 
+    def search(self, deadline: float, seeds: range) -> TerminationCondition:
+        """Search from the first assignment, once with every seed, until a deadline."""
+        changed = weighted(self.problem, self.demands, self._weight)
+        limited = math.isfinite(deadline)
+        try:
+            for i, seed in enumerate(seeds):
+                left = max(0.0, deadline - time.perf_counter()) / (len(seeds) - i)
+                search(
+                    changed,
+                    start=self._start,
+                    time_limit=left if limited else None,
+                    max_restarts=None if limited else RESTARTS_WITHOUT_LIMIT,
+                    seed=seed % (MAX_SEED + 1),
+                    on_assignment=self.take,
+                )
+        except KeyboardInterrupt:
+            return TerminationCondition.INTERRUPTED
+        return TerminationCondition.TIME_LIMIT if limited else TerminationCondition.COMPLETED
+
     def solve(self, deadline: float, options: dict[str, Any]) -> TerminationCondition:
         """Go on until a deadline, and keep what comes out."""
+        if options["method"] == "heuristic":
+            return self.search(deadline, range(options["seed"], options["seed"] + N_SEARCHES))
         weight = self._weight
-        if options["method"] != "heuristic" and self.best is not None:
+        if self.best is not None:
             # Large weights would drown the rest in the matrices of the bounds. This one still
             # keeps all that breaks a demand below the best that does not.
             weight = min(weight, self._above(self._upper - self.objective))
@@ -300,11 +325,11 @@ def _solve_cases(
     cases.sort(key=lambda case: -case.objective)
     rounds = [(case, 1.0 / (len(cases) - i)) for i, case in enumerate(cases)]
     if options["method"] == "heuristic" and len(cases) > 1 and math.isfinite(deadline):
-        scouts = part(SCOUT_SHARE)
+        scouts, seed = part(SCOUT_SHARE), options["seed"]
         for i, case in enumerate(cases):
             now = time.perf_counter()
             until = now + (scouts - now) / (len(cases) - i)
-            if case.solve(until, options) is TerminationCondition.INTERRUPTED:
+            if case.search(until, range(seed, seed + 1)) is TerminationCondition.INTERRUPTED:
                 return TerminationCondition.INTERRUPTED
         rounds = [(max(cases, key=lambda case: case.objective), 1.0)]
     conditions = []

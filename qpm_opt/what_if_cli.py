@@ -41,7 +41,7 @@ _LISTED_CLASSES, _LISTED_FEATURES = 10, 30
 @click.option(
     "--differ", multiple=True, metavar="CLASS,CLASS:F", help="Exactly one of two classes has it."
 )
-@click.option("--time-limit", type=FiniteRange(), default=7.0, show_default=True, metavar="SECONDS")
+@click.option("--time-limit", type=FiniteRange(), default=6.0, show_default=True, metavar="SECONDS")
 @click.option(
     "--method", default="heuristic", show_default=True, help="heuristic, exact, compact, paper."
 )
