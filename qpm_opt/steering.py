@@ -43,8 +43,9 @@ _SPARE, _SPARE_OF_VALUE = 1e-2, 1e-5
 N_SEARCHES = 3
 #: Share of the time in which heuristics look at all cases; the best one gets the rest.
 SCOUT_SHARE = 0.4
-#: Share of the time that the first assignment of a case may take.
-START_SHARE = 0.1
+#: Share of the time that the first assignment of a case may take, without and with side
+#: constraints, which take seconds to meet.
+START_SHARE, SIDE_START_SHARE = 0.1, 0.5
 
 
 class ObjectiveRange(NamedTuple):
@@ -284,7 +285,8 @@ class _Case:
     def solve(self, deadline: float, options: dict[str, Any]) -> TerminationCondition:
         """Go on until a deadline, and keep what comes out."""
         if options["method"] == "heuristic":
-            return self.search(deadline, range(options["seed"], options["seed"] + N_SEARCHES))
+            n = 1 if self.problem.has_side_constraints else N_SEARCHES
+            return self.search(deadline, range(options["seed"], options["seed"] + n))
         weight = self._weight
         if self.best is not None:
             # Large weights would drown the rest in the matrices of the bounds. This one still
@@ -320,8 +322,11 @@ def _solve_cases(
         now = time.perf_counter()
         return now + share * (deadline - now) if math.isfinite(deadline) else deadline
 
+    constrained = cases[0].problem.has_side_constraints
+    first = part(SIDE_START_SHARE if constrained else START_SHARE)
     for i, case in enumerate(cases):
-        case.begin(held, part(START_SHARE / (len(cases) - i)))
+        now = time.perf_counter()
+        case.begin(held, now + (first - now) / (len(cases) - i) if math.isfinite(first) else first)
     cases.sort(key=lambda case: -case.objective)
     rounds = [(case, 1.0 / (len(cases) - i)) for i, case in enumerate(cases)]
     if options["method"] == "heuristic" and len(cases) > 1 and math.isfinite(deadline):
