@@ -53,6 +53,7 @@ PLACES = {
     "dense_epochs": "dense.epochs",
     "finetune_epochs": "finetune.epochs",
     "method": "solve.method",
+    "assignment": "solve.assignment",
     "solver": "solve.solver",
     "time_limit": "solve.time_limit",
     "device": "runtime.device",
@@ -126,6 +127,9 @@ def demo(out: Path, seed: int) -> None:
 @click.option("--method", help="exact, compact, paper, heuristic.")
 @click.option("--solver", help="Of compact and paper: highs, cpsat, gurobi, scip.")
 @click.option("--time-limit", type=float, metavar="SECONDS", help="For the solver.")
+@click.option(
+    "--assignment", metavar="SOLUTION", help="Take a solution, as of qpm what-if; do not solve."
+)
 @click.option("--device", help="auto, cpu, cuda.")
 @click.option("--n-devices", type=int, help="Devices that train together.")
 @click.option("--precision", help="32-true, bf16-mixed.")

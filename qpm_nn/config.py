@@ -20,6 +20,7 @@ from qpm_nn.presets import MODEL_PRESETS, PRESETS, SCHEDULE_PRESETS
 from qpm_opt import InvalidInputError
 from qpm_opt.constants import BIAS_SCALE, CLASS_SIMILARITIES
 from qpm_opt.errors import unknown_name
+from qpm_opt.files import read_solution
 
 #: Kinds of models, and what they are called.
 MODELS = {
@@ -260,11 +261,26 @@ class ProblemConfig:
 
 @dataclass(frozen=True)
 class SolveConfig:
-    """Options of :func:`qpm_opt.solve`; the time limit is in seconds."""
+    """Options of :func:`qpm_opt.solve`; the time limit is in seconds.
+
+    Attributes
+    ----------
+    method, solver, time_limit
+    assignment : str
+        A solution file of the run's problem, such as of ``qpm what-if``, that is taken in the
+        place of solving; empty: none.
+    """
 
     method: str = "exact"
     solver: str = "highs"
     time_limit: float = 60.0
+    assignment: str = ""
+
+    def key(self) -> dict[str, Any]:
+        """What the solution depends on, by name; of a solution that is given, what it holds."""
+        if self.assignment:
+            return {"assignment": read_solution(self.assignment)}
+        return {name: value for name, value in asdict(self).items() if name != "assignment"}
 
     def __post_init__(self) -> None:
         _require(self.time_limit > 0, "time_limit", self.time_limit, "above 0")

@@ -25,7 +25,7 @@ TITLES = {
     "metrics": "measure",
     "predictions": "model on test images",
     "calibration": "prediction sets",
-    "training": "model on training images",
+    "activations": "model on training images",
     "report": "report",
     "figures": "draw",
 }

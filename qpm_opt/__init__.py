@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         minimum_set_cover,
         solve_cover,
     )
+    from qpm_opt.demands import ContradictionError, Demands
     from qpm_opt.errors import (
         InvalidFeaturesError,
         InvalidInputError,
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
         relative_gap,
     )
     from qpm_opt.solvers import SOLVERS, available_solvers, solver_availability
+    from qpm_opt.steering import what_if
+    from qpm_opt.steering_result import ClassChange, WhatIf
     from qpm_opt.verification import BoundStatus, Verification, verify
 
 __all__ = [
@@ -54,8 +57,11 @@ __all__ = [
     "SOLVERS",
     "Assignment",
     "BoundStatus",
+    "ClassChange",
+    "ContradictionError",
     "CoverProblem",
     "CoverResult",
+    "Demands",
     "InvalidFeaturesError",
     "InvalidInputError",
     "InvalidProblemError",
@@ -74,6 +80,7 @@ __all__ = [
     "UnsupportedFormulationError",
     "Verification",
     "Violation",
+    "WhatIf",
     "available_solvers",
     "greedy_cover",
     "minimum_set_cover",
@@ -83,10 +90,12 @@ __all__ = [
     "solve_cover",
     "solver_availability",
     "verify",
+    "what_if",
 ]
 
 _MODULES = (
-    "errors", "assignment", "problem", "result", "verification", "solvers", "optimize", "cover"
+    "errors", "assignment", "problem", "result", "verification", "solvers", "optimize", "cover",
+    "demands", "steering_result", "steering",
 )  # fmt: skip
 
 

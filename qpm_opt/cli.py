@@ -79,8 +79,12 @@ class CommandGroup(click.Group):
         return command
 
 
+#: Commands of this package that have a file of their own.
+_OWN = (metadata.EntryPoint("what-if", "qpm_opt.what_if_cli:what_if", "qpm.commands"),)
+
+
 def _registered() -> dict[str, metadata.EntryPoint]:
-    return {entry.name: entry for entry in metadata.entry_points(group="qpm.commands")}
+    return {entry.name: entry for entry in (*_OWN, *metadata.entry_points(group="qpm.commands"))}
 
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -138,7 +142,7 @@ def solve(
 
     get_solver(solver)  # a misspelt name is wrong even where no solver is used
     instance = Problem.load(problem)
-    _check_writable(out, problem)
+    check_writable(out, problem)
     with progress_display(stderr, instance.n_features) as on_progress:
         result = optimize.solve(
             instance,
@@ -151,9 +155,9 @@ def solve(
     if result.assignment is None:
         stderr.print(f"No assignment found: {result.termination_condition}.", style="bold red")
         sys.exit(EXIT_NO_SOLUTION)
-    with _undisturbed():
+    with undisturbed():
         keep = warm_start is not None and _is_no_better(result, out, warm_start)
-        written = out if keep else _save(lambda path: result.save(path, instance), out)
+        written = out if keep else save_or_fall_back(lambda path: result.save(path, instance), out)
     gap = "unknown" if result.relative_gap is None else f"{100 * result.relative_gap:.4g} %"
     bound = "none" if result.bound is None else f"{result.bound:.9g} ({result.bound_kind})"
     if keep:
@@ -269,7 +273,7 @@ def constants(
 
     worth = load_bias(bias)
     table = load_features(features)
-    _check_writable(out, features)
+    check_writable(out, features)
     instance = problem_from_features(
         table.features,
         table.labels,
@@ -281,7 +285,7 @@ def constants(
         name=features.stem,
         **options,
     )
-    written = _save(instance.save, out)
+    written = save_or_fall_back(instance.save, out)
     n_pairs = instance.similar_pairs[0].size
     stdout.print(
         f"{instance.n_classes} classes, {instance.n_features} features, "
@@ -304,7 +308,7 @@ def solvers() -> None:
     stdout.print(table)
 
 
-def _check_writable(out: Path, source: Path) -> None:
+def check_writable(out: Path, source: Path) -> None:
     """Refuse before the work is done what cannot be written after it."""
     try:
         if out.exists() and out.samefile(source):
@@ -331,7 +335,7 @@ def _is_no_better(result: Result, out: Path, warm_start: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """Ctrl-C and SIGTERM wait for what is in hand, and are then too late to change anything."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are for the main thread
@@ -347,8 +351,8 @@ def _undisturbed() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
-@_undisturbed()
-def _save(write: Callable[[Path], None], out: Path) -> Path:
+@undisturbed()
+def save_or_fall_back(write: Callable[[Path], None], out: Path) -> Path:
     """Write the outcome of the work and return where: somewhere else if ``out`` fails by now."""
     try:
         write(out)

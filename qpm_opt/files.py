@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Collection
@@ -72,6 +73,12 @@ class replace_on_success:  # noqa: N801 - used as a statement, like contextlib.s
                 os.replace(self.temporary, self.path)
         finally:
             self.temporary.unlink(missing_ok=True)
+
+
+def copy_file(source: Path, target: str | os.PathLike[str]) -> None:
+    """Copy what a file holds, all or nothing."""
+    with replace_on_success(target) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def remove_unfinished(folder: Path) -> None:

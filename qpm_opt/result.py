@@ -9,7 +9,7 @@ import json
 import math
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from qpm_opt.assignment import Assignment
 from qpm_opt.errors import InvalidSolutionError
-from qpm_opt.files import read_solution, replace_on_success
+from qpm_opt.files import copy_file, read_solution, replace_on_success
 from qpm_opt.problem import Problem, Violation
 from qpm_opt.proof_file import is_proof
 
@@ -185,19 +185,12 @@ class Result:
         if self.assignment is None:
             raise ValueError("There is no assignment to save.")
         record = self._record(self.assignment, problem)
-        path = Path(path).resolve()
-        before = _own_certificate(path)
-        if self.proof is not None:
-            certificate = _free_name(path)
-            self.proof.save(certificate, problem, self.bound)
-            with open(certificate, "rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            record["certificate"] = {"file": certificate.name, "sha256": digest}
-        text = json.dumps(record, indent=1, allow_nan=False)
-        with replace_on_success(path) as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
-        if before is not None and is_proof(before):
-            before.unlink()
+        proof, bound = self.proof, self.bound
+        _write_solution(
+            path,
+            record,
+            None if proof is None else lambda beside: proof.save(beside, problem, bound),
+        )
 
     def _record(self, assignment: Assignment, problem: Problem) -> dict[str, Any]:
         gap = self.relative_gap
@@ -230,6 +223,52 @@ class Result:
             "options": dict(self.options),
             "versions": package_versions(),
         }
+
+
+@dataclass(frozen=True)
+class CopiedProof:
+    """A proof that is in a file already; stands for it in a :class:`Result`."""
+
+    file: Path
+
+    def save(self, path: str | os.PathLike[str], problem: Problem, bound: float) -> None:
+        """Copy the file."""
+        copy_file(self.file, path)
+
+
+def copy_solution(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Copy a solution file, with the certificate that it names, in the place of another.
+
+    Raises
+    ------
+    InvalidSolutionError
+        If the source is no solution file.
+    """
+    record = read_solution(source)
+    certificate = record.get("certificate")
+    beside = None if certificate is None else Path(source).resolve().with_name(certificate["file"])
+    _write_solution(target, record, None if beside is None else lambda to: copy_file(beside, to))
+
+
+def _write_solution(
+    path: str | os.PathLike[str],
+    record: dict[str, Any],
+    save_proof: Callable[[Path], object] | None,
+) -> None:
+    """Write certificate and solution in the order that :meth:`Result.save` promises."""
+    path = Path(path).resolve()
+    before = _own_certificate(path)
+    if save_proof is not None:
+        certificate = _free_name(path)
+        save_proof(certificate)
+        with open(certificate, "rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        record = record | {"certificate": {"file": certificate.name, "sha256": digest}}
+    text = json.dumps(record, indent=1, allow_nan=False)
+    with replace_on_success(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+    if before is not None and is_proof(before):
+        before.unlink()
 
 
 def package_versions() -> dict[str, str]:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from qpm_opt.assignment import Assignment
 from qpm_opt.errors import InvalidSolutionError
@@ -179,6 +179,21 @@ def verify(
     if unused and problem.n_classes:
         remarks.append(f"no class uses the selected features {', '.join(map(str, unused))}.")
     return Verification(tuple(rejections), float(objective), bound, status, tuple(remarks), proof)
+
+
+class Recheck(NamedTuple):
+    """What :func:`recheck` found: a sentence for every broken constraint, and the objective."""
+
+    broken: tuple[str, ...]
+    objective: float
+
+
+def recheck(problem: Problem, assignment: Assignment) -> Recheck:
+    """Check an assignment like that of a file: from its index lists, in exact arithmetic."""
+    chosen = assignment.selected.tolist()
+    rows = [assignment.class_features(c).tolist() for c in range(problem.n_classes)]
+    value = sum(_objective_parts(problem, chosen, rows).values(), Fraction(0))
+    return Recheck(tuple(_broken_constraints(problem, chosen, rows)), float(value))
 
 
 def _indices(values: Sequence[Any], n_features: int, what: str) -> list[int]:
@@ -453,9 +468,8 @@ def _below_found_value(
     better = challenge(problem, given)
     if better is None:
         return []
-    chosen = better.selected.tolist()
-    rows = [better.class_features(c).tolist() for c in range(problem.n_classes)]
-    value = float(sum(_objective_parts(problem, chosen, rows).values(), Fraction(0)))
-    if _broken_constraints(problem, chosen, rows) or value <= bound + _slack(problem, value):
+    found = recheck(problem, better)
+    value = found.objective
+    if found.broken or value <= bound + _slack(problem, value):
         return []
     return [f"the bound {bound:.12g} is false: there is an assignment with objective {value:.12g}."]

@@ -7,9 +7,10 @@ from itertools import combinations
 import numpy as np
 
 
-def optimum(problem) -> float | None:
+def optimum(problem, accepts=lambda selected, rows: True) -> float | None:
     """Optimal objective by enumeration of selections and of class sets; None if infeasible.
 
+    Only what ``accepts``, asked with the selected features and those of every class, counts.
     Distinct classes are enumerated by depth-first search over k-subsets with a bound, so keep
     ``comb(p, k) ** n_classes`` small.
     """
@@ -19,13 +20,13 @@ def optimum(problem) -> float | None:
     for selected in combinations(np.flatnonzero(problem.candidate), p):
         fixed = sum(b[d] for d in selected)
         fixed -= sum(R[d, e] for d, e in combinations(selected, 2))
-        value = _assignment(problem, selected, k)
+        value = _assignment(problem, selected, k, accepts)
         if value is not None and (best is None or fixed + value > best):
             best = fixed + value
     return best
 
 
-def _assignment(problem, selected, k) -> float | None:
+def _assignment(problem, selected, k, accepts) -> float | None:
     A = problem.class_similarity
     subsets = list(combinations(selected, k)) if problem.n_classes else []
     values = [[sum(row[d] for d in subset) for subset in subsets] for row in A]
@@ -44,9 +45,9 @@ def _assignment(problem, selected, k) -> float | None:
             n_pairs = sum(
                 len(set(subsets[t]) & set(subsets[u])) == k - 1 for t, u in combinations(taken, 2)
             )
-            if (
-                not uses or min(uses) >= problem.min_classes_per_feature
-            ) and n_pairs >= problem.min_contrastive_pairs:
+            enough = not uses or min(uses) >= problem.min_classes_per_feature
+            enough &= n_pairs >= problem.min_contrastive_pairs
+            if enough and accepts(selected, [subsets[t] for t in taken]):
                 best[0] = total
             return
         for t in order[c]:

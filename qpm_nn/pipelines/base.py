@@ -327,7 +327,7 @@ class Pipeline(ABC):
         """What the model says of the test images, and its features of the training images."""
         self.predictions_stage()
         self.stage(
-            "training_features",
+            "activations",
             self._see_training,
             settings=self.images,
             inputs=MODEL,

@@ -9,7 +9,7 @@ ICLR 2025, section 3.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,11 +33,14 @@ from qpm_opt import (
     QPMError,
     TerminationCondition,
     solve,
+    verify,
 )
 from qpm_opt.average import solve_average
 from qpm_opt.constants import auroc, load_bias, load_features, statistics_from_features
+from qpm_opt.files import read_solution
 from qpm_opt.optimize import check_method
 from qpm_opt.pairs import n_pairs_of_density
+from qpm_opt.result import copy_solution
 
 
 class NoAssignmentError(QPMError, RuntimeError):
@@ -69,6 +72,13 @@ class QPMPipeline(Pipeline):
                 f"method is {options.method!r}, but sparsity 'average' is known to 'exact' alone; "
                 "leave one of the two out."
             )
+        if options.assignment:
+            read_solution(options.assignment)
+            if sizes.sparsity == "average":
+                raise InvalidInputError(
+                    f"assignment is {options.assignment!r}, but with sparsity 'average' no file is "
+                    "taken for a solution; leave one of the two out."
+                )
         n_pairs = n_pairs_of_density(sizes.pair_density, self.data.n_classes)
         if n_pairs and (sizes.negative or sizes.sparsity == "average"):
             raise InvalidInputError(
@@ -94,6 +104,11 @@ class QPMPipeline(Pipeline):
         config = self.config
         figures = ["assignment"] if config.problem.sparsity == "average" else FIGURES
         signs = ["signs.npz"] if config.problem.negative else []
+        given, own = Path(config.solve.assignment), self.directory / "solution.json"
+        if config.solve.assignment and own.exists() and given.samefile(own):
+            raise InvalidInputError(
+                f"{given} is what the run itself writes; leave the assignment out to keep it."
+            )
         self.dense_stages()
         self.features_stage()
         self.stage(
@@ -106,7 +121,7 @@ class QPMPipeline(Pipeline):
         self.stage(
             "solution",
             self._solve,
-            settings=asdict(config.solve)
+            settings=config.solve.key()
             | {
                 "seed": config.seed,
                 "threads": config.runtime.threads,
@@ -183,6 +198,15 @@ class QPMPipeline(Pipeline):
     def _solve(self, key: str) -> None:
         options = self.config.solve
         problem = Problem.load(self.directory / "problem.npz")
+        if options.assignment:
+            outcome = verify(problem, options.assignment)
+            if not outcome.accepted:
+                raise InvalidInputError(
+                    f"{options.assignment} is no solution of the problem of this run: "
+                    f"{outcome.rejections[0]}"
+                )
+            copy_solution(options.assignment, self.directory / "solution.json")
+            return
         limits: dict[str, Any] = {
             "time_limit": options.time_limit,
             "threads": self.config.runtime.threads or None,

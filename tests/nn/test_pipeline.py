@@ -14,13 +14,14 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
+from qpm_nn.config import SolveConfig
 from qpm_nn.data import load_data
 from qpm_nn.metrics import accuracy
 from qpm_nn.pipelines.base import Observer
 from qpm_nn.pipelines.qpm import class_bias
 from qpm_nn.pipelines.run import run
 from qpm_nn.saving import load_classifier
-from qpm_opt import Assignment, InvalidInputError, Problem
+from qpm_opt import Assignment, Demands, InvalidInputError, Problem, verify, what_if
 from qpm_opt.average import average_violations
 from qpm_opt.constants import auroc, load_features, statistics_from_features
 from tests.nn.conftest import Recorder, tiny_config, write_tree
@@ -40,7 +41,10 @@ FILES = [
     "figures/assignment.png",
     "figures/comparison.png",
 ]
-STAGES = ["dense", "features", "problem", "solution", "finetune", "metrics", "figures"]
+STAGES = [
+    *("dense", "features", "problem", "solution", "finetune", "metrics", "figures"),
+    *("predictions", "activations", "report"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -228,6 +232,53 @@ def test_other_settings_reuse_only_what_does_not_depend_on_them(copy, tree, chan
     with pytest.raises(Killed):
         run(tiny_config(tree, **changes), copy, observer=Stop())
     assert recorder.ran[0] == first
+
+
+def test_a_run_goes_on_from_what_if(copy, tree):
+    problem = Problem.load(copy / "problem.npz")
+    held = Assignment.load(copy / "solution.json", problem)
+    gone = int(held.selected[0])
+    found = what_if(problem, Demands(forbidden=(gone,)), copy / "solution.json", time_limit=1)
+    beside = copy / "what-if.solution.json"
+    found.save_solution(beside, problem)
+    before = (copy / "model.safetensors").read_bytes()
+    recorder = Recorder()
+    run(tiny_config(tree, solve={"assignment": str(beside)}), copy, observer=recorder)
+    assert recorder.ran[:3] == ["solution", "finetune", "metrics"]
+    outcome = verify(problem, copy / "solution.json")
+    assert outcome.accepted and outcome.bound_status == "proved"
+    tensors = load_file(copy / "model.safetensors")
+    assert gone not in tensors["head.selected"]
+    assert np.array_equal(tensors["head.selected"], found.after.selected)
+    assert np.array_equal(tensors["head.assignment"], found.after.matrix[:, found.after.selected])
+    assert (copy / "model.safetensors").read_bytes() != before
+    assert beside.exists()
+    again = Recorder()
+    run(tiny_config(tree, solve={"assignment": str(beside)}), copy, observer=again)
+    assert again.ran == []
+
+
+def test_only_a_solution_of_the_problem_is_taken(copy, tree):
+    def refused(path, **changes):
+        with pytest.raises(InvalidInputError) as failure:
+            run(tiny_config(tree, solve={"assignment": str(path)}, **changes), copy)
+        return str(failure.value)
+
+    solution = copy / "solution.json"
+    assert "is what the run itself writes" in refused(solution)
+    assert solution.exists()
+    assert "does not exist" in refused(copy / "none.json")
+    assert "not a solution file" in refused(copy / "problem.npz")
+    assert "sparsity 'average'" in refused(solution, problem={"sparsity": "average"})
+    other = copy / "other.json"
+    record = json.loads(solution.read_text())
+    record["problem_sha256"] = "0" * 64
+    other.write_text(json.dumps(record))
+    assert "is no solution of the problem of this run: problem_sha256" in refused(other)
+
+
+def test_settings_without_an_assignment_keep_their_key():
+    assert SolveConfig().key() == {"method": "exact", "solver": "highs", "time_limit": 60.0}
 
 
 class Unsolved(Observer):

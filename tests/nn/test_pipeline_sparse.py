@@ -29,13 +29,14 @@ from qpm_opt import InvalidInputError
 from qpm_opt.constants import load_features
 from tests.nn.conftest import Recorder, tiny_config
 
+LAST = ("metrics", "figures", "predictions", "activations", "report")
 STAGES = {
-    "glm_saga": ["dense", "features", "layer", "model", "metrics", "figures"],
-    "sldd": ["dense", "features", "selection", "layer", "finetune", "metrics", "figures"],
+    "glm_saga": ["dense", "features", "layer", "model", *LAST],
+    "sldd": ["dense", "features", "selection", "layer", "finetune", *LAST],
     "qsenn": [
         *("dense", "features", "selection", "layer_1", "finetune_1"),
         *(f"{name}_{i}" for i in (2, 3, 4) for name in ("features", "layer", "finetune")),
-        *("metrics", "figures"),
+        *LAST,
     ],
 }
 
