@@ -193,11 +193,11 @@ def report_data(
         "versions": dict(source.versions),
         "metrics": metrics_table(source.metrics, config.model, source.data.name),
         "solution": None if source.solution is None else solution_record(source.solution),
-        "features": feature_records(seen, profiles, colours, means, tops),
-        "classes": class_records(seen, source.spec.hierarchy, examples, of_classes),
-        "images": images,
-        "errors": error_records(seen, of_errors),
-        "map": map_record(seen, scatter, given),
-        "sets": None if sets is None else sets.record(of_sets),
+        "features": rounded(feature_records(seen, profiles, colours, means, tops)),
+        "classes": rounded(class_records(seen, source.spec.hierarchy, examples, of_classes)),
+        "images": rounded(images),
+        "errors": rounded(error_records(seen, of_errors)),
+        "map": rounded(map_record(seen, scatter, given)),
+        "sets": None if sets is None else rounded(sets.record(of_sets)),
     }
-    return rounded(report), media
+    return report, media

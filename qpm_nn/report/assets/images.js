@@ -97,7 +97,7 @@ function mapPage() {
 }
 
 function graphDrawing({ width, height, nodes, edges }) {
-  const unit = 92;
+  const unit = 112;
   const places = new Map(nodes.map(([c, x, y]) => [c, [70 + unit * x, 30 + unit * (height - y)]]));
   const [X, Y] = [0, 1].map((k) => (c) => places.get(c)[k]);
   const inside = nodes.map(([c]) => c);
@@ -109,7 +109,7 @@ function graphDrawing({ width, height, nodes, edges }) {
       const name = REPORT.classes[c].name;
       return s("a", { href: `#/class/${c}` }, s("title", {}, name),
         s("circle", { cx: X(c), cy: Y(c), r: 5, fill: "var(--accent)" }),
-        s("text", { x: X(c), y: Y(c) - 8, "text-anchor": "middle", style: { "font-size": "10px" } }, name.length > 18 ? `${name.slice(0, 8)}…${name.slice(-8)}` : name));
+        s("text", { x: X(c), y: Y(c) - 8, "text-anchor": "middle", style: { "font-size": "10px" } }, name.length > 15 ? `${name.slice(0, 5)}…${name.slice(-8)}` : name));
     }));
   return h("figure", {}, h("div", { class: "scroll" }, svg), h("figcaption", {}, "Classes without such a neighbour are left out. A line leads to the comparison of two classes."));
 }
