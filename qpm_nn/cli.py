@@ -178,7 +178,7 @@ def calibrate(run_dir: Path, **options: Any) -> None:
     Part of the test images calibrates, the others measure. The model, loaded by from_pretrained,
     then has predict_set.
     """
-    with _nn_extra():
+    with nn_extra():
         from qpm_nn.pipelines.run import calibrate as calibrate_run
         from qpm_nn.progress import ConsoleObserver
     given = {name: value for name, value in options.items() if value is not None}
@@ -195,7 +195,7 @@ def report(run_dir: Path) -> None:
     It has a page for each class, feature and error, and for many images, in RUN_DIR/report.html;
     RUN_DIR/report.json has all that it says as data.
     """
-    with _nn_extra():
+    with nn_extra():
         from qpm_nn.pipelines.run import report as report_run
         from qpm_nn.progress import ConsoleObserver
     with ConsoleObserver(Console(stderr=True)) as observer:
@@ -211,7 +211,7 @@ def export(run_dir: Path, out: Path | None) -> None:
 
     It takes raw images, uint8 (n_images, channels, height, width), and gives logits and features.
     """
-    with _nn_extra():
+    with nn_extra():
         from qpm_nn.export import export_onnx
         from qpm_nn.pipelines.base import EXPORTED
         from qpm_nn.pretrained import QPMModel
@@ -221,7 +221,7 @@ def export(run_dir: Path, out: Path | None) -> None:
 
 
 @contextlib.contextmanager
-def _nn_extra() -> Iterator[None]:
+def nn_extra() -> Iterator[None]:
     """Imports of what the extra ``nn`` brings; one sentence if a package is missing."""
     try:
         yield
@@ -232,7 +232,7 @@ def _nn_extra() -> Iterator[None]:
 
 
 def _run(*layers: dict[str, Any], preset: str = "", out: Path | None, resume: bool) -> None:
-    with _nn_extra():
+    with nn_extra():
         from qpm_nn.config import make_config
         from qpm_nn.devices import is_follower
         from qpm_nn.pipelines.qpm import NoAssignmentError

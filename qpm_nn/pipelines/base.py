@@ -39,7 +39,7 @@ from qpm_nn.pipelines.calibration import (
 )
 from qpm_nn.pipelines.stages import RunDirectory
 from qpm_nn.pretrained import CALIBRATION
-from qpm_nn.report import ReportSource, html_page, report_data, report_figures
+from qpm_nn.report import DrawnFigure, ReportSource, html_page, report_data, report_figures
 from qpm_nn.saving import ClassifierSpec, file_sha256, load_classifier, save_classifier
 from qpm_nn.training import EpochReport, train
 from qpm_nn.training_log import TensorBoardLog, summary_writer, write_epoch
@@ -183,7 +183,7 @@ class Pipeline(ABC):
 
     def calibrate(self) -> RunDirectory:
         """Only calibrate what a run has made, and return the run directory."""
-        with self._finished():
+        with self.finished():
             self.calibration_stages()
             if (self.directory / REPORT[0]).exists():
                 self.report_stages()
@@ -192,19 +192,22 @@ class Pipeline(ABC):
 
     def report(self) -> RunDirectory:
         """Only report on what a run has made, always anew and with all figures."""
-        with self._finished():
+        with self.finished():
             (self.directory / REPORT[0]).unlink(missing_ok=True)
             self.report_stages()
-            for found in report_figures(self._report_source(), self.device):
-                figure = found.draw()
-                self.write_figure(found.name, figure)
-                name = f"figures/{found.name}"
-                self.write_text(f"{name}.svg", as_svg(figure, found.name))
-                self.write_text(f"{name}.json", json.dumps(found.data.to_dict(), indent=1) + "\n")
+            for found in report_figures(self.report_source(), self.device):
+                self.write_drawn(found)
         return self.directory
 
+    def write_drawn(self, found: DrawnFigure) -> None:
+        """Write a figure as PNG and SVG, and what it shows as JSON."""
+        figure, name = found.draw(), f"figures/{found.name}"
+        self.write_figure(found.name, figure)
+        self.write_text(f"{name}.svg", as_svg(figure, found.name))
+        self.write_text(f"{name}.json", json.dumps(found.data.to_dict(), indent=1) + "\n")
+
     @contextlib.contextmanager
-    def _finished(self) -> Iterator[None]:
+    def finished(self) -> Iterator[None]:
         """Keep others out of the directory of a run that has ended, with these very images."""
         with self.directory.locked():
             needed = [*MODEL, "metrics.json"]
@@ -376,7 +379,8 @@ class Pipeline(ABC):
         part, data = self.trainable(self.load("model"))
         self.write_arrays("training_features.npz", **training_features(part, data, self.device))
 
-    def _report_source(self) -> ReportSource:
+    def report_source(self) -> ReportSource:
+        """What reports and figures are made of, once the model has seen the images."""
         solution = self.directory / "solution.json"
         return ReportSource(
             self.load("model"),
@@ -392,7 +396,7 @@ class Pipeline(ABC):
         )
 
     def _write_report(self, key: str) -> None:
-        report, media = report_data(self._report_source(), self.device)
+        report, media = report_data(self.report_source(), self.device)
         self.write_text("report.json", json.dumps(report, ensure_ascii=False) + "\n")
         self.write_text("report.html", html_page(report, media))
 

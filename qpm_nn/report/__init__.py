@@ -1,7 +1,14 @@
 """The report of a run: one page that a browser shows without network or server."""
 
 from qpm_nn.report.data import ReportSource, report_data
-from qpm_nn.report.figures import DrawnFigure, report_figures
+from qpm_nn.report.figures import DrawnFigure, image_figures, report_figures
 from qpm_nn.report.page import html_page
 
-__all__ = ["DrawnFigure", "ReportSource", "html_page", "report_data", "report_figures"]
+__all__ = [
+    "DrawnFigure",
+    "ReportSource",
+    "html_page",
+    "image_figures",
+    "report_data",
+    "report_figures",
+]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 
 from qpm_nn.explanations import (
-    ClassTree,
     LastLayer,
     active_means,
     assignment_matrix,
@@ -41,7 +40,6 @@ from qpm_nn.explanations import (
     solver_trace,
     why_not,
 )
-from qpm_nn.explanations.plain import PlainData
 from qpm_nn.heads import AssignmentHead
 from qpm_nn.report.data import ReportSource
 from qpm_nn.report.seen import SeenImages
@@ -50,12 +48,19 @@ from qpm_nn.report.seen import SeenImages
 N_FEATURES, N_IMAGES = 3, 3
 
 
+class HasRecord(Protocol):
+    """Data of a figure."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+
+
 class DrawnFigure(NamedTuple):
     """A figure, its file name without ending, and what it shows."""
 
     name: str
     draw: Callable[[], Figure]
-    data: PlainData | ClassTree
+    data: HasRecord
 
 
 def report_figures(
@@ -102,13 +107,13 @@ def report_figures(
     images = [pair_of.images[0] for pair_of in mistakes.pairs[:1]]
     images += [example.index for example in examples if example is not None]
     for i in list(dict.fromkeys(images))[:N_IMAGES]:
-        yield from _of_image(source, seen, i, device)
+        yield from image_figures(source, seen, i, device)
 
 
-def _of_image(
-    source: ReportSource, seen: SeenImages, i: int, device: torch.device | str
+def image_figures(
+    source: ReportSource, seen: SeenImages, i: int, device: torch.device | str = "cpu"
 ) -> Iterator[DrawnFigure]:
-    """Why the prediction, why not another, and what would change it."""
+    """Of a test image: why the prediction, why not another, and what would change it."""
     layer, features = seen.layer, seen.features[i]
     colours = feature_colours(layer.selected.tolist())
     predicted, label, second = int(seen.predicted[i]), int(seen.labels[i]), seen.second(i)

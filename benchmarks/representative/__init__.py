@@ -1,0 +1,1 @@
+"""Representative interpretations of small networks: ``python -m benchmarks.representative``."""
