@@ -1,11 +1,7 @@
 """What if: a solved problem again under demands, from its solution, with what they cost.
 
-Demands become coefficients. A feature that is forbidden is no candidate; one that is required has
-its b raised by a weight, and a class that is to have (not to have) a feature has its A there raised
-(lowered) by it; constants keep solutions that meet the demands at what they were worth. Every
-broken demand costs the weight, so where that exceeds what the objective can differ between
-solutions, the best one meets all demands that can be met together. That two classes differ in a
-feature is two cases, which are solved one after the other.
+Demands become coefficients (:mod:`qpm_opt.demand_weights`). That two classes differ in a feature is
+two cases, which are solved one after the other.
 
 For any weight at all, the bound of the problem with weights is one under the demands, as solutions
 that meet them have the same objective. So is the bound of the problem without demands.
@@ -19,17 +15,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from qpm_opt.assign import assign_within
 from qpm_opt.assignment import Assignment
+from qpm_opt.demand_weights import ObjectiveRange, objective_range, weighted
 from qpm_opt.demands import ContradictionError, Demands
 from qpm_opt.errors import InvalidInputError, InvalidSolutionError
 from qpm_opt.files import read_solution
 from qpm_opt.heuristics import search
-from qpm_opt.methods.heuristic import RESTARTS_WITHOUT_LIMIT
 from qpm_opt.optimize import MAX_SEED, check_limits, check_method, solve
 from qpm_opt.problem import Problem
 from qpm_opt.result import SolutionStatus, TerminationCondition, meets
@@ -39,73 +35,14 @@ from qpm_opt.verification import VALUE_TOLERANCE, certificate_path, recheck
 
 #: Room beyond what the objective can differ, relative to the largest coefficient and the objective.
 _SPARE, _SPARE_OF_VALUE = 1e-2, 1e-5
-#: Searches with seeds of their own: each soon ends in a corner that it does not leave.
-N_SEARCHES = 3
+#: Rounds of a search after the first: it soon ends in a corner that it does not leave, and another
+#: seed finds others. So many seeds there are without a time limit.
+ROUNDS, N_SEARCHES = 10, 10
 #: Share of the time in which heuristics look at all cases; the best one gets the rest.
 SCOUT_SHARE = 0.4
 #: Share of the time that the first assignment of a case may take, without and with side
 #: constraints, which take seconds to meet.
 START_SHARE, SIDE_START_SHARE = 0.1, 0.5
-
-
-class ObjectiveRange(NamedTuple):
-    """Values between which every objective lies."""
-
-    lower: float
-    upper: float
-
-
-def objective_range(problem: Problem) -> ObjectiveRange:
-    """Range of the objective by its terms: each class, b and R on their own."""
-    inside = np.flatnonzero(problem.candidates)
-    p, k = problem.n_selected, problem.n_per_class
-    similar = problem.feature_similarity[np.ix_(inside, inside)][np.triu_indices(inside.size, 1)]
-    lower = upper = 0.0
-    for values, n in (
-        (problem.class_similarity[:, inside], k),
-        (problem.bias[None, inside], p),
-        (-similar[None], p * (p - 1) // 2),
-    ):
-        if n and values.size:
-            values = np.sort(values, axis=1)
-            lower += math.fsum(values[:, :n].flat)
-            upper += math.fsum(values[:, -n:].flat)
-    return ObjectiveRange(lower, upper)
-
-
-def weighted(problem: Problem, demands: Demands, weight: float) -> Problem:
-    """The problem in which every broken demand costs a weight, and those that are met nothing.
-
-    As many features are selected, and assigned to a class, whatever happens: so what is required
-    may be worth more and everything less, such that solutions that meet the demands are worth what
-    they were (up to rounding).
-
-    Parameters
-    ----------
-    problem : Problem
-    demands : Demands
-        Without ``different``.
-    weight : float
-        Beyond the difference of any two objectives the optimum breaks no demand unless it must.
-    """
-    A, b = problem.class_similarity.copy(), problem.bias.copy()
-    candidate = problem.candidates.copy()
-    candidate[list(demands.forbidden)] = False
-    b[list(demands.required)] += weight
-    b -= weight * len(demands.required) / problem.n_selected
-    for c, d in demands.required_for:
-        A[c] -= weight / problem.n_per_class
-        A[c, d] += weight
-    for c, d in demands.forbidden_for:
-        A[c, d] -= weight
-    return replace(
-        problem,
-        class_similarity=A,
-        feature_bias=b,
-        candidate=candidate,
-        best_known=None,
-        proved=False,
-    )
 
 
 def what_if(
@@ -114,7 +51,7 @@ def what_if(
     warm_start: Assignment | str | os.PathLike[str],
     *,
     method: str = "heuristic",
-    time_limit: float | None = 6.0,
+    time_limit: float | None = 7.0,
     threads: int | None = None,
     seed: int = 0,
     class_name: Callable[[int], str] = "class {}".format,
@@ -220,6 +157,7 @@ class _Case:
         # of rounding.
         self._weight = 2 * self._above(scope.upper - scope.lower)
         self._start: Assignment | None = None
+        self._n_searches = 0
         self.best: Assignment | None = None
         self.objective = -math.inf
         self.bound: float | None = None
@@ -263,30 +201,35 @@ class _Case:
             self.take(self._start)
         self.take(held)
 
-    def search(self, deadline: float, seeds: range) -> TerminationCondition:
-        """Search from the first assignment, once with every seed, until a deadline."""
+    def search(self, deadline: float, seed: int) -> TerminationCondition:
+        """Search from the first assignment, with one seed after another, until a deadline."""
         changed = weighted(self.problem, self.demands, self._weight)
         limited = math.isfinite(deadline)
         try:
-            for i, seed in enumerate(seeds):
-                left = max(0.0, deadline - time.perf_counter()) / (len(seeds) - i)
+            while True:
+                left = max(0.0, deadline - time.perf_counter()) if limited else None
                 search(
                     changed,
                     start=self._start,
-                    time_limit=left if limited else None,
-                    max_restarts=None if limited else RESTARTS_WITHOUT_LIMIT,
-                    seed=seed % (MAX_SEED + 1),
+                    time_limit=left,
+                    max_restarts=ROUNDS,
+                    seed=(seed + self._n_searches) % (MAX_SEED + 1),
                     on_assignment=self.take,
                 )
+                self._n_searches += 1
+                if changed.candidates.sum() == changed.n_selected:  # there is but one selection
+                    return TerminationCondition.COMPLETED
+                if not limited and self._n_searches >= N_SEARCHES:
+                    return TerminationCondition.COMPLETED
+                if time.perf_counter() >= deadline:
+                    return TerminationCondition.TIME_LIMIT
         except KeyboardInterrupt:
             return TerminationCondition.INTERRUPTED
-        return TerminationCondition.TIME_LIMIT if limited else TerminationCondition.COMPLETED
 
     def solve(self, deadline: float, options: dict[str, Any]) -> TerminationCondition:
         """Go on until a deadline, and keep what comes out."""
         if options["method"] == "heuristic":
-            n = 1 if self.problem.has_side_constraints else N_SEARCHES
-            return self.search(deadline, range(options["seed"], options["seed"] + n))
+            return self.search(deadline, options["seed"])
         weight = self._weight
         if self.best is not None:
             # Large weights would drown the rest in the matrices of the bounds. This one still
@@ -334,7 +277,7 @@ def _solve_cases(
         for i, case in enumerate(cases):
             now = time.perf_counter()
             until = now + (scouts - now) / (len(cases) - i)
-            if case.search(until, range(seed, seed + 1)) is TerminationCondition.INTERRUPTED:
+            if case.search(until, seed) is TerminationCondition.INTERRUPTED:
                 return TerminationCondition.INTERRUPTED
         rounds = [(max(cases, key=lambda case: case.objective), 1.0)]
     conditions = []

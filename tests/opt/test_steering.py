@@ -27,8 +27,8 @@ from qpm_opt import (
     what_if,
 )
 from qpm_opt.assign import assign_within
+from qpm_opt.demand_weights import objective_range, weighted
 from qpm_opt.heuristics import greedy
-from qpm_opt.steering import objective_range, weighted
 from tests.conftest import DEGENERATE, degenerate, random_problem
 from tests.oracle import optimum
 
@@ -219,6 +219,28 @@ def test_degenerate_coefficients(name):
         found.after.selected.tolist(), [found.after.class_features(c).tolist() for c in range(3)]
     )
     assert abs(found.objective_after - best) <= 1e-6 * max(abs(best), problem.scale)
+
+
+def test_without_a_time_limit_the_search_ends_and_repeats_itself():
+    problem, held = small()
+    demands = Demands(different=((0, 1, 3),), forbidden_for=((2, 2),))
+    one, two = (what_if(problem, demands, held, time_limit=None) for _ in range(2))
+    assert one.objective_after == two.objective_after == optimum(problem, accepts(demands))
+    assert one.after.matrix.tolist() == two.after.matrix.tolist()
+    assert one.termination_condition is TerminationCondition.COMPLETED
+
+
+def test_an_interrupt_keeps_what_is_there(monkeypatch):
+    problem, held = small()
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("qpm_opt.steering.search", interrupted)
+    for demands in (Demands(forbidden=(0,)), Demands(different=((0, 1, 1),))):
+        found = what_if(problem, demands, held, time_limit=5)
+        assert found.termination_condition is TerminationCondition.INTERRUPTED
+        assert found.after is not None and not found.rejections
 
 
 def test_the_range_holds_every_objective():
