@@ -36,7 +36,13 @@ from qpm_nn.report.choice import (
     images_of_classes,
     strongest_images,
 )
-from qpm_nn.report.images import draw_images, image_record, rounded, shown_features
+from qpm_nn.report.images import (
+    draw_images,
+    group_record,
+    image_record,
+    rounded,
+    shown_features,
+)
 from qpm_nn.report.records import class_records, error_records, feature_records, map_record
 from qpm_nn.report.seen import SeenImages
 from qpm_nn.report.sets import SetsOfImages
@@ -163,6 +169,12 @@ def report_data(
         image_record(seen, i, limits, min(COUNTERFACTUAL_TIME, end - monotonic())) | {"maps": maps}
         for i, maps in zip(chosen.indices, order, strict=True)
     ]
+    if isinstance(head, AssignmentHead) and head.negative is None:
+        # Where sets are shown, or else examples: these are the images that are looked at first.
+        grouped = [place for _, place in of_sets] or [e for e in examples if e is not None]
+        predicted = layer.logits(training).argmax(axis=1)
+        for place in grouped[:N_SETS]:
+            images[place]["group"] = group_record(seen, images[place], training, predicted)
     colours = list(feature_colours(layer.selected.tolist()).values())
     profiles = feature_profiles(layer, training, source.training["labels"])
     given, scatter = "", None

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from qpm_nn.data import ImageSet
 from qpm_nn.explanations import Term, contributions, counterfactual, why_not
+from qpm_nn.explanations.representative import rivals_to_rule_out, shared_pattern
 from qpm_nn.extraction import iterate_activations
 from qpm_nn.heads import Classifier
 from qpm_nn.report.media import Sizes, encoded, intensities, thumbnail
@@ -18,6 +19,9 @@ from qpm_nn.report.seen import SeenImages
 from qpm_nn.saving import ClassifierSpec
 
 FloatArray = NDArray[np.float64]
+
+#: Seconds for the group of an image, and for the rivals of its class.
+GROUP_TIME = 2.0
 
 
 def image_record(
@@ -85,6 +89,41 @@ def _changes(
         "fewest": found.is_fewest,
         "n_changes": len(found.changes),
         "changes": [(change.position, change.before, change.after) for change in found.changes],
+    }
+
+
+def group_record(
+    seen: SeenImages,
+    image: Mapping[str, Any],
+    training: NDArray[np.floating],
+    predicted: NDArray[np.integer],
+) -> dict[str, Any]:
+    """What an image shares with others of its class, and whom that class has to be ahead of.
+
+    Parameters
+    ----------
+    seen : SeenImages
+    image : mapping
+        Of :func:`image_record`.
+    training : array of shape (n_images, n_selected)
+        Features of the training images.
+    predicted : array of shape (n_images,), int
+        Their predicted classes.
+    """
+    c, own = image["predicted"], seen.features[image["index"]]
+    pattern = shared_pattern(training, predicted, own, c, time_limit=GROUP_TIME)
+    rivals = rivals_to_rule_out(training, seen.weight, c, GROUP_TIME)
+    return {
+        "active": pattern.active,
+        "inactive": pattern.inactive,
+        "n_same": pattern.n_same,
+        "n_class": pattern.n_class,
+        "n_other": pattern.n_other,
+        "bound": pattern.cover.bound,
+        "n_rivals": len(rivals.rivals),
+        "rivals": [rival.c for rival in rivals.rivals],
+        "rivals_bound": rivals.bound,
+        "rivals_proved": rivals.is_proved,
     }
 
 

@@ -30,6 +30,7 @@ function imagePage(i) {
       one.label_bias_difference ? note("and ", num(`${path}.label_bias_difference`, "signed2"), ", the difference of the biases") : null,
       h("p", {}, "Together they are the difference of the logits, ", num(`${path}.label_difference`, "signed2"), ".")],
     one.counterfactual ? counterfactualPart(`${path}.counterfactual`) : null,
+    one.group ? groupPart(`${path}.group`, predicted) : null,
     REPORT.sets && REPORT.sets.images.some((x) => x.image === i) ? h("p", {}, h("a", { href: `#/sets/${i}` }, "Its prediction sets and tree")) : null,
   ];
 }
@@ -43,6 +44,21 @@ function counterfactualPart(path) {
       ? [h("p", {}, fewest ? "The fewest features that would have to change, within what training images show: " : "So many changes of features suffice, within what training images show: ", num(`${path}.n_changes`, "integer"), ". For example:"),
         table(["feature", "is", "would be"], changes.map(([j], n) => [chip(j), num(`${path}.changes.${n}.1`, "signed2"), num(`${path}.changes.${n}.2`, "signed2")]))]
       : h("p", {}, reachable === false ? "No change of features within what training images show makes it one." : "It took too long to find out."),
+  ];
+}
+
+function groupPart(path, c) {
+  const { active, inactive, rivals, rivals_proved: fewest } = at(path);
+  return [
+    h("h2", {}, "What it shares with others"),
+    h("p", {}, num(`${path}.n_same`, "integer"), " of ", num(`${path}.n_class`, "integer"), " training images of ", classLink(c),
+      ", and ", num(`${path}.n_other`, "integer"), " of others, agree with it in these features; no other choice of features leaves out as many others and has more than ",
+      num(`${path}.bound`, "integer"), " of the class."),
+    h("p", {}, "Active: ", chips(active)),
+    h("p", {}, "Not active: ", chips(inactive)),
+    h("p", {}, "Whoever is ahead of ", num(`${path}.n_rivals`, "integer"), " rivals is ", classLink(c), " among the training images",
+      fewest ? " (they are the fewest possible): " : [" (at least ", num(`${path}.rivals_bound`, "integer"), " are needed): "],
+      rivals.map((other, n) => [n ? ", " : "", classLink(other)]), "."),
   ];
 }
 
