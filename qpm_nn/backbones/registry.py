@@ -14,6 +14,7 @@ from qpm_nn.backbones.frozen import FrozenBackbone
 from qpm_nn.backbones.mobilenet import MobileNet
 from qpm_nn.backbones.photographs import Inception, ResNet, Swin
 from qpm_nn.backbones.timm_models import PREFIX, TimmBackbone
+from qpm_nn.backbones.vgg import VGG
 from qpm_nn.backbones.weights import load_weights
 from qpm_opt import InvalidInputError
 from qpm_opt.errors import unknown_name
@@ -29,6 +30,10 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
     "convnet_small": partial(ConvNet, widths=(32, 64, 128, 256, 256), strides=(1, 2, 1, 2, 1)),
     # Maps of an 8th of the image: for images of about 28 to 128 pixels.
     "resnet_small": partial(SmallResNet, widths=(32, 64, 128, 256)),
+    # Maps of half of the image: for images of about 8 to 32 pixels.
+    "vgg_tiny": partial(VGG, widths=(32, 64)),
+    # Maps of an 8th of the image: for images of about 64 to 128 pixels.
+    "vgg_small": partial(VGG, widths=(16, 32, 64, 128)),
     # Maps of a 32nd of the image.
     "mobilenet_v1": MobileNet,
     **{name: partial(ResNet, name=name) for name in RESNETS},
