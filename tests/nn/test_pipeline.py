@@ -40,6 +40,10 @@ FILES = [
     "training.csv",
     "figures/assignment.png",
     "figures/comparison.png",
+    "predictions.npz",
+    "training_features.npz",
+    "report.html",
+    "report.json",
 ]
 STAGES = [
     *("dense", "features", "problem", "solution", "finetune", "metrics", "figures"),

@@ -338,7 +338,7 @@ def test_a_bound_that_says_little_is_called_so(tmp_path):
     R = np.triu(rng.random((60, 60)), 1)
     problem = Problem(rng.random((20, 60)), R + R.T, n_selected=20, n_per_class=4)
     problem.save(tmp_path / "p.npz")
-    common = ("solve", tmp_path / "p.npz", "--out", tmp_path / "s.json", "--time-limit", 3)
+    common = ("solve", tmp_path / "p.npz", "--out", tmp_path / "s.json", "--time-limit", 8)
     weak = qpm(*common, "--method", "compact", "--formulation", "projected")
     assert "(the bound is weak)" in weak.stdout
     assert "(no bound: a heuristic)" in qpm(*common, "--method", "heuristic").stdout
