@@ -35,7 +35,7 @@ def representative() -> None:
 @click.option("--root", help="Folder with the files of a named data set [QPM_DATA].")
 @click.option("--inputs", "n_inputs", type=int, default=100, show_default=True)
 @click.option("--runs", "n_runs", type=int, default=5, show_default=True)
-@click.option("--run-inputs", "n_run_inputs", type=int, default=50, show_default=True)
+@click.option("--run-inputs", "n_run_inputs", type=int, default=20, show_default=True)
 @click.option("--time-limit", type=float, default=10.0, show_default=True)
 @click.option("--seed", type=int, default=16, show_default=True)
 @click.option("--threads", type=int, default=1, show_default=True)

@@ -28,6 +28,7 @@ from qpm_nn.explanations.representative.boundaries import (
 )
 from qpm_nn.explanations.representative.channels import channel_map
 from qpm_nn.explanations.representative.images import MappedImages
+from qpm_nn.explanations.representative.split import NetworkSplit
 from qpm_nn.metrics.checks import check_finite
 from qpm_opt import InvalidInputError
 from qpm_opt.cover import CoverProblem, CoverResult, solve_cover
@@ -45,6 +46,7 @@ class Interpretation:
     ----------
     c : int
         Predicted class of the image.
+    split : NetworkSplit
     point : Tensor of shape (1, n_channels, h, w)
         psi(x).
     sampled : Boundaries
@@ -68,6 +70,7 @@ class Interpretation:
     """
 
     c: int
+    split: NetworkSplit
     point: Tensor
     sampled: Boundaries
     boundaries: Boundaries
@@ -83,6 +86,20 @@ class Interpretation:
     def channel_weights(self) -> Tensor:
         """Spatial means of W of each shown boundary, (n_shown, n_channels): alpha of eq. 5."""
         return self.shown.normals.mean((2, 3))
+
+    def chosen_anew(self, method: str, time_limit: float = TIME_LIMIT) -> Interpretation:
+        """Another choice of the same boundaries; see :func:`interpret`."""
+        return _chosen(
+            self.c,
+            self.split,
+            self.point,
+            self.sampled,
+            self.problem,
+            self.sampling,
+            self.segments,
+            method,
+            time_limit,
+        )
 
     def contains(self, maps: Tensor) -> NDArray[np.bool_]:
         """Whether feature maps (n_images, n_channels, h, w) are in the region.
@@ -213,12 +230,27 @@ def interpret(
     with torch.no_grad():
         c = int(split.scores(point).argmax(1))
     problem = cover_problem(facing, references, point, c)
+    return _chosen(c, split, point, facing, problem, sampling, segments, method, time_limit)
+
+
+def _chosen(
+    c: int,
+    split: NetworkSplit,
+    point: Tensor,
+    facing: Boundaries,
+    problem: CoverProblem,
+    sampling: str,
+    segments: SegmentReport | None,
+    method: str,
+    time_limit: float,
+) -> Interpretation:
     start = time.perf_counter()
     cover = solve_cover(problem, method=method, time_limit=time_limit)
     seconds = time.perf_counter() - start
     chosen = facing[list(cover.boundaries)]
     return Interpretation(
         c,
+        split,
         point,
         facing,
         chosen,
