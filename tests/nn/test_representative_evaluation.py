@@ -317,7 +317,7 @@ def test_reused_weights_are_those_of_the_nearest_input(references, inputs, unsee
 
 
 def test_mismatched_interpretations_are_refused(interpretations, inputs, unseen):
-    with pytest.raises(InvalidInputError, match="5 interpretations.*6"):
+    with pytest.raises(InvalidInputError, match=r"5 interpretations and 6"):
         serve(interpretations[:5], inputs, unseen)
     with pytest.raises(InvalidInputError, match="0 interpretations"):
         serve([], inputs, unseen)
