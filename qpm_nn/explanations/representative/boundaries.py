@@ -202,10 +202,7 @@ def sample_on_segments(
     c = int(own.argmax(1))
     rivals = np.flatnonzero(references.predicted != c)
     if not rivals.size:
-        raise InvalidInputError(
-            f"The network predicts class {c} for all reference images, so nothing tells it from "
-            "others; add images of other classes."
-        )
+        raise one_class(c)
     n_asked = min(n_boundaries, len(rivals))
     drawn = np.sort(rng.choice(rivals, n_asked, replace=False))
     direction = references.maps(drawn).double() - start
@@ -236,6 +233,14 @@ def check_sampling(sampling: str) -> None:
     """Raise InvalidInputError unless there is such a sampling."""
     if sampling not in SAMPLINGS:
         raise unknown_name("sampling", sampling, SAMPLINGS)
+
+
+def one_class(c: int) -> InvalidInputError:
+    """What to raise if no reference image is of another class than c."""
+    return InvalidInputError(
+        f"The network predicts class {c} for all reference images, so nothing tells it from "
+        "others; add images of other classes."
+    )
 
 
 def _check_count(n_boundaries: int) -> None:

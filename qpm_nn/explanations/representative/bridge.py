@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qpm_nn.explanations.heat import active_means
-from qpm_nn.metrics.checks import as_matrix
+from qpm_nn.metrics.checks import as_labels, as_matrix
 from qpm_opt import InvalidInputError
 from qpm_opt.cover import CoverProblem, CoverResult, minimum_set_cover, solve_cover
 from qpm_opt.result import SolutionStatus
@@ -217,11 +217,15 @@ def shared_pattern(
         If the shapes do not fit or a value is not finite.
     """
     features = as_matrix("features", features)
-    own = as_matrix("x", np.atleast_2d(np.asarray(x)), features.shape[1])[0]
-    predicted = np.asarray(predicted)
+    own = as_matrix("x", np.atleast_2d(np.asarray(x)), features.shape[1])
+    if len(own) != 1:
+        raise InvalidInputError(
+            f"x has shape {own.shape}; the {features.shape[1]} features of one image were expected."
+        )
+    labels = as_labels(predicted, len(features))
     thresholds = ACTIVE * active_means(features)
-    literals = own >= thresholds
-    problem = CoverProblem((features >= thresholds) != literals, predicted == c)
+    literals = own[0] >= thresholds
+    problem = CoverProblem((features >= thresholds) != literals, labels == c)
     cover = solve_cover(problem, method=method, time_limit=time_limit)
     chosen = np.array(cover.boundaries, np.intp)
     covered = problem.covered(chosen)

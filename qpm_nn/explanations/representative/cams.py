@@ -47,20 +47,21 @@ def score_cam_weights(images: MappedImages, indices: Sequence[int]) -> Tensor:
     """Softmax over the channels of the scores of inputs masked by them, (n, n_channels).
 
     The score is that of the predicted class, before the softmax over classes; a channel masks the
-    network's input after it was scaled to [0, 1] and resized.
+    network's input after it was resized and then scaled to [0, 1], as in the article.
     """
     split = images.split
-    found = []
-    for i in indices:
+    maps = images.maps(indices)
+    found = maps.new_empty(maps.shape[:2], dtype=torch.float64)
+    for row, i in enumerate(indices):
         inputs = images.normalise(images.pixels([i]))
-        masks = resized(normalised(images.maps([i])[0]), tuple(inputs.shape[2:]))
+        masks = normalised(resized(maps[row], tuple(inputs.shape[2:])))
         c = int(images.predicted[i])
         scores = [
             split.scores(split.maps(inputs * part[:, None]))[:, c]
             for part in masks.to(inputs.dtype).split(BATCH_SIZE)
         ]
-        found.append(torch.cat(scores).softmax(0))
-    return torch.stack(found)
+        found[row] = torch.cat(scores).softmax(0)
+    return found
 
 
 #: By name.

@@ -39,10 +39,10 @@ def channel_map(weights: Tensor, maps: Tensor, size: tuple[int, int]) -> NDArray
     ----------
     Selvaraju et al., Grad-CAM, ICCV 2017, eq. 2.
     """
-    if weights.shape not in (maps.shape[1:2], maps.shape[:2]):
+    if maps.ndim != 4 or weights.shape not in (maps.shape[1:2], maps.shape[:2]):
         raise InvalidInputError(
             f"weights has shape {tuple(weights.shape)} and maps {tuple(maps.shape)}; a weight for "
-            "each channel was expected."
+            "each channel of maps (n_images, n_channels, h, w) was expected."
         )
     check_finite("weights", weights)
     check_finite("maps", maps)

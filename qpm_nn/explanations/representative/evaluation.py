@@ -93,12 +93,16 @@ def most_important(heat: ArrayLike, rng: np.random.Generator, share: float = SHA
     Raises
     ------
     InvalidInputError
-        If a value is NaN, or the share keeps nothing.
+        If the shape is another one, a value is NaN, or the share keeps nothing.
     """
     heat = np.asarray(heat, np.float64)
+    if heat.ndim != 3:
+        raise InvalidInputError(
+            f"heat has shape {heat.shape}; (n_images, height, width) was expected."
+        )
     n_images, height, width = heat.shape
-    n_kept = round(share * height * width)
-    if not 0 < share <= 1 or not n_kept:
+    n_kept = round(share * height * width) if 0 < share <= 1 else 0
+    if not n_kept:
         raise InvalidInputError(
             f"share is {share} of {height * width} pixels; a part that keeps one or more was "
             "expected."
@@ -118,7 +122,7 @@ def average_drop(before: ArrayLike, after: ArrayLike) -> float:
     Raises
     ------
     InvalidInputError
-        If there are no scores, or those before are not positive.
+        If there are no scores, or those before are not positive, or some are not finite.
     """
     before, after = _paired(before, after)
     return float(np.mean(np.maximum(0, before - after) / before))
@@ -132,10 +136,11 @@ def average_increase(before: ArrayLike, after: ArrayLike) -> float:
 
 def _paired(before: ArrayLike, after: ArrayLike) -> tuple[FloatArray, FloatArray]:
     first, second = np.asarray(before, np.float64), np.asarray(after, np.float64)
-    if first.shape != second.shape or first.ndim != 1 or not first.size or not (first > 0).all():
+    are_pairs = first.shape == second.shape and first.ndim == 1 and first.size
+    if not are_pairs or not (first > 0).all() or not np.isfinite([first, second]).all():
         raise InvalidInputError(
-            f"The scores have shapes {first.shape} and {second.shape}; one or more pairs with "
-            "positive scores before masking were expected."
+            f"The scores have shapes {first.shape} and {second.shape}; one or more finite pairs "
+            "with positive scores before masking were expected."
         )
     return first, second
 
@@ -154,7 +159,15 @@ def score_heat_maps(
     rng : numpy.random.Generator
         For ties.
     share : float
+
+    Raises
+    ------
+    InvalidInputError
+        If the heat maps are not those of the images.
     """
+    expected = (len(images), *image_size(images))
+    if np.shape(heat) != expected:
+        raise InvalidInputError(f"heat has shape {np.shape(heat)}; {expected} was expected.")
     masks = torch.from_numpy(most_important(heat, rng, share)).to(images.device)
     classes = images.predicted
     before = _probabilities(torch.from_numpy(images.scores), classes)
@@ -195,7 +208,17 @@ def reused_heat_maps(
     nearest : array of shape (n_images,), int
         Input whose weights to take.
     unseen : MappedImages
+
+    Raises
+    ------
+    InvalidInputError
+        If there is not one input for every image, or no such input.
     """
+    if nearest.shape != (len(unseen),) or not 0 <= nearest.min() <= nearest.max() < len(weights):
+        raise InvalidInputError(
+            f"nearest has shape {nearest.shape} and goes up to {nearest.max(initial=-1)}; one of "
+            f"{len(weights)} inputs for each of {len(unseen)} images was expected."
+        )
     size = image_size(unseen)
     chosen = weights[torch.from_numpy(nearest).to(weights.device)]
     parts, start = [], 0

@@ -19,11 +19,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qpm_nn.explanations.canvas import Canvas
+from qpm_nn.explanations.canvas import STYLE, Canvas
 from qpm_nn.explanations.lettering import elided, printable, wrapped
 from qpm_nn.explanations.maps import CELL, MAP_SIZE, as_shown, bare_axes, draw_map
 from qpm_nn.explanations.representative.images import MappedImages
 from qpm_nn.explanations.representative.interpretation import Interpretation
+from qpm_opt import InvalidInputError
 
 #: Similar images beside the input.
 N_SIMILAR = 6
@@ -117,8 +118,24 @@ def case_study(
     i : int
     references : MappedImages
     class_names : sequence of str
+        Of all classes.
     n_similar : int
+        0 or more; there may be fewer.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such image, or the number of names or ``n_similar`` is impossible.
     """
+    if not 0 <= i < len(images):
+        raise InvalidInputError(f"There is no image {i}; 0 to {len(images) - 1} were expected.")
+    n_classes = references.scores.shape[1]
+    if len(class_names) != n_classes:
+        raise InvalidInputError(
+            f"There are {len(class_names)} class names; {n_classes} were expected."
+        )
+    if n_similar < 0:
+        raise InvalidInputError(f"n_similar is {n_similar}; 0 or more was expected.")
     nearest, distances = interpretation.nearest(references, n_similar + 1)
     if images is references and i in nearest:
         at = nearest.index(i)
@@ -152,7 +169,7 @@ def _picture(pixels: Tensor) -> NDArray[np.floating]:
     return pixels[0].permute(1, 2, 0).squeeze(2).cpu().numpy()
 
 
-@rc_context({"text.parse_math": False})  # a class may be called "US$"
+@rc_context(STYLE)
 def draw_case_study(study: CaseStudy) -> Figure:
     """Two rows, images and heat maps: the input in a frame, then the images most like it.
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from qpm_nn.data import ImageSet, Preprocessing
 from qpm_nn.explanations.representative.split import NetworkSplit
+from qpm_nn.metrics.checks import check_finite
 from qpm_opt import InvalidInputError
 
 #: Images per batch; results do not depend on it beyond rounding.
@@ -39,7 +40,7 @@ class MappedImages:
     Raises
     ------
     InvalidInputError
-        If there are no images.
+        If there are no images, or they are of another shape, type or range.
     """
 
     def __init__(
@@ -51,6 +52,8 @@ class MappedImages:
     ) -> None:
         if not len(images):
             raise InvalidInputError("There are no images; at least one was expected.")
+        if isinstance(images, Tensor):
+            _check_pixels(images)
         self.split = split
         self.images = images
         self.preprocessing = preprocessing
@@ -76,7 +79,7 @@ class MappedImages:
     def maps(self, indices: Sequence[int] | NDArray[np.intp]) -> Tensor:
         """Feature maps (n, n_channels, h, w) of some images."""
         chosen = [int(i) for i in indices]
-        if self._are_kept:
+        if self._are_kept and chosen:
             return torch.stack([self._kept[i // BATCH_SIZE][i % BATCH_SIZE] for i in chosen])
         return self.split.maps(self.normalise(self.pixels(chosen)))
 
@@ -128,3 +131,17 @@ class MappedImages:
     def predicted(self) -> NDArray[np.intp]:
         """Class of the largest score, (n_images,); the first of equal ones."""
         return self.scores.argmax(1)
+
+
+def _check_pixels(images: Tensor) -> None:
+    if images.ndim != 4 or not images.is_floating_point():
+        raise InvalidInputError(
+            f"images has shape {tuple(images.shape)} and type {images.dtype}; floating-point "
+            "numbers of shape (n_images, channels, height, width) were expected."
+        )
+    check_finite("images", images)
+    if images.min() < 0 or images.max() > 1:
+        raise InvalidInputError(
+            f"images go from {float(images.min()):g} to {float(images.max()):g}; values from 0 to "
+            "1 were expected: divide by 255."
+        )

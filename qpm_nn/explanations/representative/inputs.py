@@ -89,7 +89,17 @@ def serve(
     One whose region covers the image; of several those of its predicted class first, then that
     with the nearest centre. If no region covers the image, the interpretation of the nearest
     centre.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is not one interpretation for every centre.
     """
+    if len(interpretations) != len(inputs.centres):
+        raise InvalidInputError(
+            f"There are {len(interpretations)} interpretations and {len(inputs.centres)} centres; "
+            "one for each was expected."
+        )
     inside = np.concatenate(
         [
             np.stack([one.contains(maps) for one in interpretations], axis=1)

@@ -23,6 +23,7 @@ from qpm_nn.explanations.representative.boundaries import (
     SegmentReport,
     boundaries_at,
     check_sampling,
+    one_class,
     sample_at_references,
     sample_on_segments,
 )
@@ -64,7 +65,7 @@ class Interpretation:
         With ``sampling="segment"``.
     shown : Boundaries
         Those that make heat maps and distances: the chosen ones, or if there are none, as nothing
-        has to be ruled out or nothing can be, that of x's own linear piece.
+        can be ruled out, that of x's own linear piece.
     seconds : float
         For choosing.
     """
@@ -107,7 +108,7 @@ class Interpretation:
         What lies on a boundary is on both sides of it.
         """
         self._check(maps)
-        return (self.boundaries.values(maps) >= 0).all(axis=1)
+        return ~separated(self.boundaries, maps, self.point).any(axis=1)
 
     def distances(self, maps: Tensor) -> NDArray[np.float64]:
         """Semantic distances of images to x, (n_images,): eq. 6, with W not normalised.
@@ -219,6 +220,10 @@ def interpret(
         )
     check_finite("point", point)
     split = references.split
+    with torch.no_grad():
+        c = int(split.scores(point).argmax(1))
+    if (references.predicted == c).all():
+        raise one_class(c)
     segments = None
     if boundaries is None:
         rng = np.random.default_rng(seed)
@@ -227,8 +232,6 @@ def interpret(
         else:
             boundaries = sample_at_references(references, n_boundaries, rng)
     facing = boundaries.facing(point)
-    with torch.no_grad():
-        c = int(split.scores(point).argmax(1))
     problem = cover_problem(facing, references, point, c)
     return _chosen(c, split, point, facing, problem, sampling, segments, method, time_limit)
 
@@ -269,14 +272,19 @@ def cover_problem(
 ) -> CoverProblem:
     """The problem of choosing boundaries: which of them separate which reference image from x.
 
-    An image is separated if it and x lie on different sides; one on the boundary never is. So
-    scaling (W, b) changes nothing, and x itself is always covered.
+    Scaling (W, b) changes nothing, and x itself is always covered.
+    """
+    matrix = np.concatenate([separated(boundaries, maps, point) for maps in references.batches()])
+    return CoverProblem(matrix, references.predicted == c)
+
+
+def separated(boundaries: Boundaries, maps: Tensor, point: Tensor) -> NDArray[np.bool_]:
+    """Whether images lie on the other side of a boundary than x, (n_images, n_boundaries).
+
+    What lies on a boundary is on both sides of it.
     """
     own = np.sign(boundaries.values(point))
-    separated = np.concatenate(
-        [np.sign(boundaries.values(maps)) * own < 0 for maps in references.batches()]
-    )
-    return CoverProblem(separated, references.predicted == c)
+    return np.sign(boundaries.values(maps)) * own < 0
 
 
 def _parts(indices: NDArray[np.intp]) -> list[NDArray[np.intp]]:

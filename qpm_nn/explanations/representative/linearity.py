@@ -25,6 +25,8 @@ N_POINTS = 8
 #: Length of a step relative to the feature map, short enough to stay in one linear piece nearly
 #: always, and what gradients may differ by: float64 leaves 1e-13, curvature 1e-7.
 STEP, TOLERANCE = 1e-6, 1e-10
+#: Size of points far from all images, relative to the feature map.
+FAR = 1e4
 #: Part of the steps that may cross from one piece to another.
 CROSSINGS = 0.25
 
@@ -59,7 +61,7 @@ def linearity(scores: nn.Module, maps: Tensor) -> Linearity:
     Raises
     ------
     InvalidInputError
-        If maps or scores are not finite.
+        If the maps are not finite, or there are fewer than two scores.
     """
     generator = torch.Generator().manual_seed(0)
 
@@ -79,24 +81,32 @@ def linearity(scores: nn.Module, maps: Tensor) -> Linearity:
             "The feature maps hold NaN or infinite values; finite numbers were expected: train "
             "again with a lower learning rate."
         )
+    if not size:  # dead units only
+        size = torch.ones_like(size)
     # Zeros of rectified maps tie in a max-pooling; noise leads away from such corners.
     points = points + noise()
     weights = None
     gradients = []
-    for where in (points, points + STEP * noise(), 3 * noise()):
+    # Far away biases play no part any more, and every unit that can switch does.
+    for where in (points, points + STEP * noise(), 3 * noise(), FAR * noise()):
         where = where.requires_grad_()
-        found = scores(where)
+        found = scores(where.clone())  # for the first layer may work in place
+        if found.ndim != 2 or found.shape[1] < 2:
+            raise InvalidInputError(
+                f"The scores have shape {tuple(found.shape)}; (n_images, n_classes) with two "
+                "classes or more was expected."
+            )
         if weights is None:
             weights = torch.randn(found.shape[1], generator=generator, dtype=torch.float64)
             weights = weights.to(found.device)
         (gradient,) = torch.autograd.grad((found @ weights).sum(), where)
         gradients.append(gradient.flatten(1))
-    here, beside, elsewhere = gradients
+    here, beside, *elsewhere = gradients
     scale = here.norm(dim=1).max().clamp_min(torch.finfo(torch.float64).tiny)
     is_kept = (beside - here).norm(dim=1) <= TOLERANCE * scale
     if is_kept.double().mean() < 1 - CROSSINGS:
         return Linearity.CURVED
-    differs = max((part - here[:1]).norm(dim=1).max() for part in (here, beside, elsewhere))
+    differs = max((part - here[:1]).norm(dim=1).max() for part in (here, beside, *elsewhere))
     return Linearity.AFFINE if differs <= TOLERANCE * scale else Linearity.PIECEWISE_LINEAR
 
 

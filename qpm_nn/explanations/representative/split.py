@@ -120,8 +120,7 @@ def split_network(
         return _checked(first, second, inputs, "the first module", module_names(second))
     model = _frozen_copy(model)
     graph = _trace(model, layer)
-    with torch.no_grad():
-        expected = model(inputs)
+    expected = _run(model, inputs)
     if layer is not None:
         return _at_layer(graph, inputs, expected, layer)
     cuts = list(_convolution_cuts(graph, inputs))
@@ -144,6 +143,17 @@ def split_network(
 
 def _frozen_copy(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module).eval().requires_grad_(False)
+
+
+def _run(module: nn.Module, inputs: Tensor) -> Tensor:
+    try:
+        with torch.no_grad():
+            return module(inputs)
+    except RuntimeError as failure:  # of torch, whose message tells the shapes
+        raise InvalidInputError(
+            f"The network does not take inputs of shape {tuple(inputs.shape)} and type "
+            f"{inputs.dtype}: {str(failure).splitlines()[0].rstrip('.')}."
+        ) from None
 
 
 class _Tracer(fx.Tracer):
@@ -307,8 +317,7 @@ def _checked(
     found = Linearity.CURVED
     # Parameters are shared with the first part, which keeps its precision.
     score_part = copy.deepcopy(score_part).double()
-    with torch.no_grad():
-        maps = image_part(inputs)
+    maps = _run(image_part, inputs)
     if maps.ndim != 4:
         raise InvalidInputError(
             f"The output of {layer} has shape {tuple(maps.shape)}; feature maps (n_images, "
