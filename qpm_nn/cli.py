@@ -193,7 +193,7 @@ def report(run_dir: Path) -> None:
     """Write the report of a run: one page that needs neither network nor server.
 
     It has a page for each class, feature and error, and for many images, in RUN_DIR/report.html;
-    RUN_DIR/report.json has all that it says as data.
+    RUN_DIR/report.json has all that it says as data, RUN_DIR/figures/ its figures.
     """
     with nn_extra():
         from qpm_nn.pipelines.run import report as report_run

@@ -21,14 +21,14 @@ from qpm_nn.cli import nn_extra
 )
 @click.option("--sampling", help="Of boundaries: segment, reference [segment].")
 @click.option("--boundaries", "n_boundaries", type=int, help="To choose from [50].")
-@click.option("--method", help="exact, greedy [exact].")
+@click.option("--method", help="exact, greedy, milp [exact].")
 @click.option("--time-limit", type=float, metavar="SECONDS", help="For choosing [10].")
 def explain(run_dir: Path, images: tuple[int, ...], representative: bool, **options: Any) -> None:
     """Explain test images: why this class, why not another, what would change it.
 
     Figures and their data are written into RUN_DIR/figures/image_I_*. With --representative, those
-    of representative interpretations: the fewest boundaries around the image with the most
-    training images of its class, and none of another, on its side.
+    of representative interpretations: of the boundaries around the image, the fewest with the most
+    training images of its predicted class, and as few others as possible, on its side.
     """
     with nn_extra():
         from qpm_nn.pipelines.explain import explain as explain_images

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -154,6 +155,13 @@ def _input(source: Path, solution: Path | None) -> tuple[Path, Path, list[str] |
             raise InvalidInputError(
                 f"{source} has no {name}; give the directory of a run of qpm or chiqpm that has "
                 "come that far."
+            )
+    if (source / "config.toml").is_file():
+        settings = tomllib.loads((source / "config.toml").read_text(encoding="utf-8"))
+        if settings.get("problem", {}).get("sparsity") == "average":
+            raise InvalidInputError(
+                f"{source} is a run with sparsity 'average', whose classes have not equally many "
+                "features; give a run with equal classes."
             )
     return source / "problem.npz", source / "solution.json", _class_names(source)
 

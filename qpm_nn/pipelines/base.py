@@ -102,6 +102,8 @@ class Pipeline(ABC):
     ----------
     config, out, resume, observer, data
         As for :func:`~qpm_nn.pipelines.run.run`.
+    finished : bool
+        Whether all stages of a run are done, so that what they were made from may be gone.
 
     Raises
     ------
@@ -116,6 +118,8 @@ class Pipeline(ABC):
         resume: bool,
         observer: Observer,
         data: DataModule | None,
+        *,
+        finished: bool = False,
     ) -> None:
         self.device = make_fabric(config.runtime).device
         self.config = config
@@ -141,6 +145,8 @@ class Pipeline(ABC):
             adapter=self.adapter,
         )
         self.check()
+        if not finished:
+            self.check_inputs()
         if config.runtime.tensorboard:
             summary_writer()
         self.directory = RunDirectory(out, resume=resume)
@@ -158,6 +164,9 @@ class Pipeline(ABC):
     @abstractmethod
     def check(self) -> None:
         """Refuse before any training what would be refused after it."""
+
+    def check_inputs(self) -> None:  # noqa: B027 - most models need no other files
+        """Refuse unusable files that only a run needs, not what is done with its results."""
 
     @abstractmethod
     def run_stages(self) -> None:
@@ -193,7 +202,7 @@ class Pipeline(ABC):
     def report(self) -> RunDirectory:
         """Only report on what a run has made, always anew and with all figures."""
         with self.finished():
-            (self.directory / REPORT[0]).unlink(missing_ok=True)
+            self.directory.forget("report")
             self.report_stages()
             for found in report_figures(self.report_source(), self.device):
                 self.write_drawn(found)
@@ -397,8 +406,10 @@ class Pipeline(ABC):
 
     def _write_report(self, key: str) -> None:
         report, media = report_data(self.report_source(), self.device)
-        self.write_text("report.json", json.dumps(report, ensure_ascii=False) + "\n")
-        self.write_text("report.html", html_page(report, media))
+        text = json.dumps(report, ensure_ascii=False, allow_nan=False) + "\n"
+        page = html_page(report, media)
+        self.write_text("report.json", text)
+        self.write_text("report.html", page)
 
     def _class_similarity(self) -> tuple[str, Any] | None:
         """What classes are alike by: attributes, a hierarchy, or rows of A."""
@@ -428,11 +439,14 @@ class Pipeline(ABC):
     def save(self, classifier: Classifier, file: str) -> None:
         """Write a classifier of the run, with the file that describes it.
 
-        What was exported of the model before goes, and its prediction sets.
+        What was exported of the model before goes, and its prediction sets and figures.
         """
         if file == MODEL[0]:
             for name in (EXPORTED, "predictions.npz", CALIBRATION, "sets.json", *REPORT):
                 (self.directory / name).unlink(missing_ok=True)
+            for kind in ("png", "svg", "json"):
+                for drawn in (self.directory / "figures").glob(f"*.{kind}"):
+                    drawn.unlink()
         save_classifier(self.directory / file, classifier, self.spec)
 
     def trainable(self, classifier: Classifier) -> tuple[Classifier, DataModule]:

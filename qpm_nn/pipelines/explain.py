@@ -72,7 +72,9 @@ def explain(
         If there is no finished run, no such image, or the method cannot serve the network.
     """
     config = make_config(read_config(Path(out) / "config.toml"))
-    pipeline = PIPELINES[config.model](config, out, True, observer or Observer(), data)
+    pipeline = PIPELINES[config.model](
+        config, out, True, observer or Observer(), data, finished=True
+    )
     n_images = len(pipeline.data.test)
     for i in images:
         if not 0 <= i < n_images:
@@ -121,12 +123,12 @@ def _represent(pipeline: Pipeline, images: Sequence[int], **options: Any) -> lis
         draw = partial(draw_case_study, study)
         pipeline.write_drawn(DrawnFigure(f"image_{i}_representative", draw, study))
         cover, name = found.cover, printable(names[found.c])
-        proof = "the most there can be" if cover.bound == cover.objective else f"of {cover.bound}"
+        proof = "the most that they can" if cover.bound == cover.objective else f"of {cover.bound}"
         sentences.append(
             f"Test image {i} is taken for {name}. {len(found.boundaries)} of {len(found.sampled)} "
             f"boundaries cover {cover.n_covered_same} ({proof}) of "
-            f"{int(found.problem.same.sum())} training images of the class, and "
-            f"{cover.n_covered_other} of others."
+            f"{int(found.problem.same.sum())} training images that are taken for it, and "
+            f"{cover.n_covered_other} others."
         )
         if _is_plain(classifier.head):
             sentences += _bridge(pipeline, found.c, i, **options)
@@ -164,9 +166,9 @@ def _bridge(
     pipeline.write_text(f"figures/image_{i}_features.json", text)
     fewest = "the fewest possible" if rivals.is_proved else f"at least {rivals.bound} are needed"
     return [
-        f"Whoever is ahead of {len(rivals.rivals)} rivals is {printable(layer.class_names[c])} "
-        f"({fewest}): {names or 'none'}.",
-        f"{pattern.n_same} of {pattern.n_class} training images of the class, and "
-        f"{pattern.n_other} of others, have features {listed(pattern.active)} active and "
+        f"A training image that is ahead of these rivals is taken for "
+        f"{printable(layer.class_names[c])} ({len(rivals.rivals)}, {fewest}): {names or 'none'}.",
+        f"{pattern.n_same} of {pattern.n_class} training images that are taken for it, and "
+        f"{pattern.n_other} others, have features {listed(pattern.active)} active and "
         f"{listed(pattern.inactive)} inactive, as this image has.",
     ]

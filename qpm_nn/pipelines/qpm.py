@@ -9,6 +9,7 @@ ICLR 2025, section 3.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -65,20 +66,17 @@ class QPMPipeline(Pipeline):
     def check(self) -> None:
         """Refuse what the problem or the solver would refuse."""
         options, sizes = self.config.solve, self.config.problem
-        self.bias = load_bias(sizes.bias)
         check_method(options.method, options.solver)
         if sizes.sparsity == "average" and options.method != "exact":
             raise InvalidInputError(
                 f"method is {options.method!r}, but sparsity 'average' is known to 'exact' alone; "
                 "leave one of the two out."
             )
-        if options.assignment:
-            read_solution(options.assignment)
-            if sizes.sparsity == "average":
-                raise InvalidInputError(
-                    f"assignment is {options.assignment!r}, but with sparsity 'average' no file is "
-                    "taken for a solution; leave one of the two out."
-                )
+        if options.assignment and sizes.sparsity == "average":
+            raise InvalidInputError(
+                f"assignment is {options.assignment!r}, but with sparsity 'average' no file is "
+                "taken for a solution; leave one of the two out."
+            )
         n_pairs = n_pairs_of_density(sizes.pair_density, self.data.n_classes)
         if n_pairs and (sizes.negative or sizes.sparsity == "average"):
             raise InvalidInputError(
@@ -93,11 +91,21 @@ class QPMPipeline(Pipeline):
             n_per_class=sizes.n_per_class,
             min_contrastive_pairs=n_pairs,
         )
+
+    def check_inputs(self) -> None:
+        """Refuse a bias or an assignment that does not fit."""
+        if self.config.solve.assignment:
+            read_solution(self.config.solve.assignment)
         if not isinstance(self.bias, str) and len(self.bias) != self.n_features:
             raise InvalidInputError(
-                f"{sizes.bias} holds {len(self.bias)} numbers, but {self.config.arch} has "
-                f"{self.n_features} features; one for each was expected."
+                f"{self.config.problem.bias} holds {len(self.bias)} numbers, but "
+                f"{self.config.arch} has {self.n_features} features; one for each was expected."
             )
+
+    @cached_property
+    def bias(self) -> str | np.ndarray:
+        """Name of the bias, or its values."""
+        return load_bias(self.config.problem.bias)
 
     def run_stages(self) -> None:
         """Solve, and fine-tune behind the assignment."""

@@ -53,7 +53,9 @@ def calibrate(
         If there is no finished run, or the settings are unusable.
     """
     config = make_config(read_config(Path(out) / "config.toml"), {"conformal": settings})
-    pipeline = PIPELINES[config.model](config, out, True, observer or Observer(), data)
+    pipeline = PIPELINES[config.model](
+        config, out, True, observer or Observer(), data, finished=True
+    )
     return pipeline.calibrate()
 
 
@@ -63,7 +65,7 @@ def report(
     observer: Observer | None = None,
     data: DataModule | None = None,
 ) -> RunDirectory:
-    """Write the report of a finished run: ``report.html`` and ``report.json``.
+    """Write the report of a finished run: ``report.html``, ``report.json`` and ``figures/``.
 
     Parameters
     ----------
@@ -78,7 +80,10 @@ def report(
         If there is no finished run, or its model uses all features for all classes.
     """
     config = make_config(read_config(Path(out) / "config.toml"))
-    return PIPELINES[config.model](config, out, True, observer or Observer(), data).report()
+    pipeline = PIPELINES[config.model](
+        config, out, True, observer or Observer(), data, finished=True
+    )
+    return pipeline.report()
 
 
 def run(

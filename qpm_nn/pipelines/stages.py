@@ -135,6 +135,10 @@ class RunDirectory:
         self.log(name, "finished")
         return True
 
+    def forget(self, name: str) -> None:
+        """Let a stage run again, its outputs being there until it has made new ones."""
+        self._records.pop(name, None)
+
     def _forget_the_rest(self) -> None:
         """Remove what stages have made under other settings that were not reused until now.
 

@@ -51,7 +51,7 @@ def strongest_images(features: NDArray[np.floating], n: int) -> NDArray[np.int64
     return np.argsort(-features, axis=0, kind="stable")[:n]
 
 
-def example_images(seen: SeenImages) -> list[int | None]:
+def examples_of_classes(seen: SeenImages) -> list[int | None]:
     """The test image that stands for each class; None if it has none."""
     found: list[int | None] = []
     for c in range(seen.n_classes):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from time import monotonic
@@ -32,7 +33,7 @@ from qpm_nn.report.choice import (
     N_OF_ERROR,
     N_TOP,
     ChosenImages,
-    example_images,
+    examples_of_classes,
     images_of_classes,
     strongest_images,
 )
@@ -121,7 +122,7 @@ def report_data(
     place in ``images``.
     """
     head, config = source.head, source.config
-    names = [printable(name) or f"class {c}" for c, name in enumerate(source.spec.class_names)]
+    names = _distinct_names(source.spec.class_names)
     layer = LastLayer.of(head, names)
     seen = SeenImages.of(layer, source.test)
     n_classes, n_selected = seen.weight.shape
@@ -136,7 +137,7 @@ def report_data(
         sets = SetsOfImages(held_out, config.conformal, seed=config.seed)
 
     chosen = ChosenImages()
-    examples = [None if i is None else chosen.add(i) for i in example_images(seen)]
+    examples = [None if i is None else chosen.add(i) for i in examples_of_classes(seen)]
     tops = [chosen.add_all(of_one) for of_one in strongest_images(seen.features, N_TOP).T]
     of_errors = [
         chosen.add_all(confusion.images[:N_OF_ERROR] if e < N_ERRORS else [])
@@ -188,6 +189,7 @@ def report_data(
             "n_classes": n_classes,
             "n_selected": n_selected,
             "n_per_class": int(n_features[0]) if np.ptp(n_features) == 0 else None,
+            "is_assignment": isinstance(head, AssignmentHead),
             "n_train": len(source.data.train),
             "n_test": len(seen.labels),
             "n_errors": seen.confusions.n_wrong,
@@ -213,3 +215,10 @@ def report_data(
         "sets": None if sets is None else rounded(sets.record(of_sets)),
     }
     return report, media
+
+
+def _distinct_names(class_names: Sequence[str]) -> list[str]:
+    """Names in one line; those that would look alike have the label behind them."""
+    names = [printable(name) or f"class {c}" for c, name in enumerate(class_names)]
+    counts = Counter(names)
+    return [f"{name} ({c})" if counts[name] > 1 else name for c, name in enumerate(names)]

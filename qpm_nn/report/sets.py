@@ -34,6 +34,7 @@ class SetsOfImages:
         #: The images whose sets are shown; all calibrate if there is but one.
         self.shown = measuring if len(measuring) else calibrating
         self.held_out = held_out
+        self._config = config
         alphas = sorted({*(1 - coverage for coverage in COVERAGES), config.alpha}, reverse=True)
         self.initial = alphas.index(config.alpha)
         self._calibrations = held_out.subset(calibrating).calibrate_each(
@@ -62,6 +63,7 @@ class SetsOfImages:
         """
         return {
             "initial": self.initial,
+            "model_method": self._config.method,
             "coverages": [
                 self._coverage(calibration, sets)
                 for calibration, sets in zip(self._calibrations, self._sets, strict=True)

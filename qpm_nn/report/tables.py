@@ -78,4 +78,8 @@ def solution_record(solution: Mapping[str, Any]) -> dict[str, Any]:
         "solver_version",
         "wall_time",
     )
-    return {name: solution.get(name) for name in names} | {"trace": solution.get("progress", [])}
+    return {name: solution.get(name) for name in names} | {
+        "trace": solution.get("progress", []),
+        "has_certificate": solution.get("certificate") is not None,
+        "demands": (solution.get("options") or {}).get("demands"),
+    }

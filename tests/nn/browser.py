@@ -24,6 +24,7 @@ FORMATS = {
     "fixed3": (1, 3, False, ""),
     "fixed6": (1, 6, False, ""),
     "signed2": (1, 2, True, ""),
+    "signed3": (1, 3, True, ""),
     "seconds": (1, 1, False, " s"),
 }
 

@@ -22,6 +22,8 @@ SHAPES = {
     "swin_s": ((768, 7, 7), None),
     "convnet_tiny": ((128, 224, 224), None),
     "convnet_small": ((256, 56, 56), None),
+    "vgg_tiny": ((64, 112, 112), None),
+    "vgg_small": ((128, 28, 28), None),
 }
 
 

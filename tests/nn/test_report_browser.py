@@ -153,7 +153,7 @@ def test_nothing_is_wider_than_the_window(browser, finished, width, scheme, tmp_
     assert page.complaints == []
 
 
-LONG = "a_very/long-name-without-any-space_" * 6
+LONG = "averylongnamewithoutanyspaceorhyphen" * 8
 
 
 @pytest.mark.parametrize(
@@ -234,6 +234,8 @@ def test_a_model_without_sets(browser, tree, tmp_path):
     for address in ADDRESSES[:-1]:
         page.go(address)
         check_numbers(report, page.numbers())
+    page.go("constructor/1")
+    assert page.heading() == report["title"]
     page.go("image/100000")
     assert page.heading() == "Not in this report"
     assert page.complaints == []

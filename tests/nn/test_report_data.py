@@ -15,7 +15,7 @@ from qpm_nn.data import load_data
 from qpm_nn.explanations import LastLayer
 from qpm_nn.pipelines.run import report as report_run
 from qpm_nn.pipelines.run import run
-from qpm_nn.report.choice import example_images, images_of_classes, strongest_images
+from qpm_nn.report.choice import examples_of_classes, images_of_classes, strongest_images
 from qpm_nn.report.images import image_record
 from qpm_nn.report.media import Sizes, intensities, thumbnail
 from qpm_nn.report.records import error_records
@@ -141,10 +141,10 @@ def test_an_example_is_recognised_strong_and_separate():
         locality=[[1, 1, 1], [1, 1, 1], [0.1, 0.1, 0], [0.9, 0.9, 0], [0, 0, 0]],
     )
     # Of class 0 image 1 is misclassified, image 2 is stronger than 3 but less separate: 0.8 to 5.4.
-    assert example_images(one) == [3, 4]
+    assert examples_of_classes(one) == [3, 4]
     # A class that is never recognised, and one without images.
     one = seen([[0, 1, 0], [0, 2, 0]], [0, 0], np.eye(3), features=[[1, 0, 0], [5, 0, 0]])
-    assert example_images(one) == [1, None, None]
+    assert examples_of_classes(one) == [1, None, None]
 
 
 def test_images_of_a_class_by_turns():

@@ -101,10 +101,10 @@ class SharedPattern:
     covered : array of shape (n_images,), bool
         Reference images with this pattern.
     n_same, n_other : int
-        Images of the class, and of other classes, with it. The latter have all features active
-        that the image has, and no other.
+        Images that are predicted as the class, and others, with it. The latter have all features
+        active that the image has, and no other.
     n_class : int
-        Images of the class.
+        Images that are predicted as the class.
     cover : CoverResult
     """
 

@@ -37,6 +37,7 @@ const FORMATS = {
   fixed3: (x) => x.toFixed(3),
   fixed6: (x) => x.toFixed(6),
   signed2: (x) => (x < 0 ? "" : "+") + x.toFixed(2),
+  signed3: (x) => (x < 0 ? "" : "+") + x.toFixed(3),
   seconds: (x) => x.toFixed(1) + " s",
 };
 
@@ -44,7 +45,7 @@ const FORMATS = {
 function text(value, format) {
   if (value === null || value === undefined) return "-";
   const shown = FORMATS[format](value);
-  return /^[-+]?[0.]+( %| s)?$/.test(shown) ? shown.replace(/^-/, format === "signed2" ? "+" : "") : shown;
+  return /^[-+]?[0.]+( %| s)?$/.test(shown) ? shown.replace(/^-/, format.startsWith("signed") ? "+" : "") : shown;
 }
 
 /** A number of report.json; its place and format can be checked from outside. */

@@ -41,8 +41,8 @@ function counterfactualPart(path) {
   return [
     h("h2", {}, "What would make it ", name),
     reachable
-      ? [h("p", {}, fewest ? "The fewest features that would have to change, within what training images show: " : "So many changes of features suffice, within what training images show: ", num(`${path}.n_changes`, "integer"), ". For example:"),
-        table(["feature", "is", "would be"], changes.map(([j], n) => [chip(j), num(`${path}.changes.${n}.1`, "signed2"), num(`${path}.changes.${n}.2`, "signed2")]))]
+      ? [h("p", {}, fewest ? "The fewest features that would have to change for it to be ahead by 0.001, within what training images show: " : "So many changes of features suffice, within what training images show: ", num(`${path}.n_changes`, "integer"), ". For example:"),
+        table(["feature", "is", "would be"], changes.map(([j], n) => [chip(j), num(`${path}.changes.${n}.1`, "signed3"), num(`${path}.changes.${n}.2`, "signed3")]))]
       : h("p", {}, reachable === false ? "No change of features within what training images show makes it one." : "It took too long to find out."),
   ];
 }
@@ -51,12 +51,12 @@ function groupPart(path, c) {
   const { active, inactive, rivals, rivals_proved: fewest } = at(path);
   return [
     h("h2", {}, "What it shares with others"),
-    h("p", {}, num(`${path}.n_same`, "integer"), " of ", num(`${path}.n_class`, "integer"), " training images of ", classLink(c),
-      ", and ", num(`${path}.n_other`, "integer"), " of others, agree with it in these features; no other choice of features leaves out as many others and has more than ",
-      num(`${path}.bound`, "integer"), " of the class."),
+    h("p", {}, num(`${path}.n_same`, "integer"), " of ", num(`${path}.n_class`, "integer"), " training images that are taken for ", classLink(c),
+      ", and ", num(`${path}.n_other`, "integer"), " others, agree with it in these features; no other choice of features leaves out as many others and has more than ",
+      num(`${path}.bound`, "integer"), " of them."),
     h("p", {}, "Active: ", chips(active)),
     h("p", {}, "Not active: ", chips(inactive)),
-    h("p", {}, "Whoever is ahead of ", num(`${path}.n_rivals`, "integer"), " rivals is ", classLink(c), " among the training images",
+    h("p", {}, "Whoever is ahead of ", num(`${path}.n_rivals`, "integer"), " rivals is taken for ", classLink(c), " among the training images",
       fewest ? " (they are the fewest possible): " : [" (at least ", num(`${path}.rivals_bound`, "integer"), " are needed): "],
       rivals.map((other, n) => [n ? ", " : "", classLink(other)]), "."),
   ];
@@ -86,7 +86,7 @@ function errorPage(e) {
     h("p", {}, num(`errors.${e}.count`, "integer"), " test images. ", h("a", { href: `#/compare/${one.label}/${c}` }, "Compare the classes")),
     h("h2", {}, "Features that explain it"),
     note("Means over these images of what each feature adds to the logit of the wrong class rather than of the right one. ",
-      "The first is the one that differs the most from recognised images of the class."),
+      one.pushes[0] === null || one.pushes[0] === undefined ? "" : "The first is the one that differs the most, towards the mistake, from recognised images of the class."),
     bars(`errors.${e}.features`),
     one.bias ? note("and ", num(`errors.${e}.bias`, "signed2"), ", the difference of the biases") : null,
     h("p", {}, "Together they are the mean difference of the logits, ", num(`errors.${e}.difference`, "signed2"), "."),

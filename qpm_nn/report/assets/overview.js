@@ -7,15 +7,20 @@ function overviewPage() {
   const metric = (name, format) => num(`metrics.rows.${row(name)}.values.${own}`, format);
   return [
     h("h1", {}, REPORT.title),
-    h("p", {}, "Every class is a set of a few features, which all classes share. A feature is a map of an image: it tells where, ",
-      "and its mean tells how much. What a class scores is the sum of its features, so every answer of the model can be taken apart."),
+    h("p", {}, run.is_assignment
+      ? "Every class is a set of a few features, which all classes share. What a class scores is the sum of its features"
+      : "Every class is a weighted sum of a few features, which all classes share, and perhaps a bias",
+      run.is_assignment && REPORT.classes.some((one) => one.features.some(([, weight]) => weight < 0)) ? ", less those that count against it" : "",
+      ". A feature is a map of an image: it tells where, and its mean tells how much. So every answer of the model can be taken apart."),
     facts(
       row("accuracy") >= 0 ? ["of the test images recognised", metric("accuracy", "percent")] : null,
       ["classes", num("run.n_classes", "integer")],
       ["features in all", num("run.n_selected", "integer")],
       run.n_per_class !== null ? ["features of each class", num("run.n_per_class", "integer")] : null,
       solution && solution.relative_gap !== null ? ["gap of the assignment", num("solution.relative_gap", "percent3")] : null),
-    solution && solution.relative_gap !== null ? note("The gap: no assignment is better than this one by more.") : null,
+    solution && solution.relative_gap !== null ? note(solution.has_certificate
+      ? "The gap: no assignment is better than this one by more. The bound has a certificate, which qpm verify checks."
+      : "The gap is by a bound that cannot be checked: the word of the method or its solver.") : null,
     h("h2", {}, "Classes at a glance"),
     matrixCanvas(),
     h("h2", {}, "Metrics"),
@@ -37,7 +42,7 @@ function metricsTable() {
         `${label} ${sign[better] || ""}`,
         ...values.map((_, k) => num(`metrics.rows.${r}.values.${k}`, format)),
         ...published.map((_, k) => num(`metrics.published.${k}.values.${r}`, format))])),
-    h("figcaption", {}, "↑ higher is better, ↓ lower is better. The last columns are from tables 2 and 3 of the QPM paper (ICLR 2025), ",
+    h("figcaption", {}, "↑ higher is better, ↓ lower is better. The last columns are from tables 2 to 4 of the QPM paper (ICLR 2025), ",
       "for ResNet-50; other data, so for orientation only, unless the data set is the same."));
 }
 
@@ -50,8 +55,9 @@ function solutionPart() {
     table(["objective", "bound", "gap", ...parts, "time"],
       [[num("solution.objective", "fixed6"), num("solution.bound", "fixed6"), num("solution.relative_gap", "percent3"),
         ...parts.map((part) => num(`solution.objective_parts.${part}`, "fixed6")), num("solution.wall_time", "seconds")]]),
-    solution.bound_kind ? note(`Bound: ${solution.bound_kind}`) : null,
-    h("figure", {}, traceChart(solution.trace), h("figcaption", {}, "The best assignment found, and what no assignment can exceed. Both axes begin where something is to be seen.")),
+    solution.bound_kind ? note(`Bound: ${solution.bound_kind}${solution.has_certificate ? ", with a certificate" : ", without a certificate"}.`) : null,
+    solution.demands ? note(`Under demands: ${JSON.stringify(solution.demands)}`) : null,
+    h("figure", {}, traceChart(solution.trace), solution.trace.length ? h("figcaption", {}, "The best assignment found", solution.bound === null ? "" : ", and the bound", ". The axis begins where something is to be seen.") : null),
   ];
 }
 

@@ -21,7 +21,7 @@ function missing(kind, which) {
 
 function show() {
   const [, name = "", ...rest] = location.hash.split("/");
-  const page = DETAILS[name] || (PAGES[name] || PAGES[""])[1];
+  const page = Object.hasOwn(DETAILS, name) ? DETAILS[name] : PAGES[Object.hasOwn(PAGES, name) ? name : ""][1];
   const main = document.querySelector("main");
   main.replaceChildren(...flat(page(...rest.map(Number))));
   const heading = main.querySelector("h1");

@@ -22,6 +22,8 @@ function setsPage(given) {
     h("h1", {}, "Prediction sets"),
     h("p", {}, "A set holds the class of an image with the probability that is demanded, on average over images like those that calibrated it. ",
       "The more is demanded, the farther up the tree it reaches: to classes that share fewer of the strongest features with the prediction."),
+    note("Hierarchical sets, calibrated with part of the test images and measured on the others. ",
+      sets.model_method === "hierarchical" ? "" : `The model itself has sets of another method, ${sets.model_method.toUpperCase()}. `),
     h("div", { class: "head" }, h("a", { href: `#/image/${image}` }, picture(image)), h("div", {},
       h("h2", { style: { "margin-top": 0 } }, describe(image)),
       h("div", { class: "slider" }, h("label", { for: "coverage" }, "Coverage demanded: "), output, slider),
@@ -46,7 +48,7 @@ function setPart(n, k) {
   const scope = inside.every((c) => inTree.has(c)) ? "local" : "global";
   return [
     facts(["classes in the set", num(`${path}.sets.${entry}.2`, "integer")],
-      ["mean size over test images", num(`sets.coverages.${k}.mean_size`, "fixed2")],
+      ["mean size, of images that did not calibrate", num(`sets.coverages.${k}.mean_size`, "fixed2")],
       ["of them covered", num(`sets.coverages.${k}.covered`, "percent")],
       ["leading features that classes must share", num(`sets.coverages.${k}.level`, "integer")]),
     h("ul", { class: "members" }, inside.slice(0, 40).map((c) => h("li", { class: c === predicted ? "top" : "" }, classLink(c))),
