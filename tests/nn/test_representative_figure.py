@@ -27,7 +27,7 @@ NAMES = [f"class {c}" for c in range(N_CLASSES)]
 ODD_NAMES = [
     "",
     "US$ and 5$",
-    "Ж" * 80,
+    "Журавль обыкновенный и другие птицы " * 6,
     "extremely long name of a class/" * 12,
     "line\nbreak\tand\x00zero \\frac{1} & <b> %s {0}",
     "שלום עולם",
