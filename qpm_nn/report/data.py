@@ -54,6 +54,8 @@ from qpm_opt import InvalidInputError
 FloatArray = NDArray[np.floating]
 
 FORMAT = "qpm-report/1"
+#: An attribute that so many images of a class have is one of the class.
+COMMON = 0.5
 #: Images whose prediction sets are shown.
 N_SETS = 24
 #: Maps of all features of the examples are kept while they are so many in all.
@@ -177,7 +179,11 @@ def report_data(
         for place in grouped[:N_SETS]:
             images[place]["group"] = group_record(seen, images[place], training, predicted)
     colours = list(feature_colours(layer.selected.tolist()).values())
-    profiles = feature_profiles(layer, training, source.training["labels"])
+    labels, present = source.training["labels"], None
+    if source.data.class_attributes is not None:
+        # What most images of a class have, all count as having.
+        present = source.data.class_attributes[labels] >= COMMON
+    profiles = feature_profiles(layer, training, labels, present=present)
     given, scatter = "", None
     if source.similarity is not None:
         given, similarity = source.similarity

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -89,6 +90,20 @@ def test_all_numbers_follow_from_the_model(finished, tree):
     for row in table["rows"]:
         if row["values"][-1] is not None:
             assert row["values"][-1] == pytest.approx(own[row["name"]], rel=1e-5)
+
+
+def test_attributes_of_classes_are_aligned_with_features(tree, tmp_path):
+    data = load_data(str(tree), image_size=8)
+    attributes = np.array([[1.0, 0.0], [0.9, 0.2], [0.1, 0.8], [0.0, 0.6]])
+    run(tiny_config(tree), tmp_path / "run", data=replace(data, class_attributes=attributes))
+    report = read(tmp_path / "run")
+    assert report["map"]["grounding"]["given"] == "attributes"
+    for one in report["features"]:
+        aligned = one["attributes"]
+        assert {each["name"] for each in aligned} == {"attribute 0", "attribute 1"}
+        assert [each["alignment"] for each in aligned] == sorted(
+            (each["alignment"] for each in aligned), reverse=True
+        )
 
 
 def test_a_report_is_made_again_by_its_command(finished):
