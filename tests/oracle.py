@@ -26,7 +26,7 @@ def optimum(problem, accepts=lambda selected, rows: True) -> float | None:
     return best
 
 
-def _assignment(problem, selected, k, accepts) -> float | None:
+def _assignment(problem, selected, k, accepts=lambda *_: True) -> float | None:
     A = problem.class_similarity
     subsets = list(combinations(selected, k)) if problem.n_classes else []
     values = [[sum(row[d] for d in subset) for subset in subsets] for row in A]

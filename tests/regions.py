@@ -34,7 +34,7 @@ def selections(region):
     problem = region.problem
     for rest in combinations(region.free.tolist(), region.n_left):
         chosen = [*region.ones.tolist(), *rest]
-        value = _assignment(problem, sorted(chosen), problem.n_per_class, lambda *_: True)
+        value = _assignment(problem, sorted(chosen), problem.n_per_class)
         if value is not None:
             value += sum(problem.bias[d] for d in chosen)
             value -= sum(problem.feature_similarity[d, e] for d, e in combinations(chosen, 2))

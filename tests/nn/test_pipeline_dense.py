@@ -46,6 +46,7 @@ def test_models_share_the_dense_one_and_leave_nothing_of_each_other(tree, tmp_pa
     run(tiny_config(tree, model="dense", **options), out)
     assert (out / "dense.safetensors").stat().st_mtime_ns == dense
     gone = {"features.npz", "problem.npz", "solution.json", "solution.certificate.npz"}
+    gone |= {"predictions.npz", "training_features.npz", "report.html", "report.json"}
     assert solved - files(out) == gone | {f"figures/{n}.png" for n in ("assignment", "comparison")}
 
 
