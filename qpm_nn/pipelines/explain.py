@@ -6,12 +6,10 @@ import json
 import os
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from qpm_nn.config import make_config, read_config
 from qpm_nn.data import DataModule
 from qpm_nn.explanations import LastLayer, why_not
 from qpm_nn.explanations.lettering import printable
@@ -26,7 +24,7 @@ from qpm_nn.explanations.representative import (
 )
 from qpm_nn.heads import AssignmentHead, Head
 from qpm_nn.pipelines.base import Observer, Pipeline
-from qpm_nn.pipelines.run import PIPELINES
+from qpm_nn.pipelines.run import finished_pipeline
 from qpm_nn.report import DrawnFigure, image_figures
 from qpm_nn.report.seen import SeenImages
 from qpm_opt import InvalidInputError
@@ -71,10 +69,7 @@ def explain(
     InvalidInputError
         If there is no finished run, no such image, or the method cannot serve the network.
     """
-    config = make_config(read_config(Path(out) / "config.toml"))
-    pipeline = PIPELINES[config.model](
-        config, out, True, observer or Observer(), data, finished=True
-    )
+    pipeline = finished_pipeline(out, observer, data)
     n_images = len(pipeline.data.test)
     for i in images:
         if not 0 <= i < n_images:

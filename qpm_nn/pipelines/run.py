@@ -29,6 +29,17 @@ PIPELINES: dict[str, type[Pipeline]] = {
 }
 
 
+def finished_pipeline(
+    out: str | os.PathLike[str],
+    observer: Observer | None,
+    data: DataModule | None,
+    **settings: Any,
+) -> Pipeline:
+    """The pipeline of a run that has ended, by the settings that it wrote and those that change."""
+    config = make_config(read_config(Path(out) / "config.toml"), settings)
+    return PIPELINES[config.model](config, out, True, observer or Observer(), data, finished=True)
+
+
 def calibrate(
     out: str | os.PathLike[str],
     *,
@@ -52,11 +63,7 @@ def calibrate(
     InvalidInputError
         If there is no finished run, or the settings are unusable.
     """
-    config = make_config(read_config(Path(out) / "config.toml"), {"conformal": settings})
-    pipeline = PIPELINES[config.model](
-        config, out, True, observer or Observer(), data, finished=True
-    )
-    return pipeline.calibrate()
+    return finished_pipeline(out, observer, data, conformal=settings).calibrate()
 
 
 def report(
@@ -79,11 +86,7 @@ def report(
     InvalidInputError
         If there is no finished run, or its model uses all features for all classes.
     """
-    config = make_config(read_config(Path(out) / "config.toml"))
-    pipeline = PIPELINES[config.model](
-        config, out, True, observer or Observer(), data, finished=True
-    )
-    return pipeline.report()
+    return finished_pipeline(out, observer, data).report()
 
 
 def run(
