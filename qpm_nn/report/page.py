@@ -30,7 +30,7 @@ def html_page(report: Mapping[str, Any], media: Mapping[str, Any]) -> str:
     Parameters
     ----------
     report : mapping
-        What ``report.json`` has, where all numbers of text and tables come from.
+        What ``report.json`` has, where all measured numbers of the page come from.
     media : mapping
         ``thumbnails``, a data URI for each image of the report, and ``maps``, the coded intensities
         of the features that the image's ``maps`` names.
