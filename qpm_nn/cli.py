@@ -164,7 +164,7 @@ def run(
 @click.command()
 @click.argument("run_dir", type=click.Path(path_type=Path))
 @click.option("--alpha", type=float, help="Miscoverage: 0.1 for a coverage of 90 %.")
-@click.option("--method", help="hierarchical, lac, aps, raps, saps.")
+@click.option("--method", help="hierarchical, chiqpm, lac, aps, raps, saps.")
 @click.option("--share", type=float, help="Part of the test images that calibrates.")
 @click.option(
     "--class-conditional/--no-class-conditional",

@@ -35,9 +35,9 @@ PRECISIONS = ("32-true", "bf16-mixed")
 SCHEDULES = ("cosine", "step", "rounds")
 OPTIMIZERS = ("sgd", "adamw")
 SPARSITIES = ("equal", "average")
-PAIR_SOURCES = ("closest", "any")
+PAIR_SOURCES = ("closest", "disjoint", "any")
 INCLUDE_TOP_1 = ("always", "if_empty", "never")
-CONFORMAL_METHODS = ("hierarchical", "lac", "aps", "raps", "saps")
+CONFORMAL_METHODS = ("hierarchical", "chiqpm", "lac", "aps", "raps", "saps")
 
 
 @dataclass(frozen=True)
@@ -222,8 +222,9 @@ class ProblemConfig:
     pair_density : float
         Contrastive pairs for each class, that is pairs of classes that differ in one feature.
     pairs : str
-        Whether these are the pairs of most similar classes (``closest``) or those of least cost
-        (``any``); see :func:`qpm_opt.constants.problem_from_statistics`.
+        Whether these are the pairs of most similar classes (``closest``), the same with each class
+        in one of them at most (``disjoint``), or those of least cost (``any``); see
+        :func:`qpm_opt.constants.problem_from_statistics`.
     """
 
     n_selected: int = 20
@@ -293,7 +294,7 @@ class ConformalConfig:
     Attributes
     ----------
     method : str
-        ``hierarchical``, ``lac``, ``aps``, ``raps`` or ``saps``.
+        ``hierarchical``, ``chiqpm``, ``lac``, ``aps``, ``raps`` or ``saps``.
     alpha : float
         Miscoverage, between 0 and 1.
     share : float

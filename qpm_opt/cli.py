@@ -255,7 +255,8 @@ def verify(problem: Path, solution: Path, search_time: float, seed: int) -> None
     "--pairs",
     default="closest",
     show_default=True,
-    help="Which pairs: closest (most similar classes), or any (of least cost).",
+    help="Which pairs: closest (most similar classes), disjoint (the same, no class twice), or any "
+    "(of least cost).",
 )
 @click.option("--distinct/--no-distinct", default=True, show_default=True)
 @click.option("--min-classes-per-feature", type=int, default=0, show_default=True)

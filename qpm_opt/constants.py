@@ -52,7 +52,7 @@ CLASS_SIMILARITIES = ("correlation", "auroc")
 """What A can be made of by name."""
 
 SimilarityScaling = Literal["unit", "paper", "code"]
-PairSource = Literal["closest", "any"]
+PairSource = Literal["closest", "disjoint", "any"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,9 +232,9 @@ def problem_from_statistics(
     pair_density : float
         rho, contrastive pairs for each class: ``floor(rho n_classes)`` pairs of classes differ in a
         single feature (CHiQPM, 0.5 there).
-    pairs : {"closest", "any"}
-        Which: those whose rows of A are closest (:func:`qpm_opt.pairs.closest_class_pairs`), or
-        those that cost the objective least.
+    pairs : {"closest", "disjoint", "any"}
+        Which: those whose rows of A are closest (:func:`qpm_opt.pairs.closest_class_pairs`), the
+        same without two pairs of one class, or those that cost the objective least.
 
     Raises
     ------
@@ -264,8 +264,9 @@ def problem_from_statistics(
     if n_pairs and pairs == "any":
         problem_options["min_contrastive_pairs"] = n_pairs
     elif n_pairs:
-        closest = closest_class_pairs(constants.class_similarity, n_pairs)
-        problem_options["contrastive_pairs"] = closest
+        problem_options["contrastive_pairs"] = closest_class_pairs(
+            constants.class_similarity, n_pairs, disjoint=pairs == "disjoint"
+        )
     return Problem(
         constants.class_similarity,
         constants.feature_similarity,

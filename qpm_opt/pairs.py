@@ -38,18 +38,22 @@ def n_pairs_of_density(density: float, n_classes: int) -> int:
     return wanted
 
 
-def closest_class_pairs(class_similarity: ArrayLike, n_pairs: int) -> IntArray:
+def closest_class_pairs(
+    class_similarity: ArrayLike, n_pairs: int, *, disjoint: bool = False
+) -> IntArray:
     """The pairs of classes that are most alike, for ``contrastive_pairs`` of a problem.
 
     Alike means a small Euclidean distance of the rows of A, over all features (CHiQPM, section on
-    contrastive pairs). A class may be in many pairs, or in none. Of equally distant pairs those of
-    the first classes are taken.
+    contrastive pairs). Of equally distant pairs those of the first classes are taken.
 
     Parameters
     ----------
     class_similarity : array of shape (n_classes, n_features)
         A, at any scale.
     n_pairs : int
+    disjoint : bool
+        Whether a pair is passed over if a closer one has one of its classes, so that ``2 n_pairs``
+        classes have a partner. Else, as published, a class may be in many pairs, or in none.
 
     Returns
     -------
@@ -63,18 +67,31 @@ def closest_class_pairs(class_similarity: ArrayLike, n_pairs: int) -> IntArray:
     """
     A = np.asarray(class_similarity, dtype=np.float64)
     first, second = np.triu_indices(len(A), 1)
-    if not 0 <= n_pairs <= first.size:
+    most = len(A) // 2 if disjoint else first.size
+    if not 0 <= n_pairs <= most:
         raise InvalidInputError(
-            f"n_pairs is {n_pairs}; {len(A)} classes have {first.size} pairs, so a number from 0 "
-            "to that was expected."
+            f"n_pairs is {n_pairs}; {len(A)} classes have {most} {'disjoint ' * disjoint}pairs, so "
+            "a number from 0 to that was expected."
         )
     # Not by products of rows, whose rounding would order equal rows by chance.
     distance = np.concatenate(
         [np.linalg.norm(A[c + 1 :] - A[c], axis=1) for c in range(len(A))] or [np.empty(0)]
     )
-    closest = np.argsort(distance, kind="stable")[:n_pairs]
+    closest = np.argsort(distance, kind="stable")
     pairs = np.stack([first[closest], second[closest]], axis=1).astype(np.intp)
+    pairs = _without_common_classes(pairs, len(A))[:n_pairs] if disjoint else pairs[:n_pairs]
     return pairs[np.lexsort(pairs.T[::-1])]
+
+
+def _without_common_classes(pairs: IntArray, n_classes: int) -> IntArray:
+    """The pairs whose classes are in none of those before that are kept."""
+    taken = np.zeros(n_classes, dtype=np.bool_)
+    kept = []
+    for place, (first, second) in enumerate(pairs.tolist()):
+        if not taken[first] and not taken[second]:
+            taken[[first, second]] = True
+            kept.append(place)
+    return pairs[kept]
 
 
 def contrastive_pairs_of(matrix: BoolArray) -> IntArray:

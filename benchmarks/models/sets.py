@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
 from scipy.stats import betabinom
 
 from qpm_bench.table import Cell, Table
-from qpm_nn.conformal import Calibration, HeldOut, order_statistic
+from qpm_nn.conformal import HeldOut, order_statistic
 from qpm_nn.hierarchy import shared_depth, sort_features
 from qpm_nn.metrics import mean_set_size, set_coverage
 
-#: The hierarchical sets with the level and quantile of their points, but without the classes that
-#: the guarantee needs: the public code's rule with its quantile and its infinite scores mended.
-CORRECTED = "published rule, corrected"
+#: Names of methods in tables; others are in capitals.
+NAMES = {"hierarchical": "hierarchical", "chiqpm": "published, corrected"}
 #: Share of the coverages of exact sets that their interval holds.
 INTERVAL = 0.95
 #: Coverages of one alpha and method, and mean sizes.
@@ -38,21 +36,12 @@ def over_splits(
     for split in range(n_splits):
         calibrating, measuring = images.split(share, seed + split)
         for method in images.methods:
+            name = NAMES.get(method, method.upper())
             for calibration in calibrating.calibrate_each(alphas, method=method):
-                for name, one in _variants(calibration).items():
-                    sets = measuring.predict_set(one)
-                    measured = (set_coverage(sets, measuring.labels), mean_set_size(sets))
-                    found.setdefault((calibration.alpha, name), []).append(measured)
+                sets = measuring.predict_set(calibration)
+                measured = (set_coverage(sets, measuring.labels), mean_set_size(sets))
+                found.setdefault((calibration.alpha, name), []).append(measured)
     return {key: found[key] for key in sorted(found, key=lambda key: -key[0])}
-
-
-def _variants(calibration: Calibration) -> Mapping[str, Calibration]:
-    if calibration.method != "hierarchical":
-        return {calibration.method.upper(): calibration}
-    return {
-        "hierarchical": calibration,
-        CORRECTED: replace(calibration, deeper=(False,) * len(calibration.deeper)),
-    }
 
 
 def sets_table(

@@ -28,6 +28,7 @@ def _sizes(model: str, setting: str, values: Iterable[int]) -> dict[str, dict[st
 
 VARIANTS: dict[str, dict[str, Any]] = {
     **{name: {"model": name} for name in ("dense", "glm_saga", "sldd", "qsenn", "qpm", "chiqpm")},
+    "chiqpm disjoint pairs": {"model": "chiqpm", "problem": {"pairs": "disjoint"}},
     "chiqpm any pairs": {"model": "chiqpm", "problem": {"pairs": "any"}},
     "chiqpm without grounding": {"model": "chiqpm", "finetune": {"grounding_weight": 0.0}},
     "qpm without Z_R": _problem(similarity_scale=0.0),
@@ -51,7 +52,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
 #: Tables of the report: the variants that are their rows.
 TABLES: dict[str, tuple[str, ...]] = {
     "Models": ("dense", "glm_saga", "sldd", "qsenn", "qpm", "qpm negative", "chiqpm"),
-    "Contrastive pairs": ("qpm", "chiqpm", "chiqpm any pairs", "chiqpm without grounding"),
+    "Contrastive pairs": (
+        "qpm",
+        "chiqpm",
+        "chiqpm disjoint pairs",
+        "chiqpm any pairs",
+        "chiqpm without grounding",
+    ),
     "Parts of the objective": (
         "qpm",
         "qpm without Z_R",

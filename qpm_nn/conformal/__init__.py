@@ -6,10 +6,12 @@
     calibration = calibrate(logits, labels, 0.1, features=features, assignment=assignment)
     sets = predict_set(calibration, new_logits, features=new_features, assignment=assignment)
 
-Hierarchical sets, of CHiQPM, hold classes whose strongest features are those of the prediction.
-Their score, level and threshold are those of the paper, but for what its guarantee needs: classes
-outside of the level are infinitely far, and :func:`hierarchical_threshold` finds level and
-threshold on the same points such that the coverage is proven. :mod:`qpm_nn.metrics` measures sets.
+Hierarchical sets hold classes whose strongest features are those of the prediction, as many as the
+level says. CHiQPM introduced them; the method ``chiqpm`` has its score, with what its guarantee
+needs: classes outside of the level are infinitely far, and :func:`hierarchical_threshold` finds
+level and threshold on the same points such that the coverage is proven. The method ``hierarchical``
+has a score that compares classes with the prediction and leaves a part of the miscoverage to the
+threshold, for sets about as small as those of LAC. :mod:`qpm_nn.metrics` measures sets.
 
 References
 ----------
@@ -22,21 +24,22 @@ from qpm_nn.conformal.evaluation import ALPHAS, HeldOut, measure_sets
 from qpm_nn.conformal.file import load_calibration, save_calibration
 from qpm_nn.conformal.prediction import predict_set
 from qpm_nn.conformal.rules import (
-    LevelThreshold,
+    DepthRule,
     conformal_quantile,
     hierarchical_threshold,
     order_statistic,
 )
-from qpm_nn.conformal.scores import aps, hierarchical, lac, raps, saps
+from qpm_nn.conformal.scores import aps, chiqpm, hierarchical, lac, raps, saps
 
 __all__ = [
     "ALPHAS",
     "Calibration",
+    "DepthRule",
     "HeldOut",
-    "LevelThreshold",
     "aps",
     "calibrate",
     "calibrate_each",
+    "chiqpm",
     "conformal_quantile",
     "hierarchical",
     "hierarchical_threshold",

@@ -12,13 +12,18 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from qpm_nn.conformal.rules import check_alpha, conformal_quantile, hierarchical_threshold
+from qpm_nn.conformal.rules import (
+    DepthRule,
+    check_alpha,
+    conformal_quantile,
+    hierarchical_threshold,
+)
 from qpm_nn.conformal.scores import (
+    HIERARCHIES,
     aps,
     as_hierarchy_input,
     as_logits,
     chunks,
-    hierarchy_terms,
     lac,
     raps,
     saps,
@@ -26,7 +31,7 @@ from qpm_nn.conformal.scores import (
 from qpm_nn.metrics.checks import as_labels
 from qpm_opt import InvalidInputError
 
-Method = Literal["hierarchical", "lac", "aps", "raps", "saps"]
+Method = Literal["hierarchical", "chiqpm", "lac", "aps", "raps", "saps"]
 IncludeTop1 = Literal["always", "if_empty", "never"]
 
 #: Parameters of the methods that have any.
@@ -34,6 +39,9 @@ PARAMETERS: dict[str, dict[str, float]] = {
     "raps": {"penalty": 0.01, "k_reg": 5},
     "saps": {"weight": 0.2},
 }
+#: Part of the miscoverage that the choice of the level may use up, see hierarchical_threshold. In
+#: the paper the level takes all it can, and the threshold has what is left by chance.
+LEVEL_SHARE = {"hierarchical": 0.75, "chiqpm": 1.0}
 RANDOMISED: dict[str, Callable[..., Tensor]] = {"aps": aps, "raps": raps, "saps": saps}
 
 
@@ -44,20 +52,18 @@ class Calibration:
     Attributes
     ----------
     method : str
-        ``hierarchical``, ``lac``, ``aps``, ``raps`` or ``saps``.
+        ``hierarchical``, ``chiqpm``, ``lac``, ``aps``, ``raps`` or ``saps``.
     alpha : float
         Miscoverage: sets hold the class of a new image with a probability of at least 1 - alpha.
     n_classes, n_calibration : int
         Classes, and calibration points of all of them.
     thresholds : tuple of float
         Largest score of a class in the set; one for all classes or, if ``class_conditional``, one
-        for each. Infinite where there are too few calibration points: always in the set.
-    levels : tuple of int
-        Of the hierarchical method, as many as thresholds: least depth of a class in the set. Empty
-        for other methods.
-    deeper : tuple of bool
-        Of the hierarchical method: whether classes beyond the level are in the set whatever their
-        score; see :func:`~qpm_nn.conformal.hierarchical_threshold`.
+        for each. Infinite where there are too few calibration points: always in the set. Empty for
+        hierarchical methods.
+    rules : tuple of DepthRule
+        Of hierarchical methods, likewise one or one for each class: thresholds and levels by depth.
+        Empty for other methods.
     class_conditional : bool
         Whether the coverage holds for the images of every class and not only for all together.
     include_top_1 : str
@@ -73,9 +79,8 @@ class Calibration:
     alpha: float
     n_classes: int
     n_calibration: int
-    thresholds: tuple[float, ...]
-    levels: tuple[int, ...] = ()
-    deeper: tuple[bool, ...] = ()
+    thresholds: tuple[float, ...] = ()
+    rules: tuple[DepthRule, ...] = ()
     class_conditional: bool = False
     include_top_1: IncludeTop1 = "always"
     seed: int | None = None
@@ -84,32 +89,44 @@ class Calibration:
     def __post_init__(self) -> None:
         check_alpha(self.alpha)
         _check_settings(self.method, self.include_top_1, self.seed, self.parameters)
-        n_thresholds = self.n_classes if self.class_conditional else 1
-        n_levels = n_thresholds if self.method == "hierarchical" else 0
-        found = len(self.thresholds), len(self.levels), len(self.deeper)
-        if found != (n_thresholds, n_levels, n_levels):
+        n_rules = self.n_classes if self.class_conditional else 1
+        found = len(self.thresholds), len(self.rules)
+        expected = (0, n_rules) if self.method in HIERARCHIES else (n_rules, 0)
+        if found != expected:
             raise InvalidInputError(
-                f"A calibration has {found[0]} thresholds, {found[1]} levels and {found[2]} values "
-                f"of deeper; {n_thresholds}, {n_levels} and {n_levels} were expected."
+                f"A calibration has {found[0]} thresholds and {found[1]} rules; {expected[0]} and "
+                f"{expected[1]} were expected."
             )
-        if not all(type(level) is int for level in self.levels) or not all(
-            type(value) is bool for value in self.deeper
-        ):
+        n_levels = {len(values) for rule in self.rules for values in rule}
+        if len(n_levels) > 1 or n_levels & {0, 1}:
             raise InvalidInputError(
-                "A level or a value of deeper is of the wrong type; whole numbers, and True or "
-                "False, were expected."
+                "Rules of a calibration are of different or too few depths; a level and a threshold"
+                " for each depth, from 0 to the features of a class, were expected."
             )
-        if any(map(math.isnan, self.thresholds)) or min(self.levels, default=0) < 0:
+        levels = [level for rule in self.rules for level in rule.levels]
+        every = [*self.thresholds, *(t for rule in self.rules for t in rule.thresholds)]
+        if not all(type(level) is int and 0 <= level < max(n_levels) for level in levels):
             raise InvalidInputError(
-                "A threshold is NaN or a level negative; numbers or infinity, and levels from 0 on "
-                "were expected."
+                "A level of a calibration is no depth; whole numbers from 0 to the features of a "
+                "class were expected."
             )
+        if any(map(math.isnan, every)):
+            raise InvalidInputError("A threshold is NaN; numbers or infinity were expected.")
+
+    @property
+    def level(self) -> int | None:
+        """Leading features that a class must share with the prediction; None unless it is one."""
+        levels = {rule.level for rule in self.rules}
+        return levels.pop() if len(levels) == 1 else None
 
     def to_dict(self) -> dict[str, Any]:
         """The calibration in the types of JSON; an infinite threshold is None."""
         record = asdict(self)
-        record["thresholds"] = [None if t == math.inf else t for t in self.thresholds]
-        record["levels"], record["deeper"] = list(self.levels), list(self.deeper)
+        record["thresholds"] = _finite_or_none(self.thresholds)
+        record["rules"] = [
+            {"levels": list(rule.levels), "thresholds": _finite_or_none(rule.thresholds)}
+            for rule in self.rules
+        ]
         return record
 
     @classmethod
@@ -126,15 +143,20 @@ class Calibration:
             raise InvalidInputError(
                 f"The record of a calibration has {sorted(record)}; {sorted(names)} was expected."
             )
-        thresholds = (math.inf if t is None else float(t) for t in record["thresholds"])
-        return cls(
-            **{
-                **record,
-                "thresholds": tuple(thresholds),
-                "levels": tuple(record["levels"]),
-                "deeper": tuple(record["deeper"]),
-            }
+        rules = (
+            DepthRule(tuple(rule["levels"]), _none_is_infinite(rule["thresholds"]))
+            for rule in record["rules"]
         )
+        thresholds = _none_is_infinite(record["thresholds"])
+        return cls(**{**record, "thresholds": thresholds, "rules": tuple(rules)})
+
+
+def _finite_or_none(thresholds: Sequence[float]) -> list[float | None]:
+    return [None if t == math.inf else t for t in thresholds]
+
+
+def _none_is_infinite(thresholds: Sequence[float | None]) -> tuple[float, ...]:
+    return tuple(math.inf if t is None else float(t) for t in thresholds)
 
 
 def calibrate(
@@ -164,10 +186,10 @@ def calibrate(
     alpha : float
         Miscoverage, between 0 and 1. With fewer than 1 / alpha - 1 points, all classes are in every
         set.
-    method : {'hierarchical', 'lac', 'aps', 'raps', 'saps'}
+    method : {'hierarchical', 'chiqpm', 'lac', 'aps', 'raps', 'saps'}
         Score; see the functions of these names.
     features : Tensor of shape (n_images, n_selected), optional
-        Normalised features; only the hierarchical method needs them and the assignment.
+        Normalised features; only hierarchical methods need them and the assignment.
     assignment : Tensor of shape (n_classes, n_selected), bool, optional
         With equally many features for all classes.
     class_conditional : bool
@@ -229,11 +251,9 @@ def calibrate_each(
     -----
     A smaller alpha never has a smaller threshold, so the sets of LAC, APS, RAPS and SAPS only grow
     as alpha falls (but for ``if_empty`` with ``class_conditional``: a set that is empty no longer
-    may lose the prediction). Hierarchical sets grow as a rule, but not always. The level falls with
-    alpha, and scores at a lower level count one more shared feature: an image in which that one is
-    weak may lose classes to the new threshold. Nor do the deeper classes of
-    :func:`~qpm_nn.conformal.hierarchical_threshold`, which are in for one alpha, have to be in for
-    a smaller one. The union of the sets of an alpha and of all larger ones only grows, and covers.
+    may lose the prediction). Hierarchical sets grow as a rule, but not always: the level falls with
+    alpha, and more points at a lower level may have a smaller threshold together. The union of the
+    sets of an alpha and of all larger ones only grows, and covers.
     """
     parameters = {**PARAMETERS.get(method, {}), **(parameters or {})}
     _check_settings(method, include_top_1, seed, parameters)
@@ -250,15 +270,17 @@ def calibrate_each(
         else [torch.arange(n_images, device=logits.device)]
     )
     thresholds: list[dict[str, tuple[Any, ...]]]
-    if method == "hierarchical":
-        depth, scores = _true_class_in_hierarchy(logits, labels, features, assignment)
-        rules = [
-            [hierarchical_threshold(depth[group], scores[group], alpha) for group in groups]
-            for alpha in alphas
-        ]
+    if method in HIERARCHIES:
+        depth, scores = _true_class_in_hierarchy(method, logits, labels, features, assignment)
+        share = LEVEL_SHARE[method]
         thresholds = [
-            dict(zip(("levels", "thresholds", "deeper"), zip(*rule, strict=True), strict=True))
-            for rule in rules
+            {
+                "rules": tuple(
+                    hierarchical_threshold(depth[group], scores[group], alpha, share)
+                    for group in groups
+                )
+            }
+            for alpha in alphas
         ]
     else:
         # Other random numbers than those of images to come, see predict_set.
@@ -299,6 +321,7 @@ def draw_uniforms(n_images: int, seed: int | None, stream: int) -> Tensor | None
 
 
 def _true_class_in_hierarchy(
+    method: str,
     logits: Tensor,
     labels: Tensor,
     features: ArrayLike | Tensor | None,
@@ -309,7 +332,7 @@ def _true_class_in_hierarchy(
     features, assignment = as_hierarchy_input(features, assignment, (n_images, n_classes))
     labels, predicted = labels.to(features.device), logits.argmax(1).to(features.device)
     found = [
-        hierarchy_terms(features[part], assignment, predicted[part]).scores_at_all_levels(
+        HIERARCHIES[method](features[part], assignment, predicted[part]).scores_at_all_levels(
             labels[part]
         )
         for part in chunks(n_images, int(assignment.sum()))

@@ -16,6 +16,7 @@ from qpm_nn import metrics
 from qpm_nn.conformal.calibration import Calibration, Method, calibrate_each
 from qpm_nn.conformal.prediction import predict_set
 from qpm_nn.conformal.rules import order_statistic
+from qpm_nn.conformal.scores import HIERARCHIES
 from qpm_nn.heads import AssignmentHead, Head
 
 #: Coverages at which the paper measures sets.
@@ -52,7 +53,9 @@ class HeldOut:
     def methods(self) -> tuple[Method, ...]:
         """Methods that there can be sets of."""
         every: tuple[Method, ...] = get_args(Method)
-        return every if self.assignment is not None else every[1:]
+        return tuple(
+            name for name in every if self.assignment is not None or name not in HIERARCHIES
+        )
 
     def split(self, share: float, seed: int) -> tuple[HeldOut, HeldOut]:
         """A random part of the images, at least one, and the others."""

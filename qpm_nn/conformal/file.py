@@ -10,7 +10,7 @@ from qpm_nn.conformal.calibration import Calibration
 from qpm_opt import InvalidInputError
 from qpm_opt.files import replace_on_success
 
-FORMAT = "qpm-calibration/1"
+FORMAT = "qpm-calibration/2"
 
 
 def save_calibration(
@@ -40,7 +40,9 @@ def load_calibration(path: str | os.PathLike[str], model_sha256: str) -> Calibra
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
         if record["format"] != FORMAT:
-            raise InvalidInputError(f"{path} is no calibration of the format {FORMAT}.")
+            raise InvalidInputError(
+                f"{path} is no calibration of the format {FORMAT}; calibrate the model again."
+            )
         if record["model_sha256"] != model_sha256:
             raise InvalidInputError(
                 f"{path} is of another model, or of other weights; calibrate this one, or remove "

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from qpm_nn.conformal.calibration import Calibration, class_scores, draw_uniforms
-from qpm_nn.conformal.scores import as_hierarchy_input, as_logits, chunks, hierarchy_terms
+from qpm_nn.conformal.scores import HIERARCHIES, as_hierarchy_input, as_logits, chunks
 from qpm_opt import InvalidInputError
 
 
@@ -28,7 +28,7 @@ def predict_set(
     logits : Tensor of shape (n_images, n_classes)
         The first largest is the prediction.
     features : Tensor of shape (n_images, n_selected), optional
-        Normalised features; only the hierarchical method needs them and the assignment.
+        Normalised features; only hierarchical methods need them and the assignment.
     assignment : Tensor of shape (n_classes, n_selected), bool, optional
         As at calibration.
     batch : int
@@ -53,7 +53,7 @@ def predict_set(
     if batch < 0:
         raise InvalidInputError(f"batch is {batch}; a whole number from 0 on was expected.")
     predicted = logits.argmax(1)
-    if calibration.method == "hierarchical":
+    if calibration.method in HIERARCHIES:
         sets = _hierarchical_sets(calibration, logits, predicted, features, assignment)
     else:
         # Calibration has stream 0. Sharing a number with a calibration point would make a new image
@@ -77,20 +77,21 @@ def _hierarchical_sets(
 ) -> Tensor:
     features, assignment = as_hierarchy_input(features, assignment, tuple(logits.shape))
     n_per_class = int(assignment[0].sum())
-    if max(calibration.levels) > n_per_class:
+    n_levels = len(calibration.rules[0].levels)
+    if n_levels != n_per_class + 1:
         raise InvalidInputError(
-            f"assignment has {n_per_class} features for each class; at least "
-            f"{max(calibration.levels)}, the level of the calibration, were expected."
+            f"assignment has {n_per_class} features for each class; {n_levels - 1}, as in the "
+            "calibration, were expected."
         )
     device = features.device
     predicted = predicted.to(device)
-    levels = torch.tensor(calibration.levels, device=device).expand(len(assignment))
-    thresholds = features.new_tensor(calibration.thresholds)
-    deeper = torch.tensor(calibration.deeper, device=device)
+    # By class, or once for all of them, and depth.
+    levels = torch.tensor([rule.levels for rule in calibration.rules], device=device)
+    thresholds = features.new_tensor([rule.thresholds for rule in calibration.rules])
+    row = torch.arange(len(assignment) if calibration.class_conditional else 1, device=device)
     sets = [logits.new_zeros((0, len(assignment)), dtype=torch.bool)]
     for part in chunks(len(features), int(assignment.sum())):
-        terms = hierarchy_terms(features[part], assignment, predicted[part])
-        found = terms.scores(levels) <= thresholds
-        # Of an infinite threshold, the level is 0, where all scores are finite.
-        sets.append((found | (deeper & (terms.depth > levels))).to(logits.device))
+        terms = HIERARCHIES[calibration.method](features[part], assignment, predicted[part])
+        scores = terms.scores(levels[row, terms.depth])
+        sets.append((scores <= thresholds[row, terms.depth]).to(logits.device))
     return torch.cat(sets)

@@ -56,70 +56,83 @@ def conformal_quantile(scores: Tensor, alpha: float) -> float:
     return float(scores.kthvalue(m).values) if m <= len(scores) else math.inf
 
 
-class LevelThreshold(NamedTuple):
-    """Rule of the hierarchical sets: which depth and which score a class needs.
+class DepthRule(NamedTuple):
+    """Rule of hierarchical sets: the level and the threshold that a class of each depth has.
 
     Attributes
     ----------
-    level : int
-        L: classes are in the set only if they are at least so deep,
-    threshold : float
-        and have at most this score at that level;
-    deeper : bool
-        if true, all that are deeper than the level are in the set, too.
+    levels : tuple of int
+        By the depth of a class, from 0 to ``n_per_class``.
+    thresholds : tuple of float
+        Likewise. A class is in the set if its score at its level is no larger than its threshold.
     """
 
-    level: int
-    threshold: float
-    deeper: bool
+    levels: tuple[int, ...]
+    thresholds: tuple[float, ...]
+
+    @property
+    def level(self) -> int:
+        """The level of all classes but for the few deep ones that would raise it."""
+        return self.levels[0]
 
 
-def hierarchical_threshold(depth: Tensor, scores: Tensor, alpha: float) -> LevelThreshold:
-    """Level and threshold of hierarchical sets, both from the same calibration points.
+def hierarchical_threshold(
+    depth: Tensor, scores: Tensor, alpha: float, level_share: float = 1.0
+) -> DepthRule:
+    """Levels and thresholds of hierarchical sets, both from the same calibration points.
 
     Parameters
     ----------
     depth : Tensor of shape (n_points,), int
         d_i, the leading features that the true class shares with the prediction.
-    scores : Tensor of shape (n_points, n_levels)
-        Of the true class at levels 0, 1, ..., n_levels - 1; infinite at levels beyond its depth.
+    scores : Tensor of shape (n_points, n_per_class + 1)
+        Of the true class at levels 0, 1, ...; infinite at levels beyond its depth.
     alpha : float
+    level_share : float
+        Part of ``alpha``, up to 1, of the points whose true class may lie outside of the level.
+        The rest is left to the threshold: with nothing left to it, it admits nearly all of the
+        level.
 
     Notes
     -----
-    For m <= n, let N(l) be the number of calibration points with d_i >= l. The level L is the
-    largest one with N(L) >= m, the threshold q the m-th smallest score at L, and if N(L + 1) =
-    m - 1 all classes deeper than L are in the set, too. For m > n all classes are.
+    Of counts N(l) of points that are at least l deep, the level is ``n_per_class``, where only the
+    prediction is left, if N(n_per_class) >= m. Else it is the largest other l with N(l) >= m_L, the
+    order statistic of ``level_share * alpha``, or 0. A candidate class of depth d has the level
+    that the calibration points and one more of depth d have together, and as threshold the m-th
+    smallest score at that level of the calibration points, or infinity if there are fewer than m.
 
     *Theorem.* If a new point is exchangeable with the calibration points, its class y is in the set
     with a probability of at least m / (n + 1) >= 1 - alpha.
 
-    *Proof.* Let L' be the largest level with N(L') + [d(y) >= L'] >= m, and R the rank of the new
-    point's score at L' among all n + 1, one more than the number of smaller ones. L' is symmetric
-    in the n + 1 points, and for any n + 1 numbers at least m have a rank of at most m: so R <= m
-    with a probability of at least m / (n + 1). It remains to show that y is in the set if R <= m.
-    One point more only raises counts, so L' >= L.
+    *Proof.* The level at which y is judged is that of all n + 1 points; it does not depend on their
+    order. Of any n + 1 scores at least m have a rank of at most m, the rank being one more than
+    the number of smaller ones. So that of y has one with a probability of at least m / (n + 1); and
+    then fewer than m calibration points have a smaller score, so y is within the threshold.
 
-    - L' = L: R <= m means that fewer than m calibration points have smaller scores, which is
-      score(y) <= q. As N(L) >= m, q is finite and y is deep enough.
-    - L' > L: as L is the largest, m > N(L + 1) >= N(L'), and as the new point lifts the count to m,
-      N(L') = m - 1 and d(y) >= L'. So N(L + 1) = m - 1 and d(y) > L: y is in the set because all
-      deeper classes are.
-
-    The deeper classes do not cost coverage above the target: if no two finite scores at L' are
-    equal, y is in the set only if R <= m. (At the last level all scores are 0 and the set is the
-    prediction, with the accuracy as coverage.)
+    Depths are counted for one point more, or else the level would depend on which point is the new
+    one. This rarely changes anything: only where a count is one short. And if no two finite scores
+    of a level are equal, the probability is no larger than m / (n + 1), for m <= n.
 
     The guarantee is on average over calibration points, as for all conformal sets. With one score,
     the coverage given the calibration points has the distribution Beta(m, n + 1 - m) or a larger
-    one. Here it is a choice among n_levels such values: it falls below any value at most n_levels
-    times as often.
+    one. Here it is at least that of one of ``n_per_class + 1`` such values, those of a fixed level:
+    it falls below any value at most so many times as often.
     """
-    m = order_statistic(len(depth), alpha)
-    if m > len(depth):
-        return LevelThreshold(0, math.inf, False)
-    levels = torch.arange(scores.shape[1], device=depth.device)
-    n_deep = (depth[:, None] >= levels).sum(0).tolist()
-    level = sum(count >= m for count in n_deep) - 1
-    deeper = level + 1 < len(n_deep) and n_deep[level + 1] == m - 1
-    return LevelThreshold(level, float(scores[:, level].kthvalue(m).values), deeper)
+    n_points, n_levels = scores.shape
+    m = order_statistic(n_points, alpha)
+    m_level = order_statistic(n_points, level_share * alpha)
+    count = (depth[:, None] >= torch.arange(n_levels, device=depth.device)).sum(0).tolist()
+    levels = tuple(
+        _level([n + (d >= level) for level, n in enumerate(count)], m, m_level)
+        for d in range(n_levels)
+    )
+    threshold = {level: conformal_quantile(scores[:, level], alpha) for level in set(levels)}
+    return DepthRule(levels, tuple(threshold[level] for level in levels))
+
+
+def _level(count: list[int], m: int, m_level: int) -> int:
+    """Level of points of which ``count[l]`` are at least l deep."""
+    *others, deepest = count
+    if deepest >= m:
+        return len(others)
+    return max((level for level, n in enumerate(others) if n >= m_level), default=0)

@@ -5,7 +5,7 @@ Any of them gives valid sets; they differ in how large the sets are and what is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -118,13 +118,17 @@ def hierarchical(
     predicted: ArrayLike | Tensor,
     level: int | Tensor,
 ) -> Tensor:
-    """Evidence for the class, negative, among classes that share features with the prediction.
+    """Evidence that the class lacks, among classes that share features with the prediction.
 
-    With d the number of leading features that class c shares with the prediction and f*_j the j-th
-    strongest activation of the features of c, its score at level l is ::
+    With d the number of leading features that class c shares with the prediction and E the sum of
+    the activations of a class's features, its score at level l is ::
 
-        -(f*_{d+1} + f*_{l+1} + ... + f*_d)   if d >= l, without the first term if d = n_per_class,
-        infinity                              if d < l.
+        E(prediction) - E(c)    if d >= l,
+        infinity                if d < l.
+
+    Where logits are sums of active features this is the distance of the logits. Like :func:`lac` it
+    compares classes with each other, which makes sets far smaller than the evidence for the class
+    by itself, the score of the paper (:func:`chiqpm`).
 
     Parameters
     ----------
@@ -145,12 +149,41 @@ def hierarchical(
     ------
     InvalidInputError
         If shapes do not fit, a feature is not finite, or labels or levels are out of range.
+    """
+    return _at_level("hierarchical", features, assignment, predicted, level)
+
+
+def chiqpm(
+    features: ArrayLike | Tensor,
+    assignment: ArrayLike | Tensor,
+    predicted: ArrayLike | Tensor,
+    level: int | Tensor,
+) -> Tensor:
+    """Evidence for the class, negative, among classes that share features with the prediction.
+
+    With d the number of leading features that class c shares with the prediction and f*_j the j-th
+    strongest activation of the features of c, its score at level l is ::
+
+        -(f*_{d+1} + f*_{l+1} + ... + f*_d)   if d >= l, without the first term if d = n_per_class,
+        infinity                              if d < l.
+
+    Parameters, returned values and errors are those of :func:`hierarchical`.
 
     References
     ----------
     CHiQPM, NeurIPS 2025, eqs. 10 to 13. There, classes outside of the level score 0, as if they
     conformed like a class without evidence; a threshold of 0 then lets all of them in.
     """
+    return _at_level("chiqpm", features, assignment, predicted, level)
+
+
+def _at_level(
+    method: str,
+    features: ArrayLike | Tensor,
+    assignment: ArrayLike | Tensor,
+    predicted: ArrayLike | Tensor,
+    level: int | Tensor,
+) -> Tensor:
     features, assignment = as_hierarchy_input(features, assignment)
     predicted = torch.from_numpy(as_labels(predicted, len(features), len(assignment)))
     n_per_class = int(assignment[:1].sum())
@@ -160,31 +193,30 @@ def hierarchical(
             f"level goes from {int(levels.min())} to {int(levels.max())}; 0 to {n_per_class}, the "
             "features of a class, was expected."
         )
-    terms = hierarchy_terms(features, assignment, predicted.to(features.device))
-    return terms.scores(levels.expand(len(assignment)))
+    terms = HIERARCHIES[method](features, assignment, predicted.to(features.device))
+    return terms.scores(levels.expand(terms.depth.shape))
 
 
 class HierarchyTerms(NamedTuple):
-    """What the hierarchical scores of all levels are made of.
+    """What the scores of a hierarchical method at all levels are made of.
 
     Attributes
     ----------
     depth : Tensor of shape (n_images, n_classes), int
         Leading features shared with the prediction.
     own : Tensor of shape (n_images, n_classes)
-        Activation of the first feature that is not shared; 0 if all are.
-    shared : Tensor of shape (n_images, n_per_class + 1)
-        Activation of the leading 0, 1, ... features of the prediction together. Only the ones that
-        are shared enter a score, and those are the same for all classes.
+        What the score of a class has at any level,
+    common : Tensor of shape (n_images, n_per_class + 1)
+        and what the scores of all classes have at a level.
     """
 
     depth: Tensor
     own: Tensor
-    shared: Tensor
+    common: Tensor
 
     def scores(self, levels: Tensor) -> Tensor:
-        """Scores with one level for each class, of shape (n_images, n_classes)."""
-        score = self.shared[:, levels] - (self.own + self.shared.gather(1, self.depth))
+        """Scores of shape (n_images, n_classes), as are the levels."""
+        score = self.own + self.common.gather(1, levels)
         return score.masked_fill_(self.depth < levels, torch.inf)
 
     def scores_at_all_levels(self, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -201,22 +233,40 @@ class HierarchyTerms(NamedTuple):
         Tensor of shape (n_images, n_per_class + 1)
             Scores at levels 0, 1, ...
         """
-        column = labels[:, None]
-        depth = self.depth.gather(1, column)
-        score = self.shared - (self.own.gather(1, column) + self.shared.gather(1, depth))
-        levels = torch.arange(self.shared.shape[1], device=depth.device)
-        return depth.squeeze(1), score.masked_fill_(depth < levels, torch.inf)
+        depth, own = self.depth.gather(1, labels[:, None]), self.own.gather(1, labels[:, None])
+        levels = torch.arange(self.common.shape[1], device=depth.device)
+        return depth.squeeze(1), (own + self.common).masked_fill_(depth < levels, torch.inf)
 
 
-def hierarchy_terms(features: Tensor, assignment: Tensor, predicted: Tensor) -> HierarchyTerms:
-    """Terms of the hierarchical scores; parameters are those of :func:`hierarchical`, checked."""
+def _lacking_terms(features: Tensor, assignment: Tensor, predicted: Tensor) -> HierarchyTerms:
+    """Terms of :func:`hierarchical`, of checked parameters."""
+    ordered = sort_features(features, assignment)
+    # In this order: classes with equal activations have equal sums.
+    evidence = ordered.values.sum(2)
+    lacking = evidence.gather(1, predicted[:, None]) - evidence
+    common = evidence.new_zeros(len(features), ordered.values.shape[2] + 1)
+    return HierarchyTerms(shared_depth(ordered, predicted), lacking, common)
+
+
+def _evidence_terms(features: Tensor, assignment: Tensor, predicted: Tensor) -> HierarchyTerms:
+    """Terms of :func:`chiqpm`, of checked parameters."""
     ordered = sort_features(features, assignment)
     depth = shared_depth(ordered, predicted)
     padded = torch.nn.functional.pad(ordered.values, (0, 1))
-    own = padded.gather(2, depth.unsqueeze(2)).squeeze(2)
+    differing = padded.gather(2, depth.unsqueeze(2)).squeeze(2)
     images = torch.arange(len(features), device=features.device)
-    strongest = ordered.values[images, predicted]
-    return HierarchyTerms(depth, own, torch.nn.functional.pad(strongest.cumsum(1), (1, 0)))
+    # Only leading features that are shared enter a score, and those are the same for all classes.
+    leading = ordered.values[images, predicted].cumsum(1)
+    leading = torch.nn.functional.pad(leading, (1, 0))
+    return HierarchyTerms(depth, -(differing + leading.gather(1, depth)), leading)
+
+
+#: What the scores of the hierarchical methods are made of, from checked features, assignment and
+#: predicted classes.
+HIERARCHIES: dict[str, Callable[[Tensor, Tensor, Tensor], HierarchyTerms]] = {
+    "hierarchical": _lacking_terms,
+    "chiqpm": _evidence_terms,
+}
 
 
 def chunks(n_images: int, n_values: int) -> Iterator[slice]:

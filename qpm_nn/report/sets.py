@@ -72,10 +72,9 @@ class SetsOfImages:
         }
 
     def _coverage(self, calibration: Calibration, sets: Tensor) -> dict[str, Any]:
-        levels = calibration.levels
         return {
             "demanded": 1 - calibration.alpha,
-            "level": levels[0] if len(levels) == 1 else None,
+            "level": calibration.level,
             "mean_size": mean_set_size(sets),
             "covered": set_coverage(sets, self._labels),
             "n_calibration": calibration.n_calibration,

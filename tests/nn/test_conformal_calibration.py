@@ -12,9 +12,10 @@ import torch
 
 from qpm_nn.conformal import (
     Calibration,
-    LevelThreshold,
+    DepthRule,
     calibrate,
     calibrate_each,
+    chiqpm,
     conformal_quantile,
     hierarchical,
     hierarchical_threshold,
@@ -24,7 +25,8 @@ from qpm_nn.conformal import (
 )
 from qpm_opt import InvalidInputError
 
-METHODS = ("hierarchical", "lac", "aps", "raps", "saps")
+HIERARCHICAL = ("hierarchical", "chiqpm")
+METHODS = (*HIERARCHICAL, "lac", "aps", "raps", "saps")
 ASSIGNMENT = torch.tensor(
     [
         [1, 1, 1, 0, 0, 0],
@@ -86,38 +88,65 @@ def test_level_and_threshold_by_hand():
             [-5.0, -4.0, 0.0],
         ]
     )
-    # m is 5, 4, 3, 2, 1; 5, 4 and 2 points are at least 0, 1 and 2 deep.
+    # m is 5, 4, 3, 2, 1; 5, 4 and 2 points are at least 0, 1 and 2 deep. One deep point more makes
+    # 6, 5 and 3 of them.
     expected = {
-        0.2: LevelThreshold(0, -1.0, True),
-        0.4: LevelThreshold(1, -1.0, False),
-        0.5: LevelThreshold(1, -2.0, True),
-        0.7: LevelThreshold(2, 0.0, False),
-        0.9: LevelThreshold(2, 0.0, False),
-        0.1: LevelThreshold(0, math.inf, False),
+        0.2: DepthRule((0, 1, 1), (-1.0, math.inf, math.inf)),
+        0.4: DepthRule((1, 1, 1), (-1.0, -1.0, -1.0)),
+        0.5: DepthRule((1, 1, 2), (-2.0, -2.0, math.inf)),
+        0.7: DepthRule((2, 2, 2), (0.0, 0.0, 0.0)),
+        0.9: DepthRule((2, 2, 2), (0.0, 0.0, 0.0)),
+        0.1: DepthRule((0, 0, 0), (math.inf, math.inf, math.inf)),
     }
     for alpha, rule in expected.items():
         assert hierarchical_threshold(depth, values, alpha) == rule
+    # Half of alpha: 5 points must be as deep as the level for 0.4, 4 for 0.7, and m as above if it
+    # is the last level.
+    shared = {
+        0.4: DepthRule((0, 1, 1), (-2.0, -1.0, -1.0)),
+        0.7: DepthRule((2, 2, 2), (0.0, 0.0, 0.0)),
+        0.5: DepthRule((0, 1, 2), (-3.0, -2.0, math.inf)),
+    }
+    for alpha, rule in shared.items():
+        assert hierarchical_threshold(depth, values, alpha, 0.5) == rule
 
 
-def test_hierarchical_sets_by_definition():
+@pytest.mark.parametrize("method", HIERARCHICAL)
+def test_hierarchical_sets_by_definition(method):
     data, labels = make_data(60)
     new, _ = make_data(200, seed=1)
     predicted = new["logits"].argmax(1)
-    depth = (scores.hierarchy_terms(new["features"].double(), ASSIGNMENT, predicted)).depth
+    score = {"hierarchical": hierarchical, "chiqpm": chiqpm}[method]
+    depth = scores.HIERARCHIES[method](new["features"].double(), ASSIGNMENT, predicted).depth
     used = set()
     for alpha in np.linspace(0.02, 0.9, 60):
-        calibration = calibrate(labels=labels, alpha=alpha, include_top_1="never", **data)
-        (level,), (threshold,), (deeper,) = (
-            calibration.levels,
-            calibration.thresholds,
-            calibration.deeper,
+        calibration = calibrate(
+            labels=labels, alpha=alpha, method=method, include_top_1="never", **data
         )
-        expected = hierarchical(new["features"], ASSIGNMENT, predicted, level) <= threshold
-        if deeper:
-            expected |= depth > level
-        used.add((level, deeper))
+        (rule,) = calibration.rules
+        at_depth = torch.stack(
+            [
+                score(new["features"], ASSIGNMENT, predicted, level) <= threshold
+                for level, threshold in zip(*rule, strict=True)
+            ]
+        )
+        expected = at_depth.gather(0, depth[None]).squeeze(0)
+        used.add(rule.levels)
         assert torch.equal(predict_set(calibration, **new), expected)
+        # All that are within the level of most classes and its threshold.
+        assert (expected | (at_depth[0] <= expected)).all()
     assert len(used) > 3
+
+
+def limits(calibration):
+    """Threshold, or rule, of each class or of all."""
+    return calibration.rules or calibration.thresholds
+
+
+def admits_everything(limit):
+    """Whether a threshold, or rule, lets all classes into all sets."""
+    thresholds = limit.thresholds if isinstance(limit, DepthRule) else [limit]
+    return set(thresholds) == {math.inf}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -138,9 +167,10 @@ def test_class_conditional_sets_are_those_of_each_class_alone(method):
             assignment=ASSIGNMENT,
             **options,
         )
-        assert calibration.thresholds[c] == alone.thresholds[0] < math.inf
+        assert limits(calibration)[c] == limits(alone)[0]
+        assert not admits_everything(limits(alone)[0])
         assert torch.equal(found[:, c], predict_set(alone, **new)[:, c])
-    assert calibration.thresholds[3] == math.inf
+    assert admits_everything(limits(calibration)[3])
     assert found[:, 3].all()
 
 
@@ -151,22 +181,30 @@ def test_too_few_points_give_all_classes(method, class_conditional):
     calibration = calibrate(
         labels=labels, alpha=0.1, method=method, class_conditional=class_conditional, **data
     )
-    assert set(calibration.thresholds) == {math.inf}
+    assert all(map(admits_everything, limits(calibration)))
     assert predict_set(calibration, **data).all()
 
 
 @pytest.mark.parametrize(
     ("method", "threshold"),
-    [("hierarchical", -4.0), ("lac", 0.3), ("aps", 0.6), ("raps", 0.6), ("saps", 0.6)],
+    [
+        # In hierarchical sets the prediction lacks nothing: no threshold excludes only some.
+        ("chiqpm", -4.0),
+        ("lac", 0.3),
+        ("aps", 0.6),
+        ("raps", 0.6),
+        ("saps", 0.6),
+    ],
 )
 def test_policies_for_the_prediction(method, threshold):
     data, labels = make_data(20)
     new, _ = make_data(100, seed=1)
     found = calibrate(labels=labels, alpha=0.2, method=method, include_top_1="never", **data)
     # Thresholds that also shut out some of the predictions.
-    never = replace(found, thresholds=(threshold,))
-    if method == "hierarchical":
-        never = replace(never, levels=(0,), deeper=(False,))
+    if method in HIERARCHICAL:
+        never = replace(found, rules=(DepthRule((0,) * 4, (threshold,) * 4),))
+    else:
+        never = replace(found, thresholds=(threshold,))
     bare = predict_set(never, **new)
     empty = ~bare.any(1)
     assert 0 < empty.sum() < 100
@@ -216,7 +254,7 @@ def test_json_keeps_a_calibration(method, class_conditional):
     ):
         text = json.dumps(calibration.to_dict(), allow_nan=False)
         assert Calibration.from_dict(json.loads(text)) == calibration
-    assert (math.inf in calibration.thresholds) == class_conditional
+    assert any(map(admits_everything, limits(calibration))) == class_conditional
     with pytest.raises(FrozenInstanceError):
         calibration.alpha = 0.5
 
@@ -261,10 +299,11 @@ def test_hierarchical_sets_may_lose_a_class_as_alpha_falls():
         features @ assignment.float().T,
         labels,
         (0.5, 0.25),
+        method="chiqpm",
         features=features,
         assignment=assignment,
     )
-    assert (large.levels, small.levels) == ((2,), (0,))
+    assert (large.level, small.level) == (2, 0)
     given = {"logits": new @ assignment.float().T, "features": new, "assignment": assignment}
     wide, narrow = predict_set(large, **given)[0], predict_set(small, **given)[0]
     assert wide.tolist() == [True, True, False]
@@ -354,7 +393,7 @@ def test_calibration_refuses(changes):
     ],
 )
 def test_prediction_refuses(changes):
-    calibration = replace(calibrate(labels=LABELS, alpha=0.2, **DATA), levels=(2,))
+    calibration = calibrate(labels=LABELS, alpha=0.2, **DATA)
     with pytest.raises(InvalidInputError):
         predict_set(calibration, **{**DATA, **changes})
 
@@ -362,10 +401,14 @@ def test_prediction_refuses(changes):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"thresholds": [1.0, 2.0]},
-        {"thresholds": [math.nan]},
-        {"levels": []},
-        {"levels": [-1]},
+        {"thresholds": [1.0]},
+        {"rules": []},
+        {"rules": [{"levels": [0, 0, 0, -1], "thresholds": [1.0] * 4}]},
+        {"rules": [{"levels": [0, 0, 0, 4], "thresholds": [1.0] * 4}]},
+        {"rules": [{"levels": [0, 0, 0, 1.0], "thresholds": [1.0] * 4}]},
+        {"rules": [{"levels": [0] * 4, "thresholds": [1.0, 1.0, 1.0, math.nan]}]},
+        {"rules": [{"levels": [0] * 4, "thresholds": [1.0] * 3}]},
+        {"rules": [{"levels": [], "thresholds": []}]},
         {"method": "lac"},
         {"class_conditional": True},
         {"alpha": 2.0},

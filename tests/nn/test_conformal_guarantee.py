@@ -18,6 +18,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 
 from qpm_nn.conformal import (
+    DepthRule,
     aps,
     calibrate,
     conformal_quantile,
@@ -28,11 +29,12 @@ from qpm_nn.conformal import (
     raps,
     saps,
 )
-from qpm_nn.conformal.scores import hierarchy_terms
+from qpm_nn.conformal.calibration import LEVEL_SHARE
+from qpm_nn.conformal.scores import HIERARCHIES
 from tests.nn.feature_tables import ASSIGNMENT
 
 ALPHAS = st.sampled_from([0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9])
-METHODS = ("hierarchical", "lac", "aps", "raps", "saps")
+METHODS = ("hierarchical", "chiqpm", "lac", "aps", "raps", "saps")
 
 
 @st.composite
@@ -113,18 +115,29 @@ def test_randomised_scores_cover_as_many(pool, alpha, data):
 
 
 def proven(depth, scores, alpha):
-    level, threshold, deeper = hierarchical_threshold(depth, scores, alpha)
-    return lambda d, s: (s[level] <= threshold) | (deeper & (d > level))
+    levels, thresholds = hierarchical_threshold(depth, scores, alpha)
+    return lambda d, s: s[levels[d]] <= thresholds[d]
 
 
-def without_deeper_classes(depth, scores, alpha):
-    level, threshold, _ = hierarchical_threshold(depth, scores, alpha)
-    return lambda d, s: s[level] <= threshold
+def with_a_share(depth, scores, alpha):
+    levels, thresholds = hierarchical_threshold(depth, scores, alpha, 0.5)
+    return lambda d, s: s[levels[d]] <= thresholds[d]
+
+
+def one_level(depth, scores, alpha):
+    """Without counting for one point more."""
+    levels, thresholds = hierarchical_threshold(depth, scores, alpha)
+    return lambda d, s: s[levels[0]] <= thresholds[0]
+
+
+def one_level_with_a_share(depth, scores, alpha):
+    levels, thresholds = hierarchical_threshold(depth, scores, alpha, 0.5)
+    return lambda d, s: s[levels[0]] <= thresholds[0]
 
 
 def strict_inequality(depth, scores, alpha):
-    level, threshold, deeper = hierarchical_threshold(depth, scores, alpha)
-    return lambda d, s: (s[level] < threshold) | (deeper & (d > level))
+    levels, thresholds = hierarchical_threshold(depth, scores, alpha)
+    return lambda d, s: s[levels[d]] < thresholds[d]
 
 
 def level_by_fraction(depth, scores, alpha):
@@ -170,38 +183,50 @@ def surplus(rule, depth, scores, alpha):
     return covered - order_statistic(n_points - 1, alpha)
 
 
+@pytest.mark.parametrize("rule", [proven, with_a_share])
 @pytest.mark.parametrize("alpha", [0.2, 0.3, 0.5])
-def test_without_ties_exactly_m_are_covered(alpha):
+def test_without_ties_exactly_m_are_covered(rule, alpha):
     for seed in range(60):
-        assert surplus(proven, *random_pool(seed), alpha) == 0
+        assert surplus(rule, *random_pool(seed), alpha) == 0
 
 
 @pytest.mark.parametrize(
-    "rule", [without_deeper_classes, strict_inequality, level_by_fraction, published]
+    "rule", [one_level, one_level_with_a_share, strict_inequality, level_by_fraction, published]
 )
 def test_other_rules_break_the_guarantee(rule):
-    found = [surplus(rule, *pool_with_ties(seed), 0.3) for seed in range(60)]
-    assert min(found) < 0
-    assert min(surplus(proven, *pool_with_ties(seed), 0.3) for seed in range(60)) >= 0
+    assert min(surplus(rule, *pool_with_ties(seed), 0.3) for seed in range(60)) < 0
 
 
-def test_changed_rules_break_the_guarantee_end_to_end():
+@pytest.mark.parametrize("rule", [proven, with_a_share])
+@pytest.mark.parametrize("alpha", [0.1, 0.3, 0.5, 0.7])
+def test_the_rule_keeps_the_guarantee(rule, alpha):
+    assert min(surplus(rule, *pool_with_ties(seed), alpha) for seed in range(60)) >= 0
+
+
+def only_level_of_most(calibration):
+    (rule,) = calibration.rules
+    constant = DepthRule(rule.levels[:1] * 4, rule.thresholds[:1] * 4)
+    return replace(calibration, rules=(constant,))
+
+
+def lower_threshold(calibration):
+    (rule,) = calibration.rules
+    lower = rule._replace(thresholds=tuple(t - 1e-12 for t in rule.thresholds))
+    return replace(calibration, rules=(lower,))
+
+
+@pytest.mark.parametrize("changed", [only_level_of_most, lower_threshold])
+@pytest.mark.parametrize("method", ["hierarchical", "chiqpm"])
+def test_changed_rules_break_the_guarantee_end_to_end(method, changed):
     generator = torch.Generator().manual_seed(1)
-    shortfall = {"deeper": 0, "threshold": 0}
+    shortfall = 0
     for _ in range(15):
         features = torch.randn(10, 5, generator=generator, dtype=torch.double)
         logits = features.clamp_min(0) @ ASSIGNMENT.double().T
         labels = (logits + torch.randn(10, 4, generator=generator)).argmax(1)
-        pool = features, logits, labels
-        m = order_statistic(9, 0.3)
-        for name, changed in (
-            ("deeper", lambda c: replace(c, deeper=(False,))),
-            ("threshold", lambda c: replace(c, thresholds=(c.thresholds[0] - 1e-12,))),
-        ):
-            covered = covered_by_the_others(pool, 0.3, "hierarchical", changed).sum()
-            shortfall[name] = min(shortfall[name], int(covered) - m)
-    assert shortfall["deeper"] < 0
-    assert shortfall["threshold"] < 0
+        covered = covered_by_the_others((features, logits, labels), 0.3, method, changed).sum()
+        shortfall = min(shortfall, int(covered) - order_statistic(9, 0.3))
+    assert shortfall < 0
 
 
 # Simulation: images whose class has higher features.
@@ -223,8 +248,12 @@ class Simulation:
         self.features = (noise + signal * self.assignment[self.labels]).clamp_min(0)
         self.logits = self.features @ self.assignment.double().T
         self.correct = self.logits.argmax(1) == self.labels
-        terms = hierarchy_terms(self.features, self.assignment, self.logits.argmax(1))
-        self.depth, self.scores = terms.scores_at_all_levels(self.labels)
+        self.hierarchies = {
+            name: terms(self.features, self.assignment, self.logits.argmax(1)).scores_at_all_levels(
+                self.labels
+            )
+            for name, terms in HIERARCHIES.items()
+        }
 
     def coverages(self, method, n_calibration, alpha):
         """Coverage of all other images, for many random choices of the calibration points."""
@@ -232,14 +261,14 @@ class Simulation:
         found = []
         for _ in range(N_SPLITS):
             chosen = torch.from_numpy(rng.choice(N_IMAGES, n_calibration, replace=False))
-            if method == "hierarchical":
-                depth, scores = self.depth, self.scores
-                level, threshold, deeper = hierarchical_threshold(
-                    depth[chosen], scores[chosen], alpha
+            if method in self.hierarchies:
+                depth, scores = self.hierarchies[method]
+                rule = hierarchical_threshold(
+                    depth[chosen], scores[chosen], alpha, LEVEL_SHARE[method]
                 )
-                covered = scores[:, level] <= threshold
-                if deeper:
-                    covered |= depth > level
+                level = torch.tensor(rule.levels)[depth]
+                score = scores.gather(1, level[:, None]).squeeze(1)
+                covered = score <= torch.tensor(rule.thresholds, dtype=score.dtype)[depth]
             else:
                 covered = self.true_class(method)
                 covered = covered <= conformal_quantile(covered[chosen], alpha)
@@ -266,13 +295,13 @@ def easy():
 
 @pytest.mark.parametrize("target", [0.88, 0.9, 0.925, 0.95])
 @pytest.mark.parametrize("n_calibration", [50, 100, 400])
-@pytest.mark.parametrize("method", ["hierarchical", "lac", "aps"])
+@pytest.mark.parametrize("method", ["hierarchical", "chiqpm", "lac", "aps"])
 def test_coverage_over_many_splits(simulation, method, n_calibration, target):
     found = simulation.coverages(method, n_calibration, 1 - target)
     assert found.mean() >= target - 3 * found.std() / np.sqrt(N_SPLITS)
     m = order_statistic(n_calibration, 1 - target)
     beta = stats.beta(m, n_calibration + 1 - m)
-    if method == "hierarchical":
+    if method in HIERARCHIES:
         # A choice of one of six such values, see hierarchical_threshold.
         for share in (0.01, 0.05, 0.1):
             bound = (N_PER_CLASS + 1) * share
@@ -292,7 +321,7 @@ def test_images_that_are_easier_than_the_target_have_sets_of_one_class(easy):
             easy.logits[:400], easy.labels[:400], alpha, include_top_1="never", **data
         )
         sets = predict_set(calibration, easy.logits[400:2000], **new)
-        assert calibration.levels == (N_PER_CLASS,)
-        assert calibration.thresholds == (0.0,)
+        n_depths = N_PER_CLASS + 1
+        assert calibration.rules == (DepthRule((N_PER_CLASS,) * n_depths, (0.0,) * n_depths),)
         assert (sets.sum(1) == 1).all()
         assert torch.equal(sets[torch.arange(1600), easy.labels[400:2000]], easy.correct[400:2000])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from qpm_nn.conformal import aps, hierarchical, lac, raps, saps, scores
+from qpm_nn.conformal import aps, chiqpm, hierarchical, lac, raps, saps, scores
 from qpm_opt import InvalidInputError
 from tests.nn.feature_tables import ASSIGNMENT
 
@@ -69,12 +69,13 @@ def test_no_class_conforms_better_than_the_most_probable(logits, part):
         assert (found >= found.gather(1, top)).all()
 
 
-def literal_hierarchical(row, predicted, level):
+def literal_hierarchy(row, predicted, level, method):
     """Scores of an image, word for word."""
     ordered = [
         sorted(torch.nonzero(own).flatten().tolist(), key=lambda f: (-row[f], f))
         for own in ASSIGNMENT
     ]
+    activations = [[max(0.0, row[f]) for f in mine] for mine in ordered]
     found = []
     for c, mine in enumerate(ordered):
         depth = 0
@@ -82,22 +83,27 @@ def literal_hierarchical(row, predicted, level):
             depth += 1
         if c == predicted:
             depth = 3
-        activation = [max(0.0, row[f]) for f in mine]
-        own = activation[depth] if depth < 3 else 0.0
-        found.append(-(own + sum(activation[level:depth])) if depth >= level else math.inf)
+        own = activations[c][depth] if depth < 3 else 0.0
+        score = {
+            "hierarchical": sum(activations[predicted]) - sum(activations[c]),
+            "chiqpm": -(own + sum(activations[c][level:depth])),
+        }[method]
+        found.append(score if depth >= level else math.inf)
     return found
 
 
+@pytest.mark.parametrize("score", [hierarchical, chiqpm])
 @given(
     hnp.arrays(float, (6, 5), elements=st.sampled_from([-1.0, 0.0, 0.5, 1.0, 2.0])),
     st.integers(0, 3),
     st.integers(0, 3),
 )
-def test_hierarchical_scores_by_definition(features, predicted, level):
-    found = hierarchical(features, ASSIGNMENT, [predicted] * 6, level)
-    assert found.tolist() == [literal_hierarchical(row, predicted, level) for row in features]
+def test_hierarchical_scores_by_definition(score, features, predicted, level):
+    found = score(features, ASSIGNMENT, [predicted] * 6, level)
+    method = score.__name__
+    assert found.tolist() == [literal_hierarchy(row, predicted, level, method) for row in features]
     # Of one class at all levels, as calibration needs it.
-    terms = scores.hierarchy_terms(
+    terms = scores.HIERARCHIES[method](
         torch.from_numpy(features), ASSIGNMENT, torch.full((6,), predicted)
     )
     depth, everywhere = terms.scores_at_all_levels(torch.tensor([0, 1, 2, 3, 0, 1]))
@@ -108,17 +114,27 @@ def test_hierarchical_scores_by_definition(features, predicted, level):
 def test_every_class_may_have_its_own_level():
     features = torch.tensor([[2.0, 3.0, 1.0, 0.5, 0.1]])
     # By activation 0: 1 0 2; 1: 1 0 3; 2: 2 3 4; 3: 0 2 4.
-    found = hierarchical(features, ASSIGNMENT, [0], torch.tensor([3, 1, 0, 1]))
-    assert found.tolist() == [[0.0, -2.5, -1.0, math.inf]]
+    levels = torch.tensor([3, 1, 0, 1])
+    assert chiqpm(features, ASSIGNMENT, [0], levels).tolist() == [[0.0, -2.5, -1.0, math.inf]]
+    close(hierarchical(features, ASSIGNMENT, [0], levels), [[0.0, 0.5, 4.4, math.inf]])
 
 
-def test_the_predicted_class_scores_lowest_where_logits_are_sums_of_active_features():
+@pytest.mark.parametrize("score", [hierarchical, chiqpm])
+def test_the_predicted_class_scores_lowest_where_logits_are_sums_of_active_features(score):
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(500, 5, generator=generator)
     predicted = (features.clamp_min(0) @ ASSIGNMENT.float().T).argmax(1)
     for level in range(4):
-        found = hierarchical(features, ASSIGNMENT, predicted, level)
+        found = score(features, ASSIGNMENT, predicted, level)
         assert (found >= found.gather(1, predicted[:, None]) - 1e-9).all()
+
+
+def test_hierarchical_scores_are_distances_of_logits_that_are_sums_of_active_features():
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(500, 5, generator=generator, dtype=torch.double)
+    logits = features.clamp_min(0) @ ASSIGNMENT.double().T
+    found = hierarchical(features, ASSIGNMENT, logits.argmax(1), 0)
+    torch.testing.assert_close(found, logits.amax(1, keepdim=True) - logits)
 
 
 @pytest.mark.parametrize("score", [lac, aps, raps, saps])
@@ -160,5 +176,6 @@ def test_unusable_random_numbers(uniforms):
     ],
 )
 def test_unusable_hierarchy(features, assignment, predicted, level):
-    with pytest.raises(InvalidInputError):
-        hierarchical(features, assignment, predicted, level)
+    for score in (hierarchical, chiqpm):
+        with pytest.raises(InvalidInputError):
+            score(features, assignment, predicted, level)

@@ -125,7 +125,7 @@ def test_sets_over_splits_of_simulated_images():
     assert result.exit_code == 0
     rows = [line.split(" | ") for line in result.stdout.splitlines() if line.startswith("| 9")]
     assert [row[1] for row in rows[:6]] == [
-        "hierarchical", "published rule, corrected", "LAC", "APS", "RAPS", "SAPS",
+        "hierarchical", "published, corrected", "LAC", "APS", "RAPS", "SAPS",
     ]  # fmt: skip
     assert all(row[6].startswith("1.00") for row in rows if row[1] == "LAC")
     for row in rows:  # the mean of three splits, with some room

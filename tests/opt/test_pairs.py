@@ -22,9 +22,30 @@ def test_closest_pairs_have_the_least_distances(n_pairs):
     np.testing.assert_allclose(np.sort(distance[tuple(pairs.T)]), expected)
 
 
+def closest_disjoint(distance, n_pairs):
+    """Word for word: the closest pair, then the closest of the other classes, ..."""
+    left, found = set(range(len(distance))), []
+    for _ in range(n_pairs):
+        pair = min(((c, e) for c in left for e in left if c < e), key=lambda pair: distance[pair])
+        left -= set(pair)
+        found.append(list(pair))
+    return sorted(found)
+
+
+@pytest.mark.parametrize("n_classes", [10, 11])
+@pytest.mark.parametrize("n_pairs", [0, 1, 3, 5])
+def test_disjoint_pairs_have_every_class_once(n_classes, n_pairs):
+    A = np.random.default_rng(n_pairs).normal(size=(n_classes, 2))
+    pairs = closest_class_pairs(A, n_pairs, disjoint=True)
+    assert pairs.shape == (n_pairs, 2)
+    assert pairs.tolist() == closest_disjoint(squareform(pdist(A)), n_pairs)
+
+
 def test_equal_rows_are_paired_in_their_order():
     assert closest_class_pairs(np.ones((4, 3)) * 0.1, 2).tolist() == [[0, 1], [0, 2]]
+    assert closest_class_pairs(np.zeros((4, 3)), 2, disjoint=True).tolist() == [[0, 1], [2, 3]]
     assert closest_class_pairs(np.zeros((0, 3)), 0).shape == (0, 2)
+    assert closest_class_pairs(np.zeros((0, 3)), 0, disjoint=True).shape == (0, 2)
     assert closest_class_pairs(np.zeros((1, 3)), 0).shape == (0, 2)
 
 
@@ -32,6 +53,8 @@ def test_equal_rows_are_paired_in_their_order():
 def test_there_are_not_so_many_pairs(n_pairs):
     with pytest.raises(InvalidInputError, match="3 classes have 3 pairs"):
         closest_class_pairs(np.eye(3), n_pairs)
+    with pytest.raises(InvalidInputError, match="3 classes have 1 disjoint pairs"):
+        closest_class_pairs(np.eye(3), 2, disjoint=True)
 
 
 def test_density():
@@ -87,6 +110,8 @@ def test_density_makes_pairs_of_the_problem():
     closest = problem_from_features(*features(), **options)
     assert closest.pairs.tolist() == closest_class_pairs(closest.class_similarity, 3).tolist()
     assert closest.min_contrastive_pairs == 0
+    disjoint = problem_from_features(*features(), pairs="disjoint", **options)
+    assert sorted(disjoint.pairs.ravel()) == list(range(6))
     any_pairs = problem_from_features(*features(), pairs="any", **options)
     assert any_pairs.min_contrastive_pairs == 3
     assert len(any_pairs.pairs) == 0
