@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
+import networkx as nx
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -218,8 +220,8 @@ def search(
     if problem.has_side_constraints and (time_limit, max_restarts) != (None, None):
         # Many times as fast, and mostly near.
         free = search(
-            problem.without_side_constraints(),
-            start=start,
+            _without_side_constraints(problem),
+            start=None if len(problem.pairs) else start,
             time_limit=None if time_limit is None else FREE_SHARE * time_limit,
             seed=seed,
             max_restarts=max_restarts,
@@ -240,6 +242,21 @@ def search(
         restart += 1
         swaps.reset(_shake(swaps, best, rng))
     return incumbent.assignment
+
+
+def _without_side_constraints(problem: Problem) -> Problem:
+    """The problem for a first selection: classes that contrastive pairs connect are one class.
+
+    They share nearly all features, so what counts is how much a feature gives to all of them.
+    """
+    free = problem.without_side_constraints()
+    if not len(problem.pairs):
+        return free
+    groups = [sorted(group) for group in nx.connected_components(nx.Graph(problem.pairs.tolist()))]
+    alone = np.setdiff1d(np.arange(problem.n_classes), problem.pairs)
+    A = problem.class_similarity
+    merged = [A[alone], *(A[group].sum(axis=0, keepdims=True) for group in groups)]
+    return replace(free, class_similarity=np.concatenate(merged), distinct=False)
 
 
 def _tabu_search(
