@@ -113,12 +113,6 @@ class Calibration:
         if any(map(math.isnan, every)):
             raise InvalidInputError("A threshold is NaN; numbers or infinity were expected.")
 
-    @property
-    def level(self) -> int | None:
-        """Leading features that a class must share with the prediction; None unless it is one."""
-        levels = {rule.level for rule in self.rules}
-        return levels.pop() if len(levels) == 1 else None
-
     def to_dict(self) -> dict[str, Any]:
         """The calibration in the types of JSON; an infinite threshold is None."""
         record = asdict(self)

@@ -75,6 +75,11 @@ class DepthRule(NamedTuple):
         """The level of all classes but for the few deep ones that would raise it."""
         return self.levels[0]
 
+    @property
+    def threshold(self) -> float:
+        """The threshold of that level."""
+        return self.thresholds[0]
+
 
 def hierarchical_threshold(
     depth: Tensor, scores: Tensor, alpha: float, level_share: float = 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -72,9 +73,13 @@ class SetsOfImages:
         }
 
     def _coverage(self, calibration: Calibration, sets: Tensor) -> dict[str, Any]:
+        rules = calibration.rules
+        level, lacking = rules[0].level, rules[0].threshold
         return {
             "demanded": 1 - calibration.alpha,
-            "level": calibration.level,
+            # Classes that are calibrated each by itself have their own.
+            "level": level if len(rules) == 1 else None,
+            "lacking": lacking if len(rules) == 1 and lacking < math.inf else None,
             "mean_size": mean_set_size(sets),
             "covered": set_coverage(sets, self._labels),
             "n_calibration": calibration.n_calibration,

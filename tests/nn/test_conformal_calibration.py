@@ -303,7 +303,7 @@ def test_hierarchical_sets_may_lose_a_class_as_alpha_falls():
         features=features,
         assignment=assignment,
     )
-    assert (large.level, small.level) == (2, 0)
+    assert (large.rules[0].level, small.rules[0].level) == (2, 0)
     given = {"logits": new @ assignment.float().T, "features": new, "assignment": assignment}
     wide, narrow = predict_set(large, **given)[0], predict_set(small, **given)[0]
     assert wide.tolist() == [True, True, False]

@@ -21,7 +21,7 @@ function setsPage(given) {
   return [
     h("h1", {}, "Prediction sets"),
     h("p", {}, "A set holds the class of an image with the probability that is demanded, on average over images like those that calibrated it. ",
-      "The more is demanded, the farther up the tree it reaches: to classes that share fewer of the strongest features with the prediction."),
+      "The more is demanded, the farther up the tree it reaches: to classes that share fewer of the strongest features with the prediction, or lack more of its evidence."),
     note("Hierarchical sets, calibrated with part of the test images and measured on the others. ",
       sets.model_method === "hierarchical" ? "" : `The model itself has sets of another method, ${sets.model_method.toUpperCase()}. `),
     h("div", { class: "head" }, h("a", { href: `#/image/${image}` }, picture(image)), h("div", {},
@@ -50,7 +50,8 @@ function setPart(n, k) {
     facts(["classes in the set", num(`${path}.sets.${entry}.2`, "integer")],
       ["mean size, of images that did not calibrate", num(`sets.coverages.${k}.mean_size`, "fixed2")],
       ["of them covered", num(`sets.coverages.${k}.covered`, "percent")],
-      ["leading features that classes must share", num(`sets.coverages.${k}.level`, "integer")]),
+      ["leading features that classes must share", num(`sets.coverages.${k}.level`, "integer")],
+      ["evidence that they may lack", num(`sets.coverages.${k}.lacking`, "fixed2")]),
     h("ul", { class: "members" }, inside.slice(0, 40).map((c) => h("li", { class: c === predicted ? "top" : "" }, classLink(c))),
       inside.length > 40 ? h("li", {}, `and ${inside.length - 40} more`) : null),
     h("figure", {}, treeDrawing(`${path}.${scope}`, predicted, inside),
