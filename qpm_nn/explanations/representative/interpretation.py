@@ -140,9 +140,10 @@ class Interpretation:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        cover = self.cover
+        cover, gap = self.cover, self.cover.relative_gap
         return {
             "class": self.c,
+            "layer": self.split.layer,
             "sampling": self.sampling,
             "n_sampled": len(self.sampled),
             "segments": None if self.segments is None else asdict(self.segments),
@@ -158,7 +159,8 @@ class Interpretation:
             "tau": self.problem.least_exceptions,
             "method": cover.method,
             "bound": cover.bound,
-            "relative_gap": cover.relative_gap,
+            # Infinite if nothing of the class is covered; JSON has no word for it.
+            "relative_gap": gap if gap is None or np.isfinite(gap) else None,
             "has_fewest": cover.has_fewest,
             "termination_condition": str(cover.termination_condition),
             "solution_status": str(cover.solution_status),
