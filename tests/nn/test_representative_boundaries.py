@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from qpm_nn.data import LabelledImages, Preprocessing
 from qpm_nn.explanations.representative import (
@@ -134,6 +135,44 @@ def test_segments_end_on_the_decision_boundary(references, i):
         assert -1e-9 <= cut <= 1 + 1e-9
         assert margin[0] <= 2e-6 * at_x[0]
         assert set(pair[0]) == set(found.pairs[h])
+
+
+def on_a_line(boundary):
+    """Images of one pixel t; class 0 leads until ``boundary``, by 1 - 5 t as long as t < 0.19."""
+    lead = 1 - 5 * 0.19
+    slope = lead / (boundary - 0.19)
+    model = nn.Sequential(
+        nn.Conv2d(1, 1, 1), nn.ReLU(), nn.Flatten(), nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 2)
+    ).double()
+    with torch.no_grad():
+        model[0].weight.fill_(1)
+        model[0].bias.zero_()
+        for values, parameter in (
+            ([[1.0], [1.0]], model[3].weight),
+            ([0.0, -0.19], model[3].bias),
+            ([[-5.0, 5 - slope], [0.0, 0.0]], model[5].weight),
+            ([1.0, 0.0], model[5].bias),
+        ):
+            parameter.copy_(torch.tensor(values, dtype=torch.float64))
+    return mapped(model, torch.tensor([0.0, 1.0], dtype=torch.float64).view(2, 1, 1, 1))
+
+
+def test_the_search_stops_on_the_own_side():
+    """The first point that is tried is the rival's by less than the tolerance: it is passed by.
+
+    Stopping there would take the boundary of the piece around x, which goes on to 0.2 only.
+    """
+    references = on_a_line(0.5 - 1e-7)
+    assert references.predicted.tolist() == [0, 1]
+    rng = np.random.default_rng(0)
+    found, report = sample_on_segments(references, references.maps([0]), 1, rng)
+    cut = -float(found.offsets[0]) / float(found.normals.flatten())
+    assert cut == pytest.approx(0.5, abs=1e-6) and report.n_steps > 1
+    assert found.pairs.tolist() == [[0, 1]] and found.sources.tolist() == [1]
+    # The tolerance is met from the own side at once where the boundary lies beyond the middle.
+    references = on_a_line(0.5 + 1e-7)
+    _, report = sample_on_segments(references, references.maps([0]), 1, rng)
+    assert report.n_steps == 1
 
 
 def test_cap_on_the_steps_reports_failures(references):
