@@ -86,10 +86,12 @@ def test_rounding_errors_are_zero():
     plane = Boundaries(
         normals, torch.tensor([-0.3], dtype=torch.float64), np.array([[0, 1]]), np.array([0])
     )
-    ones = torch.ones(1, 1, 1, 3)
+    ones = torch.ones(1, 1, 1, 3, dtype=torch.float64)
     assert 0.1 + 0.1 + 0.1 - 0.3 != 0
     assert plane.values(ones)[0, 0] == 0
-    assert plane.values(1.001 * ones)[0, 0] > 0
+    # What is small but larger than rounding can make it counts, also where the offset is all.
+    assert plane.values((1 + 1e-9) * ones)[0, 0] == pytest.approx(3e-10, rel=1e-3)
+    assert plane.values(0 * ones)[0, 0] == -0.3
 
 
 def test_choosing_keeps_rows_together(references):
@@ -125,8 +127,13 @@ def test_segments_end_on_the_decision_boundary(references, i):
     assert (references.predicted[found.sources] != c).all()
     assert len(set(found.sources.tolist())) == 12
     assert (found.pairs[:, 0] == c).all() and (found.pairs[:, 1] != c).all()
+    check_cuts(references, point, found)
+
+
+def check_cuts(references, point, found):
+    """Every plane cuts the segment to its source where the two largest scores agree."""
     at_x, _ = margins(references.split, point)
-    for h in range(12):
+    for h in range(len(found)):
         direction = references.maps([found.sources[h]]) - point
         # Where the plane cuts the line, found from the plane alone.
         slope = float((found.normals[h] * direction[0]).sum())
@@ -137,8 +144,11 @@ def test_segments_end_on_the_decision_boundary(references, i):
         assert set(pair[0]) == set(found.pairs[h])
 
 
-def on_a_line(boundary):
-    """Images of one pixel t; class 0 leads until ``boundary``, by 1 - 5 t as long as t < 0.19."""
+def on_a_line(boundary, scale=1.0):
+    """Images of one pixel t; class 0 leads until ``boundary``, by 1 - 5 t as long as t < 0.19.
+
+    The scores are multiplied by ``scale``.
+    """
     lead = 1 - 5 * 0.19
     slope = lead / (boundary - 0.19)
     model = nn.Sequential(
@@ -154,6 +164,8 @@ def on_a_line(boundary):
             ([1.0, 0.0], model[5].bias),
         ):
             parameter.copy_(torch.tensor(values, dtype=torch.float64))
+        model[5].weight *= scale
+        model[5].bias *= scale
     return mapped(model, torch.tensor([0.0, 1.0], dtype=torch.float64).view(2, 1, 1, 1))
 
 
@@ -175,12 +187,29 @@ def test_the_search_stops_on_the_own_side():
     assert report.n_steps == 1
 
 
+@pytest.mark.parametrize("scale", [1e-5, 1e5])
+def test_the_tolerance_is_a_part_of_the_lead_at_the_image(scale):
+    steps = []
+    for one in (1.0, scale):
+        references = on_a_line(0.4321, one)
+        _, report = sample_on_segments(
+            references, references.maps([0]), 1, np.random.default_rng(0)
+        )
+        steps.append(report.n_steps)
+    assert steps[0] == steps[1] > 10
+
+
 def test_cap_on_the_steps_reports_failures(references):
     point = references.maps([0])
     found, report = sample_on_segments(references, point, 10, np.random.default_rng(0), max_steps=3)
     assert report.n_steps == 3
     assert report.n_asked == 10 == report.n_found + report.n_failed
     assert report.n_failed > 0 and len(found) == report.n_found
+    for max_steps in range(4, 25):  # of some segments, and not of the first ones
+        found, report = sample_on_segments(
+            references, point, 10, np.random.default_rng(0), max_steps=max_steps
+        )
+        check_cuts(references, point, found)
     _, whole = sample_on_segments(references, point, 10, np.random.default_rng(0))
     assert whole.n_failed == 0 and 3 < whole.n_steps <= 60
 
