@@ -113,6 +113,14 @@ def test_case_study_of_another_image(references):
     np.testing.assert_allclose(study.input.image, unseen.pixels([i])[0, 0])
 
 
+def test_the_nearest_of_more_images_than_a_batch(references, found):
+    everything = replace(found, covered=np.ones(90, bool))
+    apart = found.distances(references.maps(range(90)))
+    order, distances = everything.nearest(references, 90)
+    assert order == np.argsort(apart, kind="stable").tolist()
+    np.testing.assert_allclose(distances, np.sort(apart))
+
+
 def test_data_for_json(references, found, i):
     study = case_study(found, references, i, references, NAMES, n_similar=2)
     data = json.loads(json.dumps(study.to_dict()))

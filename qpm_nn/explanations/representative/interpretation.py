@@ -28,7 +28,7 @@ from qpm_nn.explanations.representative.boundaries import (
     sample_on_segments,
 )
 from qpm_nn.explanations.representative.channels import channel_map
-from qpm_nn.explanations.representative.images import MappedImages
+from qpm_nn.explanations.representative.images import BATCH_SIZE, MappedImages
 from qpm_nn.explanations.representative.split import NetworkSplit
 from qpm_nn.metrics.checks import check_finite
 from qpm_opt import InvalidInputError
@@ -290,4 +290,5 @@ def separated(boundaries: Boundaries, maps: Tensor, point: Tensor) -> NDArray[np
 
 
 def _parts(indices: NDArray[np.intp]) -> list[NDArray[np.intp]]:
-    return [indices[start : start + 256] for start in range(0, len(indices), 256)]
+    starts = range(0, len(indices), BATCH_SIZE)
+    return [indices[start : start + BATCH_SIZE] for start in starts]
