@@ -28,7 +28,8 @@ def explain(run_dir: Path, images: tuple[int, ...], representative: bool, **opti
 
     Figures and their data are written into RUN_DIR/figures/image_I_*. With --representative, those
     of representative interpretations: of the boundaries around the image, the fewest with the most
-    training images of its predicted class, and as few others as possible, on its side.
+    training images of its predicted class, and as few others as possible, on its side. qpm report
+    then shows them in the report, too.
     """
     with nn_extra():
         from qpm_nn.pipelines.explain import explain as explain_images

@@ -139,6 +139,12 @@ CERTIFICATE = FileKind(
     InvalidSolutionError,
     ("format", "problem_sha256", "bound", "node_parent", "node_feature", "node_selected"),
 )
+COVER = FileKind(
+    "a file of a cover problem",
+    "give an .npz file that CoverProblem.save wrote",
+    InvalidProblemError,
+    ("format", "separated", "same", "n_exceptions", "count_exceptions"),
+)
 
 
 def read_arrays(path: str | os.PathLike[str], kind: FileKind) -> dict[str, NDArray[Any]]:
@@ -267,7 +273,11 @@ def _start(path: Path) -> bytes:
 
 def _kind_of_arrays(names: Collection[str]) -> FileKind | None:
     return next(
-        (k for k in (PROBLEM, FEATURES, CERTIFICATE) if all(name in names for name in k.arrays)),
+        (
+            k
+            for k in (PROBLEM, FEATURES, CERTIFICATE, COVER)
+            if all(name in names for name in k.arrays)
+        ),
         None,
     )
 

@@ -52,7 +52,7 @@ def compare_choices(
                     **{f"unseen_{name}": value for name, value in shared.to_dict().items()},
                 }
             )
-    return {"sampling": sampling, "rows": rows}
+    return {"rows": rows}
 
 
 def compare_heat_maps(
@@ -83,7 +83,7 @@ def compare_heat_maps(
         scores[name] = score_heat_maps(unseen, heat, rng).to_dict()
     chance = rng.random((len(unseen), *unseen.pixels([0]).shape[2:]))
     scores["random pixels"] = score_heat_maps(unseen, chance, rng).to_dict()
-    return {"sampling": sampling, "seed": seed, "scores": scores}
+    return {"scores": scores}
 
 
 def _interpret(

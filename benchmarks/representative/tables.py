@@ -34,6 +34,7 @@ def choice_table(records: Sequence[dict[str, Any]]) -> str:
                     [
                         record["dataset"],
                         part["sampling"],
+                        str(len(found)),
                         method,
                         f"{np.mean([row['proved'] for row in found]):.0%}",
                         f"{np.median(seconds):.2f} / {np.max(seconds):.2f}",
@@ -47,6 +48,7 @@ def choice_table(records: Sequence[dict[str, Any]]) -> str:
     head = (
         "data",
         "sampling",
+        "images",
         "method",
         "proved",
         "seconds, median / longest",
@@ -63,14 +65,23 @@ def heat_map_table(records: Sequence[dict[str, Any]]) -> str:
     """Average Drop and Increase, mean and deviation over the runs."""
     rows = []
     for record in records:
-        for sampling in dict.fromkeys(part["sampling"] for part in record["heat_maps"]):
-            parts = [part for part in record["heat_maps"] if part["sampling"] == sampling]
+        groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
+        for part in record["heat_maps"]:
+            groups.setdefault((part["sampling"], part["n_inputs"]), []).append(part)
+        for (sampling, n_inputs), parts in groups.items():
             for name in parts[0]["scores"]:
                 values = [part["scores"][name] for part in parts]
-                cells = [record["dataset"], sampling, name]
+                cells = [record["dataset"], sampling, str(n_inputs), name]
                 for key in ("average_drop", "average_increase"):
                     each = [100 * value[key] for value in values]
                     cells.append(f"{np.mean(each):.2f} ± {np.std(each):.2f}")
                 rows.append(cells)
-    head = ("data", "sampling", "method", "mAD in %, low is good", "mAI in %, high is good")
+    head = (
+        "data",
+        "sampling",
+        "inputs",
+        "method",
+        "mAD in %, low is good",
+        "mAI in %, high is good",
+    )
     return _table(head, rows)

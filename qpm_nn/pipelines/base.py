@@ -39,7 +39,15 @@ from qpm_nn.pipelines.calibration import (
 )
 from qpm_nn.pipelines.stages import RunDirectory
 from qpm_nn.pretrained import CALIBRATION
-from qpm_nn.report import DrawnFigure, ReportSource, html_page, report_data, report_figures
+from qpm_nn.report import (
+    DrawnFigure,
+    ReportSource,
+    html_page,
+    read_studies,
+    report_data,
+    report_figures,
+    study_files,
+)
 from qpm_nn.saving import ClassifierSpec, file_sha256, load_classifier, save_classifier
 from qpm_nn.training import EpochReport, train
 from qpm_nn.training_log import TensorBoardLog, summary_writer, write_epoch
@@ -350,6 +358,7 @@ class Pipeline(ABC):
         """The report: a page, and all that it says as data."""
         self.seen_stages()
         solution = ["solution.json"] if (self.directory / "solution.json").exists() else []
+        studies = [f"figures/{path.name}" for path in study_files(self.directory / "figures")]
         self.stage(
             "report",
             self._write_report,
@@ -360,7 +369,14 @@ class Pipeline(ABC):
                 "model": self.config.model,
                 "qpm": metadata.version("qpm"),
             },
-            inputs=[*MODEL, "predictions.npz", "training_features.npz", "metrics.json", *solution],
+            inputs=[
+                *MODEL,
+                "predictions.npz",
+                "training_features.npz",
+                "metrics.json",
+                *solution,
+                *studies,
+            ],
             outputs=REPORT,
         )
 
@@ -405,7 +421,8 @@ class Pipeline(ABC):
         )
 
     def _write_report(self, key: str) -> None:
-        report, media = report_data(self.report_source(), self.device)
+        studies = read_studies(self.directory / "figures")
+        report, media = report_data(self.report_source(), self.device, studies)
         text = json.dumps(report, ensure_ascii=False, allow_nan=False) + "\n"
         page = html_page(report, media)
         self.write_text("report.json", text)

@@ -118,7 +118,11 @@ def _represent(pipeline: Pipeline, images: Sequence[int], **options: Any) -> lis
         draw = partial(draw_case_study, study)
         pipeline.write_drawn(DrawnFigure(f"image_{i}_representative", draw, study))
         cover, name = found.cover, printable(names[found.c])
-        proof = "the most that they can" if cover.bound == cover.objective else f"of {cover.bound}"
+        proof = (
+            "the most that they can"
+            if cover.bound == cover.objective
+            else f"no choice covers more than {cover.bound}"
+        )
         sentences.append(
             f"Test image {i} is taken for {name}. {len(found.boundaries)} of {len(found.sampled)} "
             f"boundaries cover {cover.n_covered_same} ({proof}) of "

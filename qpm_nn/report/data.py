@@ -45,6 +45,7 @@ from qpm_nn.report.images import (
     shown_features,
 )
 from qpm_nn.report.records import class_records, error_records, feature_records, map_record
+from qpm_nn.report.regions import RegionsOfImages
 from qpm_nn.report.seen import SeenImages
 from qpm_nn.report.sets import SetsOfImages
 from qpm_nn.report.tables import metrics_table, solution_record
@@ -116,12 +117,14 @@ class ReportSource:
 
 
 def report_data(
-    source: ReportSource, device: torch.device | str = "cpu"
+    source: ReportSource,
+    device: torch.device | str = "cpu",
+    studies: Sequence[Mapping[str, Any]] = (),
 ) -> tuple[dict[str, Any], dict[str, list[str]]]:
     """The content of ``report.json``, and the pictures of the page.
 
     A class is named by its label, a feature by its place among the selected ones, an image by its
-    place in ``images``.
+    place in ``images``. Case studies are those of :func:`~qpm_nn.report.regions.read_studies`.
     """
     head, config = source.head, source.config
     names = _distinct_names(source.spec.class_names)
@@ -146,6 +149,8 @@ def report_data(
         for e, confusion in enumerate(seen.confusions.pairs)
     ]
     of_sets = [(i, chosen.add(i)) for i in ([] if sets is None else sets.typical(N_SETS))]
+    regions = RegionsOfImages(studies, source.data.train)
+    of_regions = chosen.add_all(regions.inputs)
     n_more = min(N_OF_CLASS, max(0, MAX_IMAGES - len(chosen)) // n_classes)
     of_classes = [chosen.add_all(images) for images in images_of_classes(seen, n_more)]
     for example, images in zip(examples, of_classes, strict=True):
@@ -165,8 +170,16 @@ def report_data(
             if place is not None:
                 wanted[place] = set(range(n_selected))
     sizes, order, media = draw_images(
-        source.classifier, source.spec, source.data.test, chosen.indices, wanted, means, device
+        source.classifier,
+        source.spec,
+        source.data.test,
+        chosen.indices,
+        wanted,
+        means,
+        device,
+        n_others=len(regions.training),
     )
+    media |= regions.media(sizes.thumbnail)
     end = monotonic() + COUNTERFACTUALS_TIME
     images = [
         image_record(seen, i, limits, min(COUNTERFACTUAL_TIME, end - monotonic())) | {"maps": maps}
@@ -219,6 +232,7 @@ def report_data(
         "errors": rounded(error_records(seen, of_errors)),
         "map": rounded(map_record(seen, scatter, given)),
         "sets": None if sets is None else rounded(sets.record(of_sets)),
+        "regions": rounded(regions.record(of_regions)),
     }
     return report, media
 

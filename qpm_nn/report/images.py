@@ -141,6 +141,8 @@ def draw_images(
     features: Sequence[Iterable[int]],
     means: FloatArray,
     device: torch.device | str,
+    *,
+    n_others: int = 0,
 ) -> tuple[Sizes, list[list[int]], dict[str, list[str]]]:
     """Photographs and maps of some test images.
 
@@ -155,6 +157,8 @@ def draw_images(
     means : array of shape (n_selected,)
         Of the features where they are active.
     device : torch.device or str
+    n_others : int
+        Photographs that the report has beside these.
 
     Returns
     -------
@@ -172,7 +176,8 @@ def draw_images(
         maps, values = activations.maps.float().cpu(), activations.features.double().cpu().numpy()
         if sizes is None:
             shape = tuple(maps.shape[2:])
-            sizes = Sizes.fitting(images.shape, shape, len(indices), sum(map(len, order)))
+            n_images = len(indices) + n_others
+            sizes = Sizes.fitting(images.shape, shape, n_images, sum(map(len, order)))
         for one, value in zip(maps, values, strict=True):
             place = len(media["maps"])
             wanted = order[place]

@@ -20,6 +20,7 @@ SCRIPTS = (
     "features",
     "images",
     "sets",
+    "regions",
     "pages",
 )
 
@@ -33,7 +34,8 @@ def html_page(report: Mapping[str, Any], media: Mapping[str, Any]) -> str:
         What ``report.json`` has, where all measured numbers of the page come from.
     media : mapping
         ``thumbnails``, a data URI for each image of the report, and ``maps``, the coded intensities
-        of the features that the image's ``maps`` names.
+        of the features that the image's ``maps`` names; ``training`` and ``heat``, those of
+        training images and of heat maps, by the numbers that ``regions`` has.
     """
     assets = resources.files("qpm_nn.report") / "assets"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from qpm_opt.errors import InvalidProblemError
+from qpm_opt.files import COVER, read_arrays, replace_on_success
 from qpm_opt.validation import BoolArray, IntArray, as_bool, as_count, as_flag
+
+#: Name of the format of a file.
+FORMAT = "qpm-cover/1"
 
 
 class SeparatorSets(NamedTuple):
@@ -165,6 +170,45 @@ class CoverProblem:
         return int(np.count_nonzero(covered & self.same)), int(
             np.count_nonzero(covered & ~self.same)
         )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the problem to an ``.npz`` file (no pickles), atomically."""
+        with replace_on_success(path) as temporary, open(temporary, "wb") as stream:
+            np.savez_compressed(
+                stream,
+                format=FORMAT,
+                separated=self.separated,
+                same=self.same,
+                n_exceptions=self.n_exceptions,
+                count_exceptions=self.count_exceptions,
+            )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> CoverProblem:
+        """Problem from an ``.npz`` file that :meth:`save` wrote.
+
+        Raises
+        ------
+        InvalidProblemError
+            If the file is missing, is no such file, is of another version or holds an invalid
+            problem.
+        """
+        arrays = read_arrays(path, COVER)
+        version = arrays["format"].tolist()
+        if version != FORMAT:
+            raise InvalidProblemError(
+                f"{path} has the format {version!r}; {FORMAT!r} was expected: save the problem "
+                "again with this version."
+            )
+        try:
+            return cls(
+                arrays["separated"],
+                arrays["same"],
+                arrays["n_exceptions"].tolist(),
+                count_exceptions=arrays["count_exceptions"].tolist(),
+            )
+        except InvalidProblemError as failure:
+            raise InvalidProblemError(f"{path}: {failure}") from None
 
 
 def separator_sets(separated: BoolArray) -> SeparatorSets:

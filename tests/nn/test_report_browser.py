@@ -29,6 +29,7 @@ ADDRESSES = (
     "errors",
     "error/0",
     "map",
+    "regions",
     "sets",
 )
 
@@ -209,7 +210,7 @@ def test_a_thousand_classes(browser, finished, tmp_path):
     path = tmp_path / "report.html"
     path.write_text(html_page(report, media), encoding="utf-8")
     page = ReportPage(browser, path)
-    for address in ("", "classes", "class/999", "map"):
+    for address in ("", "classes", "class/999", "map", "regions"):
         page.go(address)
         assert page.overflow() <= 0
     page.go("classes")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from qpm_nn.data import LabelledImages, Preprocessing
 from qpm_nn.explanations.representative import (
@@ -85,10 +86,12 @@ def test_rounding_errors_are_zero():
     plane = Boundaries(
         normals, torch.tensor([-0.3], dtype=torch.float64), np.array([[0, 1]]), np.array([0])
     )
-    ones = torch.ones(1, 1, 1, 3)
+    ones = torch.ones(1, 1, 1, 3, dtype=torch.float64)
     assert 0.1 + 0.1 + 0.1 - 0.3 != 0
     assert plane.values(ones)[0, 0] == 0
-    assert plane.values(1.001 * ones)[0, 0] > 0
+    # What is small but larger than rounding can make it counts, also where the offset is all.
+    assert plane.values((1 + 1e-9) * ones)[0, 0] == pytest.approx(3e-10, rel=1e-3)
+    assert plane.values(0 * ones)[0, 0] == -0.3
 
 
 def test_choosing_keeps_rows_together(references):
@@ -124,8 +127,13 @@ def test_segments_end_on_the_decision_boundary(references, i):
     assert (references.predicted[found.sources] != c).all()
     assert len(set(found.sources.tolist())) == 12
     assert (found.pairs[:, 0] == c).all() and (found.pairs[:, 1] != c).all()
+    check_cuts(references, point, found)
+
+
+def check_cuts(references, point, found):
+    """Every plane cuts the segment to its source where the two largest scores agree."""
     at_x, _ = margins(references.split, point)
-    for h in range(12):
+    for h in range(len(found)):
         direction = references.maps([found.sources[h]]) - point
         # Where the plane cuts the line, found from the plane alone.
         slope = float((found.normals[h] * direction[0]).sum())
@@ -136,12 +144,72 @@ def test_segments_end_on_the_decision_boundary(references, i):
         assert set(pair[0]) == set(found.pairs[h])
 
 
+def on_a_line(boundary, scale=1.0):
+    """Images of one pixel t; class 0 leads until ``boundary``, by 1 - 5 t as long as t < 0.19.
+
+    The scores are multiplied by ``scale``.
+    """
+    lead = 1 - 5 * 0.19
+    slope = lead / (boundary - 0.19)
+    model = nn.Sequential(
+        nn.Conv2d(1, 1, 1), nn.ReLU(), nn.Flatten(), nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 2)
+    ).double()
+    with torch.no_grad():
+        model[0].weight.fill_(1)
+        model[0].bias.zero_()
+        for values, parameter in (
+            ([[1.0], [1.0]], model[3].weight),
+            ([0.0, -0.19], model[3].bias),
+            ([[-5.0, 5 - slope], [0.0, 0.0]], model[5].weight),
+            ([1.0, 0.0], model[5].bias),
+        ):
+            parameter.copy_(torch.tensor(values, dtype=torch.float64))
+        model[5].weight *= scale
+        model[5].bias *= scale
+    return mapped(model, torch.tensor([0.0, 1.0], dtype=torch.float64).view(2, 1, 1, 1))
+
+
+def test_the_search_stops_on_the_own_side():
+    """The first point that is tried is the rival's by less than the tolerance: it is passed by.
+
+    Stopping there would take the boundary of the piece around x, which goes on to 0.2 only.
+    """
+    references = on_a_line(0.5 - 1e-7)
+    assert references.predicted.tolist() == [0, 1]
+    rng = np.random.default_rng(0)
+    found, report = sample_on_segments(references, references.maps([0]), 1, rng)
+    cut = -float(found.offsets[0]) / float(found.normals.flatten())
+    assert cut == pytest.approx(0.5, abs=1e-6) and report.n_steps > 1
+    assert found.pairs.tolist() == [[0, 1]] and found.sources.tolist() == [1]
+    # The tolerance is met from the own side at once where the boundary lies beyond the middle.
+    references = on_a_line(0.5 + 1e-7)
+    _, report = sample_on_segments(references, references.maps([0]), 1, rng)
+    assert report.n_steps == 1
+
+
+@pytest.mark.parametrize("scale", [1e-5, 1e5])
+def test_the_tolerance_is_a_part_of_the_lead_at_the_image(scale):
+    steps = []
+    for one in (1.0, scale):
+        references = on_a_line(0.4321, one)
+        _, report = sample_on_segments(
+            references, references.maps([0]), 1, np.random.default_rng(0)
+        )
+        steps.append(report.n_steps)
+    assert steps[0] == steps[1] > 10
+
+
 def test_cap_on_the_steps_reports_failures(references):
     point = references.maps([0])
     found, report = sample_on_segments(references, point, 10, np.random.default_rng(0), max_steps=3)
     assert report.n_steps == 3
     assert report.n_asked == 10 == report.n_found + report.n_failed
     assert report.n_failed > 0 and len(found) == report.n_found
+    for max_steps in range(4, 25):  # of some segments, and not of the first ones
+        found, report = sample_on_segments(
+            references, point, 10, np.random.default_rng(0), max_steps=max_steps
+        )
+        check_cuts(references, point, found)
     _, whole = sample_on_segments(references, point, 10, np.random.default_rng(0))
     assert whole.n_failed == 0 and 3 < whole.n_steps <= 60
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qpm_nn.explanations.heat import active_means
-from qpm_nn.explanations.representative import rivals_to_rule_out, shared_pattern
+from qpm_nn.explanations.representative import bridge, rivals_to_rule_out, shared_pattern
 from qpm_opt import InvalidInputError
 
 SEEDS = st.integers(0, 10**6)
@@ -170,6 +170,13 @@ def test_pattern_by_hand():
     absent = shared_pattern(features, [1, 1, 1, 0, 0, 0], [-1, -1], 0)
     assert absent.active == [] and absent.inactive == [0]
     assert absent.n_same == 3
+
+
+def test_half_of_the_active_mean_is_active(monkeypatch):
+    monkeypatch.setattr(bridge, "active_means", lambda features: np.full(1, 2.0))
+    found = shared_pattern([[1.0], [2.0], [0.9], [-1.0]], [0, 0, 1, 1], [1.0], 0)
+    assert found.active == [0] and found.inactive == []
+    assert found.covered.tolist() == [True, True, False, False]
 
 
 def test_constant_features():

@@ -203,6 +203,12 @@ def test_agreement_by_loop(interpretations, unseen):
         }
         total += found.n_covered
     assert total > 0
+    # Without boundaries all images are in the region, those of other classes, too.
+    everything = replace(interpretations[0], boundaries=interpretations[0].boundaries[[]])
+    found = agreement(everything, unseen)
+    n_class = int((unseen.predicted == everything.c).sum())
+    assert (found.n_covered, found.n_agreeing, found.n_class) == (30, n_class, n_class)
+    assert 0 < n_class < 30
 
 
 def test_central_images_are_nearest_to_their_centres(references, inputs):
@@ -314,6 +320,21 @@ def test_reused_weights_are_those_of_the_nearest_input(references, inputs, unsee
     for e in (0, 7, 29):
         expected = channel_map(weights[nearest[e]], unseen.maps([e]), (8, 8))[0]
         np.testing.assert_allclose(heat[e], expected)
+
+
+def test_results_do_not_depend_on_batches(references, inputs, unseen, monkeypatch):
+    weights = grad_cam_weights(references, inputs.indices)
+    nearest = inputs.distances(unseen).argmin(1)
+    whole = reused_heat_maps(weights, nearest, unseen)
+    scores = score_heat_maps(unseen, whole, rng())
+    monkeypatch.setattr(images_module, "BATCH_SIZE", 7)
+    monkeypatch.setattr(evaluation_module, "BATCH_SIZE", 7)
+    parted = MappedImages(unseen.split, unseen.images)
+    assert [len(maps) for maps in parted.batches()] == [7, 7, 7, 7, 2]
+    np.testing.assert_allclose(reused_heat_maps(weights, nearest, parted), whole, atol=1e-12)
+    again = score_heat_maps(parted, whole, rng())
+    assert again.average_drop == pytest.approx(scores.average_drop)
+    assert again.average_increase == scores.average_increase
 
 
 def test_mismatched_interpretations_are_refused(interpretations, inputs, unseen):

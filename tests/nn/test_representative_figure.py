@@ -113,6 +113,14 @@ def test_case_study_of_another_image(references):
     np.testing.assert_allclose(study.input.image, unseen.pixels([i])[0, 0])
 
 
+def test_the_nearest_of_more_images_than_a_batch(references, found):
+    everything = replace(found, covered=np.ones(90, bool))
+    apart = found.distances(references.maps(range(90)))
+    order, distances = everything.nearest(references, 90)
+    assert order == np.argsort(apart, kind="stable").tolist()
+    np.testing.assert_allclose(distances, np.sort(apart))
+
+
 def test_data_for_json(references, found, i):
     study = case_study(found, references, i, references, NAMES, n_similar=2)
     data = json.loads(json.dumps(study.to_dict()))
@@ -120,6 +128,33 @@ def test_data_for_json(references, found, i):
     assert data["input"]["index"] == i
     assert [one["index"] for one in data["similar"]] == [one.index for one in study.similar]
     assert data["interpretation"]["n_covered_same"] == found.cover.n_covered_same
+    assert data["interpretation"]["layer"] == references.split.layer
+    greedy = interpret(references, found.point, method="greedy", boundaries=found.sampled)
+    assert data["greedy"] == {
+        "n_covered_same": greedy.cover.n_covered_same,
+        "n_boundaries": len(greedy.boundaries),
+    }
+
+
+def test_heat_maps_for_json_are_means_of_blocks(references, found, i):
+    study = case_study(found, references, i, references, NAMES, n_similar=0)
+    heat = np.zeros((28, 42))
+    heat[:2, 3:6] = 1
+    heat[2:4, :3] = [[0.2, 0.4, 0.6], [0.2, 0.4, 0.6]]
+    data = replace(study.input, heat=heat).to_dict()
+    small = np.frombuffer(bytes.fromhex(data["heat"]), np.uint8).reshape(14, 14)
+    assert study.to_dict()["heat_shape"] == [14, 14]
+    assert small[0].tolist() == [0, 255, *[0] * 12] and small[1].tolist() == [102, *[0] * 13]
+    assert not small[2:].any()
+
+
+def test_a_region_without_reference_images_of_the_class_is_valid_json(references, found):
+    """The gap is infinite then, for which JSON has no word."""
+    cover = replace(found.cover, objective=0, bound=3)
+    assert cover.relative_gap == np.inf
+    assert replace(found, cover=cover).to_dict()["relative_gap"] is None
+    cover = replace(found.cover, objective=4, bound=5)
+    assert replace(found, cover=cover).to_dict()["relative_gap"] == 0.25
 
 
 @pytest.mark.parametrize("n_similar", [0, 1, 6])

@@ -71,7 +71,8 @@ class Boundaries:
         points = maps.double().flatten(1)
         normals = self.normals.flatten(1)
         values = points @ normals.T + self.offsets
-        terms = points.norm(dim=1)[:, None] * normals.norm(dim=1) + self.offsets.abs()
+        # No less than <W, t>, and where that and b cancel, than b.
+        terms = points.norm(dim=1)[:, None] * normals.norm(dim=1)
         values[values.abs() <= ROUNDING * terms] = 0
         return values.cpu().numpy()
 

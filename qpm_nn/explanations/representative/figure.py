@@ -18,6 +18,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from qpm_nn.explanations.canvas import STYLE, Canvas
 from qpm_nn.explanations.lettering import elided, printable, wrapped
@@ -26,8 +27,12 @@ from qpm_nn.explanations.representative.images import MappedImages
 from qpm_nn.explanations.representative.interpretation import Interpretation
 from qpm_opt import InvalidInputError
 
+#: Name of the format of a case study as JSON.
+STUDY_FORMAT = "qpm-representative/1"
 #: Similar images beside the input.
 N_SIMILAR = 6
+#: Sides of a heat map as JSON.
+HEAT_SHAPE = (14, 14)
 COLOUR = "#d55e00"
 #: Frame of the image that is explained.
 FRAME = "#0072b2"
@@ -62,11 +67,13 @@ class ShownImage:
     heat: NDArray[np.floating]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON, without pixels."""
+        """For JSON: no pixels, the heat map as ``HEAT_SHAPE`` bytes in hexadecimal digits."""
+        small = functional.adaptive_avg_pool2d(torch.from_numpy(self.heat)[None], HEAT_SHAPE)
         return {
             "index": self.index,
             "distance": self.distance,
             "probability": self.probability,
+            "heat": np.round(255 * small.numpy()).astype(np.uint8).tobytes().hex(),
         }
 
 
@@ -82,20 +89,29 @@ class CaseStudy:
     input : ShownImage
     similar : list of ShownImage
         The most similar covered images other than the input, the nearest first.
+    greedy : Interpretation
+        What the paper's algorithm makes of the same boundaries, for comparison.
     """
 
     interpretation: Interpretation
     class_name: str
     input: ShownImage
     similar: list[ShownImage]
+    greedy: Interpretation
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON, without pixels."""
         return {
+            "format": STUDY_FORMAT,
             "class_name": self.class_name,
             "input": self.input.to_dict(),
             "similar": [image.to_dict() for image in self.similar],
+            "heat_shape": list(HEAT_SHAPE),
             "interpretation": self.interpretation.to_dict(),
+            "greedy": {
+                "n_covered_same": self.greedy.cover.n_covered_same,
+                "n_boundaries": len(self.greedy.boundaries),
+            },
         }
 
 
@@ -148,6 +164,7 @@ def case_study(
             _shown(interpretation, references, j, distance)
             for j, distance in list(zip(nearest, distances, strict=True))[:n_similar]
         ],
+        interpretation.chosen_anew("greedy"),
     )
 
 

@@ -28,7 +28,7 @@ from qpm_nn.explanations.representative.boundaries import (
     sample_on_segments,
 )
 from qpm_nn.explanations.representative.channels import channel_map
-from qpm_nn.explanations.representative.images import MappedImages
+from qpm_nn.explanations.representative.images import BATCH_SIZE, MappedImages
 from qpm_nn.explanations.representative.split import NetworkSplit
 from qpm_nn.metrics.checks import check_finite
 from qpm_opt import InvalidInputError
@@ -140,9 +140,10 @@ class Interpretation:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        cover = self.cover
+        cover, gap = self.cover, self.cover.relative_gap
         return {
             "class": self.c,
+            "layer": self.split.layer,
             "sampling": self.sampling,
             "n_sampled": len(self.sampled),
             "segments": None if self.segments is None else asdict(self.segments),
@@ -158,7 +159,8 @@ class Interpretation:
             "tau": self.problem.least_exceptions,
             "method": cover.method,
             "bound": cover.bound,
-            "relative_gap": cover.relative_gap,
+            # Infinite if nothing of the class is covered; JSON has no word for it.
+            "relative_gap": gap if gap is None or np.isfinite(gap) else None,
             "has_fewest": cover.has_fewest,
             "termination_condition": str(cover.termination_condition),
             "solution_status": str(cover.solution_status),
@@ -288,4 +290,5 @@ def separated(boundaries: Boundaries, maps: Tensor, point: Tensor) -> NDArray[np
 
 
 def _parts(indices: NDArray[np.intp]) -> list[NDArray[np.intp]]:
-    return [indices[start : start + 256] for start in range(0, len(indices), 256)]
+    starts = range(0, len(indices), BATCH_SIZE)
+    return [indices[start : start + BATCH_SIZE] for start in starts]

@@ -32,6 +32,7 @@ function imagePage(i) {
     one.counterfactual ? counterfactualPart(`${path}.counterfactual`) : null,
     one.group ? groupPart(`${path}.group`, predicted) : null,
     REPORT.sets && REPORT.sets.images.some((x) => x.image === i) ? h("p", {}, h("a", { href: `#/sets/${i}` }, "Its prediction sets and tree")) : null,
+    REPORT.regions.images.some((x) => x.image === i) ? h("p", {}, h("a", { href: `#/regions/${i}` }, "Its region, and the training images most like it")) : null,
   ];
 }
 

@@ -8,6 +8,7 @@ const PAGES = {
   errors: ["Errors", errorsPage],
   map: ["Map", mapPage],
   sets: ["Sets", setsPage],
+  regions: ["Regions", regionsPage],
 };
 const DETAILS = { class: classPage, feature: featurePage, image: imagePage, error: errorPage };
 const BELONGS = { class: "classes", feature: "features", error: "errors" };

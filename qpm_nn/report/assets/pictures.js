@@ -3,13 +3,13 @@
 const loaded = new Map();
 
 /** A thumbnail, decoded once. */
-function photograph(i) {
-  if (!loaded.has(i)) {
+function photograph(source) {
+  if (!loaded.has(source)) {
     const image = new Image();
-    image.src = MEDIA.thumbnails[i];
-    loaded.set(i, image.decode().then(() => image));
+    image.src = source;
+    loaded.set(source, image.decode().then(() => image));
   }
-  return loaded.get(i);
+  return loaded.get(source);
 }
 
 const verdict = (i) => {
@@ -22,10 +22,14 @@ function describe(i) {
   return `${REPORT.classes[label].name}, ${verdict(i)}`;
 }
 
-function picture(i, attributes = {}) {
+function picture(i) {
   if (i === null || i === undefined) return h("span", { class: "picture", role: "img", "aria-label": "no image" });
+  return thumbnail(MEDIA.thumbnails[i], describe(i));
+}
+
+function thumbnail(source, alt) {
   const tiny = REPORT.run.thumbnail < 64;
-  return h("img", { class: "picture" + (tiny ? " tiny" : ""), src: MEDIA.thumbnails[i], alt: describe(i), loading: "lazy", ...attributes });
+  return h("img", { class: "picture" + (tiny ? " tiny" : ""), src: source, alt, loading: "lazy" });
 }
 
 /** Intensities 0 to 1 of a feature in an image, or null where the report has none. */
@@ -33,9 +37,13 @@ function intensities(i, j) {
   const place = REPORT.images[i].maps.indexOf(j);
   if (place < 0) return null;
   const [height, width] = REPORT.run.map_shape;
-  const bytes = atob(MEDIA.maps[i]);
-  const start = place * height * width;
-  return Array.from({ length: height * width }, (_, n) => bytes.charCodeAt(start + n) / 255);
+  return decoded(MEDIA.maps[i], place * height * width, height * width);
+}
+
+/** Some of the coded bytes, as 0 to 1. */
+function decoded(code, start, n) {
+  const bytes = atob(code);
+  return Array.from({ length: n }, (_, k) => bytes.charCodeAt(start + k) / 255);
 }
 
 const PIXELS = 160;
@@ -46,11 +54,14 @@ function rgb(colour) {
 
 /** The map of a feature over the faded grey photograph, in the colour of the feature. */
 function heatCanvas(i, j) {
-  const canvas = h("canvas", { width: PIXELS, height: PIXELS, role: "img",
-    "aria-label": `${featureName(j)} in an image of ${describe(i)}` });
-  const values = intensities(i, j);
-  const [height, width] = REPORT.run.map_shape;
-  photograph(i).then((image) => {
+  return mapCanvas(MEDIA.thumbnails[i], intensities(i, j), REPORT.run.map_shape, REPORT.features[j].colour,
+    `${featureName(j)} in an image of ${describe(i)}`);
+}
+
+/** A map over a faded grey photograph; without values the photograph alone. */
+function mapCanvas(source, values, [height, width], colour, label) {
+  const canvas = h("canvas", { width: PIXELS, height: PIXELS, role: "img", "aria-label": label });
+  photograph(source).then((image) => {
     const context = canvas.getContext("2d");
     context.fillStyle = "#ffffff";
     context.fillRect(0, 0, PIXELS, PIXELS);
@@ -61,7 +72,7 @@ function heatCanvas(i, j) {
     context.filter = "none";
     context.globalAlpha = 1;
     if (!values) return;
-    const [red, green, blue] = rgb(REPORT.features[j].colour);
+    const [red, green, blue] = rgb(colour);
     const grid = new OffscreenCanvas(width, height);
     const data = new ImageData(width, height);
     values.forEach((value, n) => data.data.set([red, green, blue, Math.round(240 * value)], 4 * n));
