@@ -7,7 +7,7 @@ import time
 from rich.console import Console
 from rich.status import Status
 
-from qpm_nn.pipelines.base import Observer
+from qpm_nn.pipelines.observer import Observer
 from qpm_nn.training import EpochReport
 from qpm_opt import Progress
 from qpm_opt.progress import format_progress

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import cached_property
 from importlib import metadata
 from typing import Any
@@ -22,36 +21,19 @@ from matplotlib.figure import Figure
 from qpm_nn.backbones import Backbone, create_backbone, map_shape, weights_key
 from qpm_nn.backbones.weights import IMAGENET
 from qpm_nn.config import RunConfig, TrainingConfig
-from qpm_nn.conformal import HeldOut, save_calibration
 from qpm_nn.data import DataModule, load_data
 from qpm_nn.devices import make_fabric
 from qpm_nn.embedding import EmbeddedData, trained_part, write_embeddings
 from qpm_nn.evaluation import evaluate
-from qpm_nn.explanations import as_svg
 from qpm_nn.extraction import extract_features
 from qpm_nn.heads import Classifier, DenseHead
-from qpm_nn.metrics import attribute_similarity
-from qpm_nn.pipelines.calibration import (
-    calibrate_and_measure,
-    class_similarity,
-    predictions,
-    training_features,
-)
+from qpm_nn.pipelines.observer import Observer, OnEpoch
 from qpm_nn.pipelines.stages import RunDirectory
 from qpm_nn.pretrained import CALIBRATION
-from qpm_nn.report import (
-    DrawnFigure,
-    ReportSource,
-    html_page,
-    read_studies,
-    report_data,
-    report_figures,
-    study_files,
-)
-from qpm_nn.saving import ClassifierSpec, file_sha256, load_classifier, save_classifier
-from qpm_nn.training import EpochReport, train
-from qpm_nn.training_log import TensorBoardLog, summary_writer, write_epoch
-from qpm_opt import InvalidInputError, Problem, Progress
+from qpm_nn.saving import ClassifierSpec, load_classifier, save_classifier
+from qpm_nn.training import train
+from qpm_nn.training_log import TensorBoardLog, summary_writer
+from qpm_opt import InvalidInputError
 from qpm_opt.files import replace_on_success
 from qpm_opt.result import package_versions
 
@@ -66,44 +48,7 @@ REPORT = ["report.html", "report.json"]
 EXPORTED = "model.onnx"
 
 
-class Observer:
-    """Told how a run goes; does nothing itself."""
-
-    def stage(self, name: str) -> None:
-        """A stage begins (to run, or to be checked and reused)."""
-
-    def epoch(self, name: str, report: EpochReport) -> None:
-        """An epoch of training ended. Not told when several devices train."""
-
-    def solving(self, progress: Progress) -> None:
-        """Incumbent, bound or the number of free features changed."""
-
-    def fitting(self, detail: str) -> None:
-        """A sparse layer has come further."""
-
-    def reused(self, name: str) -> None:
-        """The outputs of an earlier run of the stage were valid."""
-
-
-@dataclass(frozen=True)
-class _OnEpoch:
-    """Logs every epoch; a class, because it must be picklable when several devices train."""
-
-    directory: RunDirectory
-    stage: str
-    observer: Observer | None
-    tensorboard: TensorBoardLog | None
-
-    def __call__(self, report: EpochReport) -> None:
-        self.directory.log(self.stage, "epoch", **report._asdict())
-        write_epoch(self.directory / "training.csv", self.stage, report)
-        if self.tensorboard is not None:
-            self.tensorboard.write(report)
-        if self.observer is not None:
-            self.observer.epoch(self.stage, report)
-
-
-class Pipeline(ABC):
+class BasePipeline(ABC):
     """Stages of a run. A subclass says which, and makes what is special about its model.
 
     Parameters
@@ -198,51 +143,6 @@ class Pipeline(ABC):
             self.run_stages()
         return self.directory
 
-    def calibrate(self) -> RunDirectory:
-        """Only calibrate what a run has made, and return the run directory."""
-        with self.finished():
-            self.calibration_stages()
-            if (self.directory / REPORT[0]).exists():
-                self.report_stages()
-            self.write_text("config.toml", self.config.to_toml())
-        return self.directory
-
-    def report(self) -> RunDirectory:
-        """Only report on what a run has made, always anew and with all figures."""
-        with self.finished():
-            self.directory.forget("report")
-            self.report_stages()
-            for found in report_figures(self.report_source(), self.device):
-                self.write_drawn(found)
-        return self.directory
-
-    def write_drawn(self, found: DrawnFigure) -> None:
-        """Write a figure as PNG and SVG, and what it shows as JSON."""
-        figure, name = found.draw(), f"figures/{found.name}"
-        self.write_figure(found.name, figure)
-        self.write_text(f"{name}.svg", as_svg(figure, found.name))
-        self.write_text(f"{name}.json", json.dumps(found.data.to_dict(), indent=1) + "\n")
-
-    @contextlib.contextmanager
-    def finished(self) -> Iterator[None]:
-        """Keep others out of the directory of a run that has ended, with these very images."""
-        with self.directory.locked():
-            needed = [*MODEL, "metrics.json"]
-            lacking = [name for name in needed if not (self.directory / name).exists()]
-            if lacking:
-                raise InvalidInputError(
-                    f"{self.directory.path} has no {lacking[0]}; finish the run first: qpm run."
-                )
-            _, spec = load_classifier(self.directory / MODEL[0])
-            if spec != self.spec:
-                raise InvalidInputError(
-                    f"{self.directory.path} is of other images than {self.data.name}, or of other "
-                    "class names; give those that it was trained with."
-                )
-            if self.config.runtime.threads:
-                torch.set_num_threads(self.config.runtime.threads)
-            yield
-
     @cached_property
     def images(self) -> dict[str, Any]:
         """Settings of every stage that sees images."""
@@ -320,130 +220,6 @@ class Pipeline(ABC):
             inputs=inputs,
             outputs=["metrics.json"],
         )
-
-    def predictions_stage(self) -> None:
-        """What the model says of the test images."""
-        self.stage(
-            "predictions",
-            self._predict,
-            settings=self.images | {"of_features": ["locality"]},
-            inputs=MODEL,
-            outputs=["predictions.npz"],
-        )
-
-    def calibration_stages(self) -> None:
-        """Calibrated prediction sets, and their metrics."""
-        self.predictions_stage()
-        self.stage(
-            "calibration",
-            self._calibrate,
-            settings=asdict(self.config.conformal)
-            | {"seed": self.config.seed, "attributes": self._attributes_key()},
-            inputs=[*MODEL, "predictions.npz"],
-            outputs=[CALIBRATION, "sets.json"],
-        )
-
-    def seen_stages(self) -> None:
-        """What the model says of the test images, and its features of the training images."""
-        self.predictions_stage()
-        self.stage(
-            "activations",
-            self._see_training,
-            settings=self.images,
-            inputs=MODEL,
-            outputs=["training_features.npz"],
-        )
-
-    def report_stages(self) -> None:
-        """The report: a page, and all that it says as data."""
-        self.seen_stages()
-        solution = ["solution.json"] if (self.directory / "solution.json").exists() else []
-        studies = [f"figures/{path.name}" for path in study_files(self.directory / "figures")]
-        self.stage(
-            "report",
-            self._write_report,
-            settings=self.images
-            | asdict(self.config.conformal)
-            | {
-                "seed": self.config.seed,
-                "model": self.config.model,
-                "qpm": metadata.version("qpm"),
-            },
-            inputs=[
-                *MODEL,
-                "predictions.npz",
-                "training_features.npz",
-                "metrics.json",
-                *solution,
-                *studies,
-            ],
-            outputs=REPORT,
-        )
-
-    def held_out(self) -> HeldOut:
-        """What the model says of the test images."""
-        arrays = self._arrays("predictions.npz")
-        logits, labels, features = (
-            torch.from_numpy(arrays[name]) for name in ("logits", "labels", "features")
-        )
-        return HeldOut.of(self.load("model").head, logits, labels, features)
-
-    def _predict(self, key: str) -> None:
-        part, data = self.trainable(self.load("model"))
-        self.write_arrays("predictions.npz", **predictions(part, data, self.device))
-
-    def _calibrate(self, key: str) -> None:
-        chosen, measures = calibrate_and_measure(
-            self.held_out(), self.config.conformal, self.data, seed=self.config.seed
-        )
-        model = file_sha256(self.directory / MODEL[1])
-        save_calibration(self.directory / CALIBRATION, chosen, model)
-        self.write_text("sets.json", json.dumps(measures, indent=1) + "\n")
-
-    def _see_training(self, key: str) -> None:
-        part, data = self.trainable(self.load("model"))
-        self.write_arrays("training_features.npz", **training_features(part, data, self.device))
-
-    def report_source(self) -> ReportSource:
-        """What reports and figures are made of, once the model has seen the images."""
-        solution = self.directory / "solution.json"
-        return ReportSource(
-            self.load("model"),
-            self.spec,
-            self.data,
-            self.config,
-            test=self._arrays("predictions.npz"),
-            training=self._arrays("training_features.npz"),
-            metrics=self._json("metrics.json"),
-            solution=self._json("solution.json") if solution.exists() else None,
-            versions=self._json("versions.json"),
-            similarity=self._class_similarity(),
-        )
-
-    def _write_report(self, key: str) -> None:
-        studies = read_studies(self.directory / "figures")
-        report, media = report_data(self.report_source(), self.device, studies)
-        text = json.dumps(report, ensure_ascii=False, allow_nan=False) + "\n"
-        page = html_page(report, media)
-        self.write_text("report.json", text)
-        self.write_text("report.html", page)
-
-    def _class_similarity(self) -> tuple[str, Any] | None:
-        """What classes are alike by: attributes, a hierarchy, or rows of A."""
-        known = class_similarity(self.data)
-        if known is not None:
-            return known
-        if (self.directory / "problem.npz").exists():
-            A = Problem.load(self.directory / "problem.npz").class_similarity
-            return "features of the dense model", attribute_similarity(A)
-        return None
-
-    def _arrays(self, name: str) -> dict[str, Any]:
-        with np.load(self.directory / name) as arrays:
-            return dict(arrays)
-
-    def _json(self, name: str) -> Any:
-        return json.loads((self.directory / name).read_text(encoding="utf-8"))
 
     def _attributes_key(self) -> str:
         attributes = self.data.class_attributes
@@ -536,7 +312,7 @@ class Pipeline(ABC):
             runtime=runtime,
             checkpoint=checkpoint,
             key=key,
-            on_epoch=_OnEpoch(self.directory, stage, observer, self._tensorboard(stage)),
+            on_epoch=OnEpoch(self.directory, stage, observer, self._tensorboard(stage)),
         )
         self.save(classifier, output)
         checkpoint.unlink()

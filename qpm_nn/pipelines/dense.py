@@ -6,7 +6,8 @@ import shutil
 from collections.abc import Mapping
 
 from qpm_nn.heads import Classifier
-from qpm_nn.pipelines.base import DENSE, EXPORTED, MODEL, Pipeline
+from qpm_nn.pipelines.base import DENSE, EXPORTED, MODEL
+from qpm_nn.pipelines.results import Pipeline
 from qpm_opt.files import replace_on_success
 
 

@@ -23,7 +23,8 @@ from qpm_nn.explanations.representative import (
     split_network,
 )
 from qpm_nn.heads import AssignmentHead, Head
-from qpm_nn.pipelines.base import Observer, Pipeline
+from qpm_nn.pipelines.observer import Observer
+from qpm_nn.pipelines.results import Pipeline
 from qpm_nn.pipelines.run import finished_pipeline
 from qpm_nn.report import DrawnFigure, image_figures
 from qpm_nn.report.seen import SeenImages

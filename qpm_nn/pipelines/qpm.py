@@ -26,7 +26,8 @@ from qpm_nn.explanations import (
     feature_colours,
 )
 from qpm_nn.heads import AssignmentHead, Classifier, SparseHead
-from qpm_nn.pipelines.base import DENSE, MODEL, Pipeline
+from qpm_nn.pipelines.base import DENSE, MODEL
+from qpm_nn.pipelines.results import Pipeline
 from qpm_opt import (
     Assignment,
     InvalidInputError,

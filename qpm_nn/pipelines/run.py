@@ -10,11 +10,12 @@ from typing import Any
 from qpm_nn.config import RunConfig, make_config, read_config
 from qpm_nn.data import DataModule
 from qpm_nn.devices import follow, is_follower, leading, n_started
-from qpm_nn.pipelines.base import Observer, Pipeline
 from qpm_nn.pipelines.chiqpm import ChiQPMPipeline
 from qpm_nn.pipelines.dense import DensePipeline
+from qpm_nn.pipelines.observer import Observer
 from qpm_nn.pipelines.qpm import QPMPipeline
 from qpm_nn.pipelines.qsenn import QSENNPipeline
+from qpm_nn.pipelines.results import Pipeline
 from qpm_nn.pipelines.sparse import GlmSagaPipeline, SLDDPipeline
 from qpm_nn.pipelines.stages import RunDirectory
 

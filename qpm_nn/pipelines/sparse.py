@@ -21,7 +21,8 @@ from qpm_nn.explanations import (
     feature_colours,
 )
 from qpm_nn.heads import Classifier, SparseHead
-from qpm_nn.pipelines.base import DENSE, MODEL, Pipeline
+from qpm_nn.pipelines.base import DENSE, MODEL
+from qpm_nn.pipelines.results import Pipeline
 from qpm_nn.sparse import (
     EXCESS,
     ElasticNetFit,

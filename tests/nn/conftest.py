@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from qpm_nn.config import RunConfig, make_config
-from qpm_nn.pipelines.base import Observer
+from qpm_nn.pipelines.observer import Observer
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from qpm_nn.data import load_data
 from qpm_nn.embedding import EmbeddedData, EmbeddedSet, trained_part, write_embeddings
 from qpm_nn.heads import Classifier, DenseHead
 from qpm_nn.metrics import accuracy
-from qpm_nn.pipelines.base import Observer
+from qpm_nn.pipelines.observer import Observer
 from qpm_nn.pipelines.run import run
 from qpm_nn.saving import load_classifier
 from qpm_opt import InvalidInputError

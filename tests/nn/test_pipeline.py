@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 from qpm_nn.config import SolveConfig
 from qpm_nn.data import load_data
 from qpm_nn.metrics import accuracy
-from qpm_nn.pipelines.base import Observer
+from qpm_nn.pipelines.observer import Observer
 from qpm_nn.pipelines.qpm import class_bias
 from qpm_nn.pipelines.run import run
 from qpm_nn.saving import load_classifier
@@ -174,7 +174,7 @@ def test_an_interrupted_solve_ends_the_run_and_is_not_kept(tree, tmp_path):
 SCRIPT = """
 import os, signal, sys
 import torch
-from qpm_nn.pipelines.base import Observer
+from qpm_nn.pipelines.observer import Observer
 from qpm_nn.pipelines.run import run
 from tests.nn.conftest import tiny_config
 

@@ -12,7 +12,7 @@ import torch
 from qpm_nn.config import TrainingConfig
 from qpm_nn.data import load_data
 from qpm_nn.heads import SparseHead
-from qpm_nn.pipelines.base import Observer
+from qpm_nn.pipelines.observer import Observer
 from qpm_nn.pipelines.qsenn import iterations
 from qpm_nn.pipelines.run import run
 from qpm_nn.progress import title
