@@ -25,6 +25,8 @@ from qpm_opt.validation import IntArray
 
 PATIENCE = 100
 """Exchanges of one round of tabu search without a better selection (or all there are, if fewer)."""
+STALE = 20
+"""Rounds in succession without a better selection, after which the search begins anew."""
 WIDE_SHAKES = 0.1
 """Share of the rounds that begin anywhere, not near the best selection."""
 ASSIGN_SHARE, SIDE_ASSIGN_SHARE, ASSIGN_LEAST = 0.1, 0.3, 1.0
@@ -166,7 +168,8 @@ def search(
     From the start's selection, or the greedy one, the search descends to a local optimum and goes
     on from there by tabu search: the best exchange that does not undo a recent one, improving or
     not, and with equal best sets of classes held against it. When that stagnates, random exchanges
-    in the best selection begin the next round.
+    in the best selection begin the next round. After ``STALE`` rounds without a better one, what
+    was best is left behind and a random selection begins.
 
     Parameters
     ----------
@@ -231,16 +234,21 @@ def search(
             swaps = Swaps(problem, free.selected)
     incumbent.consider(swaps)
     best, best_value = swaps.slots.copy(), -math.inf
-    restart = 0
+    restart = stale = 0
     while not over():
         swaps.descend(over)
         slots, value = _tabu_search(swaps, rng, incumbent, over)
+        stale = 0 if value > best_value + swaps.tolerance else stale + 1
         if value >= best_value:  # an equally good selection elsewhere is a new chance
             best, best_value = slots, value
         if restart == max_restarts or swaps.n_out == 0:
             break
         restart += 1
-        swaps.reset(_shake(swaps, best, rng))
+        if stale < STALE:
+            swaps.reset(_shake(swaps, best, rng))
+        else:
+            best_value, stale = -math.inf, 0
+            swaps.reset(rng.choice(swaps.features.size, best.size, replace=False))
     return incumbent.assignment
 
 

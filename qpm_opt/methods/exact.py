@@ -58,7 +58,7 @@ FIRST_SEARCH, SEARCH = (0.01, 2.0), (0.05, 60.0)
 #: The same under side constraints, which take seconds to meet for a single selection.
 FIRST_SIDE_SEARCH, SIDE_SEARCH = (0.1, 10.0), (0.3, 120.0)
 #: Restarts of either search: a feature of the problem is worth so many, within limits.
-RESTARTS, LEAST_RESTARTS, MOST_RESTARTS = 0.25, 10, 100
+RESTARTS, LEAST_RESTARTS, MOST_RESTARTS = 0.25, 10, 400
 #: Share of the time left, or seconds if that is unlimited, for linear bound, core and root.
 LINEAR_TIME, CORE_TIME, ROOT_TIME = (0.02, 10.0), (0.3, 300.0), (0.5, 600.0)
 #: A target is this share of the gap above the incumbent, and the next bolder if it took less than

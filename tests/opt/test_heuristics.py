@@ -326,6 +326,31 @@ def test_tabu_search_does_not_circle(monkeypatch):
     assert len(set(visited)) > 0.9 * len(visited)
 
 
+def test_search_begins_anew_where_rounds_bring_nothing(monkeypatch):
+    values = iter([5.0, 5.0, 4.0, 5.0, 2.0, 1.0, 3.0, 1.0, 1.0])
+    ended, shaken = [], []
+
+    def round_of_search(swaps, *others):
+        ended.append(swaps.slots.copy())
+        return ended[-1], next(values)
+
+    def shake(swaps, slots, rng):
+        shaken.append((len(ended), slots.tolist()))
+        return slots
+
+    monkeypatch.setattr(heuristics, "STALE", 3)
+    monkeypatch.setattr(heuristics, "_tabu_search", round_of_search)
+    monkeypatch.setattr(heuristics, "_shake", shake)
+    search(medium_problem(4), max_restarts=8)
+    # Three rounds after the first one are no better; the fifth begins anywhere, and what was best
+    # before is no measure for those that follow.
+    assert [number for number, _ in shaken] == [1, 2, 3, 5, 6, 7, 8]
+    sources = [slots for _, slots in shaken]
+    assert sources[3] == sources[4] == ended[4].tolist()
+    assert sources[5] == sources[6] == ended[6].tolist()
+    assert ended[4].tolist() != ended[3].tolist()
+
+
 def test_search_stops_when_told():
     problem = medium_problem(6)
     calls = iter(range(1000))
