@@ -119,7 +119,7 @@ def demo(out: Path, seed: int) -> None:
 )
 @click.option("--sparsity", help="Features of every class, or on average: equal, average (qpm).")
 @click.option("--pair-density", type=float, help="Contrastive pairs for each class (qpm, chiqpm).")
-@click.option("--pairs", help="Which are contrastive: closest, any (qpm, chiqpm).")
+@click.option("--pairs", help="Which are contrastive: closest, disjoint, any (qpm, chiqpm).")
 @click.option("--alpha", type=float, help="Miscoverage of prediction sets (chiqpm).")
 @click.option("--seed", type=int)
 @click.option("--dense-epochs", type=int)

@@ -258,9 +258,9 @@ def problem_from_statistics(
         negative=negative,
         seed=seed,
     )
-    n_pairs = n_pairs_of_density(pair_density, statistics.n_classes)
     if pairs not in get_args(PairSource):
         raise unknown_name("source of pairs", pairs, get_args(PairSource))
+    n_pairs = n_pairs_of_density(pair_density, statistics.n_classes, disjoint=pairs == "disjoint")
     if n_pairs and pairs == "any":
         problem_options["min_contrastive_pairs"] = n_pairs
     elif n_pairs:

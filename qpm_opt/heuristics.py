@@ -220,11 +220,12 @@ def search(
         swaps = Swaps(problem, greedy(problem))
         if problem.has_side_constraints:
             incumbent.consider(swaps)
-    if problem.has_side_constraints and (time_limit, max_restarts) != (None, None):
+    begun = start is not None and bool(len(problem.pairs))
+    if problem.has_side_constraints and not begun and (time_limit, max_restarts) != (None, None):
         # Many times as fast, and mostly near.
         free = search(
             _without_side_constraints(problem),
-            start=None if len(problem.pairs) else start,
+            start=start,
             time_limit=None if time_limit is None else FREE_SHARE * time_limit,
             seed=seed,
             max_restarts=max_restarts,

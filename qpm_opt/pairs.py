@@ -19,21 +19,23 @@ MOST_PAIR_PRODUCTS = 500_000
 _MOST_CLIQUES = 100_000
 
 
-def n_pairs_of_density(density: float, n_classes: int) -> int:
+def n_pairs_of_density(density: float, n_classes: int, *, disjoint: bool = False) -> int:
     """Number of contrastive pairs for a density rho: ``floor(rho n_classes)``.
 
     Raises
     ------
     InvalidInputError
-        If the density is negative, not finite, or asks for more pairs than there are.
+        If the density is negative, not finite, or asks for more pairs than there are, or than there
+        are ``disjoint`` ones, without a class in two of them.
     """
-    most = n_classes * (n_classes - 1) // 2
+    most = n_classes // 2 if disjoint else n_classes * (n_classes - 1) // 2
     # As a decimal: 0.29 of 100 are 29.
     wanted = math.floor(Fraction(str(density)) * n_classes) if math.isfinite(density) else -1
     if not 0 <= wanted <= most:
         raise InvalidInputError(
             f"The density of contrastive pairs is {density}; {n_classes} classes have {most} "
-            f"pairs, so a number from 0 to {most / max(n_classes, 1):g} was expected."
+            f"{'disjoint ' * disjoint}pairs, so a number from 0 to {most / max(n_classes, 1):g} "
+            "was expected."
         )
     return wanted
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -10,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from scipy.stats import betabinom
-from torch import Tensor
 
 from qpm_bench.table import Cell, Table
 from qpm_nn.conformal import HeldOut, order_statistic
@@ -24,15 +22,10 @@ INTERVAL = 0.95
 
 
 class Measured(NamedTuple):
-    """Of the sets of some images: coverage, mean size, and how deep their classes are on average.
-
-    The depth of a class is the number of leading features that it shares with the prediction; NaN
-    without a hierarchy.
-    """
+    """Coverage and mean size of the sets of some images."""
 
     coverage: float
     size: float
-    depth: float
 
 
 def over_splits(
@@ -46,26 +39,15 @@ def over_splits(
     """Measures of the sets of each split's other images, by alpha and method."""
     found: dict[tuple[float, str], list[Measured]] = {}
     share = n_calibration / len(images.labels)
-    depths = class_depths(images)
     for split in range(n_splits):
-        calibrating, measuring = images.parts(share, seed + split)
-        others = images.subset(measuring)
+        calibrating, measuring = images.split(share, seed + split)
         for method in images.methods:
             name = NAMES.get(method, method.upper())
-            for calibration in images.subset(calibrating).calibrate_each(alphas, method=method):
-                sets = others.predict_set(calibration)
-                depth = math.nan if depths is None else float(depths[measuring][sets].mean())
-                measured = Measured(set_coverage(sets, others.labels), mean_set_size(sets), depth)
+            for calibration in calibrating.calibrate_each(alphas, method=method):
+                sets = measuring.predict_set(calibration)
+                measured = Measured(set_coverage(sets, measuring.labels), mean_set_size(sets))
                 found.setdefault((calibration.alpha, name), []).append(measured)
     return {key: found[key] for key in sorted(found, key=lambda key: -key[0])}
-
-
-def class_depths(images: HeldOut) -> Tensor | None:
-    """How many leading features every class shares with the prediction, float64, if any can."""
-    if images.assignment is None or images.features is None:
-        return None
-    ordered = sort_features(images.features, images.assignment)
-    return shared_depth(ordered, images.logits.argmax(1)).double()
 
 
 def sets_table(
@@ -74,16 +56,15 @@ def sets_table(
     """A row for each coverage and method, with the interval to which exact sets keep.
 
     It holds 95 % of the coverages of ``n_images`` images by sets that ``n_calibration``
-    exchangeable ones have calibrated, if there are no ties (a beta-binomial distribution). The last
-    column is how many leading features the classes of sets share with the prediction on average.
+    exchangeable ones have calibrated, if there are no ties (a beta-binomial distribution).
     """
     head = (
         "demanded, %", "method", "covered, %", "exact sets, %", "splits in or above it, %",
-        "mean size", "LAC = 1", "shared features",
+        "mean size", "LAC = 1",
     )  # fmt: skip
     rows: list[list[str | Cell]] = []
     for (alpha, method), measured in found.items():
-        coverages, sizes, depths = zip(*measured, strict=True)
+        coverages, sizes = zip(*measured, strict=True)
         m = order_statistic(n_calibration, alpha)
         exact = betabinom(n_images, m, n_calibration + 1 - m)
         low, high = (value / n_images for value in exact.interval(INTERVAL))
@@ -98,7 +79,6 @@ def sets_table(
                 f"{100 * statistics.fmean(value >= low - 1e-12 for value in coverages):.0f}",
                 f"{size:.2f}",
                 f"{size / statistics.fmean(one.size for one in found[alpha, 'LAC']):.2f}",
-                "" if math.isnan(depths[0]) else f"{statistics.fmean(depths):.1f}",
             ]
         )
     return Table(head, rows)
@@ -106,10 +86,11 @@ def sets_table(
 
 def levels_table(images: HeldOut) -> Table:
     """Share of the images whose class shares so many leading features with the prediction."""
-    depth = class_depths(images)
-    assert depth is not None and images.assignment is not None
+    assert images.features is not None and images.assignment is not None
+    ordered = sort_features(images.features, images.assignment)
+    depth = shared_depth(ordered, images.logits.argmax(1))
     own = depth.gather(1, images.labels[:, None])[:, 0]
-    levels = range(int(images.assignment[0].sum()), -1, -1)
+    levels = range(ordered.features.shape[2], -1, -1)
     shares = [f"{100 * float((own >= n).float().mean()):.1f}" for n in levels]
     return Table(("shared features, at least", *map(str, levels)), [["images, %", *shares]])
 

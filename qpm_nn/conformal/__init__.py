@@ -19,9 +19,9 @@ CHiQPM: Calibrated Hierarchical Interpretable Image Classification, NeurIPS 2025
 Vovk, Gammerman and Shafer, Algorithmic learning in a random world, 2005.
 """
 
-from qpm_nn.conformal.calibration import Calibration, calibrate, calibrate_each
+from qpm_nn.conformal.calibration import LEVEL_SHARE, Calibration, calibrate, calibrate_each
 from qpm_nn.conformal.evaluation import ALPHAS, HeldOut, measure_sets
-from qpm_nn.conformal.file import load_calibration, save_calibration
+from qpm_nn.conformal.file import CALIBRATION_FORMAT, load_calibration, save_calibration
 from qpm_nn.conformal.prediction import predict_set
 from qpm_nn.conformal.rules import (
     DepthRule,
@@ -29,10 +29,13 @@ from qpm_nn.conformal.rules import (
     hierarchical_threshold,
     order_statistic,
 )
-from qpm_nn.conformal.scores import aps, chiqpm, hierarchical, lac, raps, saps
+from qpm_nn.conformal.scores import HIERARCHIES, aps, chiqpm, hierarchical, lac, raps, saps
 
 __all__ = [
     "ALPHAS",
+    "CALIBRATION_FORMAT",
+    "HIERARCHIES",
+    "LEVEL_SHARE",
     "Calibration",
     "DepthRule",
     "HeldOut",

@@ -88,6 +88,13 @@ class Calibration:
 
     def __post_init__(self) -> None:
         check_alpha(self.alpha)
+        for name, value in (("n_classes", self.n_classes), ("n_calibration", self.n_calibration)):
+            if type(value) is not int or value < 1:
+                raise InvalidInputError(f"{name} is {value!r}; a whole number was expected.")
+        if type(self.class_conditional) is not bool:
+            raise InvalidInputError(
+                f"class_conditional is {self.class_conditional!r}; True or False was expected."
+            )
         _check_settings(self.method, self.include_top_1, self.seed, self.parameters)
         n_rules = self.n_classes if self.class_conditional else 1
         found = len(self.thresholds), len(self.rules)
@@ -104,14 +111,16 @@ class Calibration:
                 " for each depth, from 0 to the features of a class, were expected."
             )
         levels = [level for rule in self.rules for level in rule.levels]
-        every = [*self.thresholds, *(t for rule in self.rules for t in rule.thresholds)]
         if not all(type(level) is int and 0 <= level < max(n_levels) for level in levels):
             raise InvalidInputError(
                 "A level of a calibration is no depth; whole numbers from 0 to the features of a "
                 "class were expected."
             )
-        if any(map(math.isnan, every)):
-            raise InvalidInputError("A threshold is NaN; numbers or infinity were expected.")
+        every = [*self.thresholds, *(t for rule in self.rules for t in rule.thresholds)]
+        if not all(type(t) is float and not math.isnan(t) for t in every):
+            raise InvalidInputError(
+                "A threshold of a calibration is no number; numbers or infinity were expected."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """The calibration in the types of JSON; an infinite threshold is None."""
@@ -137,6 +146,10 @@ class Calibration:
             raise InvalidInputError(
                 f"The record of a calibration has {sorted(record)}; {sorted(names)} was expected."
             )
+        if any(set(rule) != set(DepthRule._fields) for rule in record["rules"]):
+            raise InvalidInputError(
+                f"A rule of a calibration has other entries than {', '.join(DepthRule._fields)}."
+            )
         rules = (
             DepthRule(tuple(rule["levels"]), _none_is_infinite(rule["thresholds"]))
             for rule in record["rules"]
@@ -150,6 +163,10 @@ def _finite_or_none(thresholds: Sequence[float]) -> list[float | None]:
 
 
 def _none_is_infinite(thresholds: Sequence[float | None]) -> tuple[float, ...]:
+    if not isinstance(thresholds, list) or not all(
+        type(t) in (float, int, type(None)) for t in thresholds
+    ):
+        raise InvalidInputError("Thresholds of a calibration are no list of numbers.")
     return tuple(math.inf if t is None else float(t) for t in thresholds)
 
 
@@ -347,13 +364,13 @@ def _check_settings(
             f"include_top_1 is {include_top_1!r}; one of {', '.join(get_args(IncludeTop1))} was "
             "expected."
         )
-    if seed is not None and (method not in RANDOMISED or seed < 0):
+    if seed is not None and (method not in RANDOMISED or type(seed) is not int or seed < 0):
         raise InvalidInputError(
             f"seed is {seed} and method is {method}; a seed from 0 on and one of "
             f"{', '.join(RANDOMISED)} were expected: other methods have no randomness."
         )
     known = PARAMETERS.get(method, {})
-    if set(parameters) != set(known):
+    if not isinstance(parameters, Mapping) or set(parameters) != set(known):
         raise InvalidInputError(
             f"parameters of {method} are {sorted(parameters)}; {sorted(known)} was expected."
         )

@@ -10,7 +10,7 @@ from qpm_nn.conformal.calibration import Calibration
 from qpm_opt import InvalidInputError
 from qpm_opt.files import replace_on_success
 
-FORMAT = "qpm-calibration/2"
+CALIBRATION_FORMAT = "qpm-calibration/2"
 
 
 def save_calibration(
@@ -21,7 +21,7 @@ def save_calibration(
     The description, ``model.json``, has the hash of the weights.
     """
     record = {
-        "format": FORMAT,
+        "format": CALIBRATION_FORMAT,
         "model_sha256": model_sha256,
         "calibration": calibration.to_dict(),
     }
@@ -39,9 +39,10 @@ def load_calibration(path: str | os.PathLike[str], model_sha256: str) -> Calibra
     """
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
-        if record["format"] != FORMAT:
+        if record["format"] != CALIBRATION_FORMAT:
             raise InvalidInputError(
-                f"{path} is no calibration of the format {FORMAT}; calibrate the model again."
+                f"{path} is no calibration of the format {CALIBRATION_FORMAT}; calibrate the model "
+                "again."
             )
         if record["model_sha256"] != model_sha256:
             raise InvalidInputError(
@@ -49,7 +50,15 @@ def load_calibration(path: str | os.PathLike[str], model_sha256: str) -> Calibra
                 "the file."
             )
         return Calibration.from_dict(record["calibration"])
-    except (OSError, ValueError, KeyError, TypeError) as failure:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as failure:
         if isinstance(failure, InvalidInputError):
             raise
         raise InvalidInputError(f"{path} cannot be read as a calibration: {failure}") from None

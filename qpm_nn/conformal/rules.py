@@ -33,7 +33,7 @@ def order_statistic(n_points: int, alpha: float) -> int:
 
 def check_alpha(alpha: float) -> None:
     """Raise InvalidInputError unless ``alpha`` is a number between 0 and 1, both excluded."""
-    if not 0 < alpha < 1:
+    if isinstance(alpha, str) or not 0 < alpha < 1:
         raise InvalidInputError(
             f"alpha is {alpha}; a number between 0 and 1 was expected, 0.1 for a coverage of 90 %."
         )
@@ -102,9 +102,10 @@ def hierarchical_threshold(
     -----
     Of counts N(l) of points that are at least l deep, the level is ``n_per_class``, where only the
     prediction is left, if N(n_per_class) >= m. Else it is the largest other l with N(l) >= m_L, the
-    order statistic of ``level_share * alpha``, or 0. A candidate class of depth d has the level
-    that the calibration points and one more of depth d have together, and as threshold the m-th
-    smallest score at that level of the calibration points, or infinity if there are fewer than m.
+    order statistic of ``level_share * alpha``; all points are at least 0 deep. A candidate class of
+    depth d has the level that the calibration points and one more of depth d have together, and as
+    threshold the m-th smallest score at that level of the calibration points, or infinity if there
+    are fewer than m.
 
     *Theorem.* If a new point is exchangeable with the calibration points, its class y is in the set
     with a probability of at least m / (n + 1) >= 1 - alpha.
@@ -115,14 +116,24 @@ def hierarchical_threshold(
     then fewer than m calibration points have a smaller score, so y is within the threshold.
 
     Depths are counted for one point more, or else the level would depend on which point is the new
-    one. This rarely changes anything: only where a count is one short. And if no two finite scores
-    of a level are equal, the probability is no larger than m / (n + 1), for m <= n.
+    one. This rarely changes anything: only where a count is one short. Where no two finite scores
+    of a level are equal, the probability is no larger than m / (n + 1), for m <= n; predictions
+    that are right have equal ones, so that it may be larger.
 
-    The guarantee is on average over calibration points, as for all conformal sets. With one score,
-    the coverage given the calibration points has the distribution Beta(m, n + 1 - m) or a larger
-    one. Here it is at least that of one of ``n_per_class + 1`` such values, those of a fixed level:
-    it falls below any value at most so many times as often.
+    The guarantee is on average over calibration points, as for all conformal sets. Let C_l be the
+    coverage at the fixed level l with its m-th smallest score as threshold; given independent
+    calibration points, its distribution is Beta(m, n + 1 - m) or a larger one. The coverage of the
+    rule is at least the smallest C_l, so it falls below any value at most ``n_per_class + 1`` times
+    as often. For levels only rise with depth; let h be the highest in use below ``n_per_class``,
+    and l the lowest. All classes at least h deep are judged at h, but for the prediction if it
+    alone is judged at ``n_per_class``, with an infinite threshold. So with a finite threshold at h
+    the coverage is at least C_h. With an infinite one, all levels in use above l have infinite
+    thresholds, and it is at least C_l.
     """
+    if not 0 < level_share <= 1:
+        raise InvalidInputError(
+            f"level_share is {level_share}; a part of alpha, above 0 and up to 1, was expected."
+        )
     n_points, n_levels = scores.shape
     m = order_statistic(n_points, alpha)
     m_level = order_statistic(n_points, level_share * alpha)
@@ -140,4 +151,4 @@ def _level(count: list[int], m: int, m_level: int) -> int:
     *others, deepest = count
     if deepest >= m:
         return len(others)
-    return max((level for level, n in enumerate(others) if n >= m_level), default=0)
+    return max(level for level, n in enumerate(others) if n >= m_level)

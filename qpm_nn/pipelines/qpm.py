@@ -78,7 +78,9 @@ class QPMPipeline(Pipeline):
                 f"assignment is {options.assignment!r}, but with sparsity 'average' no file is "
                 "taken for a solution; leave one of the two out."
             )
-        n_pairs = n_pairs_of_density(sizes.pair_density, self.data.n_classes)
+        n_pairs = n_pairs_of_density(
+            sizes.pair_density, self.data.n_classes, disjoint=sizes.pairs == "disjoint"
+        )
         if n_pairs and (sizes.negative or sizes.sparsity == "average"):
             raise InvalidInputError(
                 f"pair_density is {sizes.pair_density}, but contrastive pairs are of classes with "

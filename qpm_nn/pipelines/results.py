@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-from abc import ABC
 from collections.abc import Iterator
 from dataclasses import asdict
 from importlib import metadata
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from qpm_nn.conformal import HeldOut, save_calibration
+from qpm_nn.conformal import CALIBRATION_FORMAT, LEVEL_SHARE, HeldOut, save_calibration
 from qpm_nn.explanations import as_svg
 from qpm_nn.metrics import attribute_similarity
 from qpm_nn.pipelines.base import MODEL, REPORT, BasePipeline
@@ -38,7 +37,7 @@ from qpm_nn.saving import file_sha256, load_classifier
 from qpm_opt import InvalidInputError, Problem
 
 
-class Pipeline(BasePipeline, ABC):
+class Pipeline(BasePipeline):
     """A pipeline whose model predicts, is calibrated and reported on; see :class:`BasePipeline`."""
 
     def calibrate(self) -> RunDirectory:
@@ -103,7 +102,12 @@ class Pipeline(BasePipeline, ABC):
             "calibration",
             self._calibrate,
             settings=asdict(self.config.conformal)
-            | {"seed": self.config.seed, "attributes": self._attributes_key()},
+            | {
+                "seed": self.config.seed,
+                "attributes": self._attributes_key(),
+                "format": CALIBRATION_FORMAT,
+                "level_share": LEVEL_SHARE,
+            },
             inputs=[*MODEL, "predictions.npz"],
             outputs=[CALIBRATION, "sets.json"],
         )
@@ -133,6 +137,7 @@ class Pipeline(BasePipeline, ABC):
                 "seed": self.config.seed,
                 "model": self.config.model,
                 "qpm": metadata.version("qpm"),
+                "level_share": LEVEL_SHARE,
             },
             inputs=[
                 *MODEL,

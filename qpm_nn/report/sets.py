@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from qpm_nn.config import ConformalConfig
-from qpm_nn.conformal import Calibration, HeldOut
+from qpm_nn.conformal import HIERARCHIES, Calibration, HeldOut
 from qpm_nn.explanations import ClassTrees, TreeNode
 from qpm_nn.metrics import mean_set_size, set_coverage
 
@@ -36,11 +36,13 @@ class SetsOfImages:
         self.shown = measuring if len(measuring) else calibrating
         self.held_out = held_out
         self._config = config
+        #: That of the model if it is a hierarchical one, so that trees explain the sets.
+        self.method = config.method if config.method in HIERARCHIES else "hierarchical"
         alphas = sorted({*(1 - coverage for coverage in COVERAGES), config.alpha}, reverse=True)
         self.initial = alphas.index(config.alpha)
         self._calibrations = held_out.subset(calibrating).calibrate_each(
             alphas,
-            method="hierarchical",
+            method=self.method,
             class_conditional=config.class_conditional,
             include_top_1=config.include_top_1,
         )
@@ -64,7 +66,9 @@ class SetsOfImages:
         """
         return {
             "initial": self.initial,
+            "method": self.method,
             "model_method": self._config.method,
+            "by_class": self._config.class_conditional,
             "coverages": [
                 self._coverage(calibration, sets)
                 for calibration, sets in zip(self._calibrations, self._sets, strict=True)
@@ -74,12 +78,12 @@ class SetsOfImages:
 
     def _coverage(self, calibration: Calibration, sets: Tensor) -> dict[str, Any]:
         rules = calibration.rules
-        level, lacking = rules[0].level, rules[0].threshold
+        level, threshold = rules[0].level, rules[0].threshold
         return {
             "demanded": 1 - calibration.alpha,
-            # Classes that are calibrated each by itself have their own.
+            # Classes that are calibrated each by itself have their own; None is also no limit.
             "level": level if len(rules) == 1 else None,
-            "lacking": lacking if len(rules) == 1 and lacking < math.inf else None,
+            "threshold": threshold if len(rules) == 1 and threshold < math.inf else None,
             "mean_size": mean_set_size(sets),
             "covered": set_coverage(sets, self._labels),
             "n_calibration": calibration.n_calibration,

@@ -19,8 +19,10 @@ from qpm_nn.conformal import (
     conformal_quantile,
     hierarchical,
     hierarchical_threshold,
+    load_calibration,
     order_statistic,
     predict_set,
+    save_calibration,
     scores,
 )
 from qpm_opt import InvalidInputError
@@ -358,6 +360,7 @@ DATA, LABELS = make_data(20)
         {"alpha": 1.0},
         {"alpha": math.nan},
         {"alpha": -0.1},
+        {"alpha": "0.1"},
         {"features": None},
         {"assignment": None},
         {"features": DATA["features"][:19]},
@@ -409,8 +412,19 @@ def test_prediction_refuses(changes):
         {"rules": [{"levels": [0] * 4, "thresholds": [1.0, 1.0, 1.0, math.nan]}]},
         {"rules": [{"levels": [0] * 4, "thresholds": [1.0] * 3}]},
         {"rules": [{"levels": [], "thresholds": []}]},
+        {"rules": [{"levels": [0] * 4, "thresholds": "1234"}]},
+        {"rules": [{"levels": [0] * 4, "thresholds": [True] * 4}]},
+        {"rules": [{"levels": [0] * 4, "thresholds": [1.0] * 4, "more": 1}]},
         {"method": "lac"},
+        {"method": "lac", "rules": [], "thresholds": "1"},
+        {"method": "lac", "rules": [], "thresholds": [False]},
         {"class_conditional": True},
+        {"class_conditional": None},
+        {"n_classes": "4"},
+        {"n_calibration": -5},
+        {"n_calibration": 0},
+        {"parameters": []},
+        {"seed": 1.5, "method": "aps", "rules": [], "thresholds": [1.0]},
         {"alpha": 2.0},
         {"unknown": 1},
     ],
@@ -422,3 +436,39 @@ def test_records_that_are_refused(changes):
     del record["alpha"]
     with pytest.raises(InvalidInputError, match="alpha"):
         Calibration.from_dict(record)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "[" * 100_000,
+        '{"format": "qpm-calibration/2"}',
+        '{"format": 1}',
+        "1" * 10_000,
+    ],
+)
+def test_damaged_files_are_refused(text, tmp_path):
+    path = tmp_path / "calibration.json"
+    path.write_text(text)
+    with pytest.raises(InvalidInputError, match=r"calibration\.json"):
+        load_calibration(path, "")
+
+
+def test_huge_numbers_in_files_are_refused(tmp_path):
+    path = tmp_path / "calibration.json"
+    save_calibration(path, calibrate(labels=LABELS, alpha=0.2, **DATA), "")
+    assert load_calibration(path, "") == calibrate(labels=LABELS, alpha=0.2, **DATA)
+    record = json.loads(path.read_text())
+    record["calibration"]["rules"][0]["thresholds"][0] = 10**400
+    path.write_text(json.dumps(record))
+    with pytest.raises(InvalidInputError, match="cannot be read"):
+        load_calibration(path, "")
+
+
+@pytest.mark.parametrize("share", [0.0, -1.0, 1.5, math.nan])
+def test_shares_of_the_level_are_parts(share):
+    with pytest.raises(InvalidInputError, match="level_share"):
+        hierarchical_threshold(torch.zeros(3, dtype=torch.int), torch.zeros(3, 2), 0.5, share)

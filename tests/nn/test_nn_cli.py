@@ -24,6 +24,11 @@ def test_every_option_has_its_place():
     assert names == {*PLACES, "config_file", "preset", "out", "resume"}
 
 
+def test_the_help_names_every_source_of_pairs():
+    (option,) = (parameter for parameter in run.params if parameter.name == "pairs")
+    assert ", ".join(config.PAIR_SOURCES) in option.help
+
+
 def test_the_help_names_every_model():
     (option,) = (parameter for parameter in run.params if parameter.name == "model")
     assert option.help == f"Kind of model: {', '.join(config.MODELS)}."

@@ -105,6 +105,56 @@ def test_calibrating_again_leaves_the_rest(finished, tree):
     assert QPMModel.from_pretrained(finished).calibration.method == "hierarchical"
 
 
+def test_a_calibration_of_another_format_or_rule_is_renewed(tree, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        for module in ("qpm_nn.pipelines.results", "qpm_nn.conformal.file"):
+            patched.setattr(f"{module}.CALIBRATION_FORMAT", "qpm-calibration/1")
+        run(tiny_config(tree, model="chiqpm"), out)
+    with pytest.raises(InvalidInputError, match="calibrate the model again"):
+        QPMModel.from_pretrained(out)
+    recorder = Recorder()
+    calibrate(out, observer=recorder)
+    assert "calibration" in recorder.ran
+    assert QPMModel.from_pretrained(out).calibration is not None
+    monkeypatch.setattr("qpm_nn.pipelines.results.LEVEL_SHARE", {"hierarchical": 0.5})
+    recorder = Recorder()
+    calibrate(out, observer=recorder)
+    assert recorder.ran == ["calibration", "report"]
+
+
+def test_too_many_disjoint_pairs_are_refused_before_training(tree, tmp_path):
+    config = tiny_config(tree, model="chiqpm")
+    config = replace(config, problem=replace(config.problem, pair_density=0.8, pairs="disjoint"))
+    recorder = Recorder()
+    with pytest.raises(InvalidInputError, match=r"density .* 4 classes have 2 disjoint pairs"):
+        run(config, tmp_path / "run", observer=recorder)
+    assert recorder.ran == []
+
+
+@pytest.mark.parametrize(
+    ("method", "class_conditional"),
+    [("hierarchical", False), ("chiqpm", False), ("lac", False), ("hierarchical", True)],
+)
+def test_reports_have_the_level_and_threshold_of_the_sets(finished, method, class_conditional):
+    calibrate(finished, method=method, class_conditional=class_conditional)
+    sets = json.loads((finished / "report.json").read_text())["sets"]
+    shown = method if method == "chiqpm" else "hierarchical"
+    assert (sets["method"], sets["model_method"]) == (shown, method)
+    assert sets["by_class"] is class_conditional
+    with np.load(finished / "predictions.npz") as arrays:
+        said = [torch.from_numpy(arrays[name]) for name in ("logits", "labels", "features")]
+    images = HeldOut.of(QPMModel.from_pretrained(finished).classifier.head, *said)
+    calibrating, _ = images.split(0.5, 3)
+    for row in sets["coverages"]:
+        (calibration,) = calibrating.calibrate_each((1 - row["demanded"],), method=shown)
+        (rule,) = calibration.rules
+        threshold = rule.threshold if np.isfinite(rule.threshold) else None
+        expected = (None, None) if class_conditional else (rule.level, threshold)
+        assert row["level"] == expected[0]
+        assert row["threshold"] == (expected[1] and pytest.approx(expected[1], rel=1e-5))
+
+
 def test_a_new_model_is_not_calibrated(tree, tmp_path):
     out = tmp_path / "run"
     run(tiny_config(tree), out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from math import comb
 
 import numpy as np
@@ -228,6 +229,31 @@ def test_search_under_side_constraints(seed):
     else:
         assert problem.violations(found) == ()
         assert problem.objective(found) == pytest.approx(expected, abs=1e-9)
+
+
+def test_classes_that_pairs_connect_are_searched_as_one():
+    problem = replace(medium_problem(3), contrastive_pairs=[(0, 2), (2, 4), (1, 5)])
+    free = heuristics._without_side_constraints(problem)
+    A = problem.class_similarity
+    alone = [c for c in range(problem.n_classes) if c not in {0, 1, 2, 4, 5}]
+    expected = [*A[alone], A[0] + A[2] + A[4], A[1] + A[5]]
+    np.testing.assert_allclose(free.class_similarity, expected)
+    assert not free.has_side_constraints and not free.distinct
+
+
+def test_search_under_pairs_begins_with_its_start(monkeypatch):
+    problem = replace(medium_problem(3), contrastive_pairs=[(0, 2), (1, 5)])
+    start = search(problem, max_restarts=3)
+    begun = []
+    monkeypatch.setattr(heuristics, "_without_side_constraints", begun.append)
+    monkeypatch.setattr(
+        heuristics,
+        "Swaps",
+        lambda problem, selected: begun.append(selected) or Swaps(problem, selected),
+    )
+    search(problem, start=start, max_restarts=0)
+    assert len(begun) == 1
+    assert begun[0].tolist() == start.selected.tolist()
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -22,8 +22,9 @@ function setsPage(given) {
     h("h1", {}, "Prediction sets"),
     h("p", {}, "A set holds the class of an image with the probability that is demanded, on average over images like those that calibrated it. ",
       "The more is demanded, the farther up the tree it reaches: to classes that share fewer of the strongest features with the prediction, or lack more of its evidence."),
-    note("Hierarchical sets, calibrated with part of the test images and measured on the others. ",
-      sets.model_method === "hierarchical" ? "" : `The model itself has sets of another method, ${sets.model_method.toUpperCase()}. `),
+    note(`Hierarchical sets${sets.method === "chiqpm" ? " of CHiQPM's score" : ""}, calibrated with part of the test images`,
+      sets.by_class ? ", every class by itself," : "", " and measured on the others. ",
+      sets.model_method === sets.method ? "" : `The model itself has sets of another method, ${sets.model_method.toUpperCase()}. `),
     h("div", { class: "head" }, h("a", { href: `#/image/${image}` }, picture(image)), h("div", {},
       h("h2", { style: { "margin-top": 0 } }, describe(image)),
       h("div", { class: "slider" }, h("label", { for: "coverage" }, "Coverage demanded: "), output, slider),
@@ -50,12 +51,21 @@ function setPart(n, k) {
     facts(["classes in the set", num(`${path}.sets.${entry}.2`, "integer")],
       ["mean size, of images that did not calibrate", num(`sets.coverages.${k}.mean_size`, "fixed2")],
       ["of them covered", num(`sets.coverages.${k}.covered`, "percent")],
-      ["leading features that classes must share", num(`sets.coverages.${k}.level`, "integer")],
-      ["evidence that they may lack", num(`sets.coverages.${k}.lacking`, "fixed2")]),
+      ...limits(k)),
     h("ul", { class: "members" }, inside.slice(0, 40).map((c) => h("li", { class: c === predicted ? "top" : "" }, classLink(c))),
       inside.length > 40 ? h("li", {}, `and ${inside.length - 40} more`) : null),
     h("figure", {}, treeDrawing(`${path}.${scope}`, predicted, inside),
       h("figcaption", {}, scope === "local" ? "Classes that share the strongest feature with the prediction. " : "All classes: the set reaches beyond those that share the strongest feature. ",
         "A node has a feature and its activation; green leads to classes of the set, bold is the prediction.")),
   ];
+}
+
+/** What the classes of a set have in common, unless every class has rules of its own. */
+function limits(k) {
+  const { by_class: byClass, method, coverages } = REPORT.sets;
+  if (byClass) return [];
+  const shared = ["leading features that classes must share", num(`sets.coverages.${k}.level`, "integer")];
+  if (method === "chiqpm") return [shared];
+  const { threshold } = coverages[k];
+  return [shared, ["evidence that they may lack", threshold === null ? "any" : num(`sets.coverages.${k}.threshold`, "fixed2")]];
 }
