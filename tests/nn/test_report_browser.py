@@ -127,6 +127,8 @@ def test_the_slider_moves_the_set_and_the_tree(browser, finished):
         check_numbers(report, numbers)
         places = [place for place, _, _ in numbers]
         assert f"sets.coverages.{k}.demanded" in places and f"sets.coverages.{k}.level" in places
+        limited = report["sets"]["coverages"][k]["threshold"] is not None
+        assert (f"sets.coverages.{k}.threshold" in places) == limited
         entries = [row for row in report["sets"]["images"][0]["sets"] if row[0] <= k]
         members = page.page.locator(".members li").all_inner_texts()
         assert members == [report["classes"][c]["name"] for c in entries[-1][1]]
