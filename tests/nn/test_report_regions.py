@@ -224,6 +224,19 @@ def test_a_bad_study_is_left_out(finished, tmp_path, caplog, change):
     assert len(caplog.records) == 1 and "image_2_representative" in caplog.text
 
 
+def test_what_any_method_writes_is_read(finished, tmp_path, caplog):
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    explain(out, range(8), representative=True, method="greedy", sampling="reference")
+    explain(out, [1], representative=True, n_boundaries=1)
+    explain(out, [5], representative=True, time_limit=1e-6)
+    with caplog.at_level(logging.WARNING):
+        studies = read_studies(out / "figures", **COUNTS)
+    assert [study["input"]["index"] for study in studies] == list(range(8))
+    assert {study["interpretation"]["method"] for study in studies} == {"greedy", "exact"}
+    assert caplog.records == []
+
+
 def test_what_cannot_be_read_is_left_out(tmp_path, caplog):
     (tmp_path / "image_1_representative.json").write_text("[" * 100_000)
     (tmp_path / "image_2_representative.json").mkdir()
