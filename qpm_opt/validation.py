@@ -27,6 +27,8 @@ def as_bool(
     except ValueError as failure:
         raise error(f"{what} is not an array of booleans: {failure}") from None
     if array.dtype != bool:
+        if array.dtype.kind not in "biuf":
+            raise error(f"{what} must be boolean (0 or 1 everywhere), not of type {array.dtype}.")
         if array.size and not np.isin(array, (0, 1)).all():
             raise error(f"{what} must be boolean (0 or 1 everywhere).")
         array = array.astype(bool)

@@ -17,12 +17,59 @@ SETTINGS = {
 }
 
 
+#: What a part of a kind has measured, beside its sampling.
+_MEASURED = {"choices": ("rows", list), "heat_maps": ("scores", dict)}
+
+
 def read_record(path: Path) -> dict[str, Any]:
-    """A record, every part with its settings."""
-    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    """A record, every part with its settings.
+
+    Raises
+    ------
+    InvalidInputError
+        If the file is damaged, no record, or of several time limits.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        record = None
+    if not _is_record(record):
+        raise InvalidInputError(
+            f"{path} is no record of these experiments, or damaged; remove it, or give another "
+            "folder."
+        )
     for kind, settings in SETTINGS.items():
         record[kind] = [settings | part for part in record[kind]]
-    return record
+    limits = sorted({part["time_limit"] for kind in SETTINGS for part in record[kind]})
+    if len(limits) > 1:
+        raise InvalidInputError(
+            f"{path} is of several time limits, {' and '.join(map(str, limits))} seconds, which "
+            "the tables would mix; measure each in a folder of its own."
+        )
+    result: dict[str, Any] = record
+    return result
+
+
+def _is_record(found: Any) -> bool:
+    """Whether this holds what is read of a record."""
+    return (
+        isinstance(found, dict)
+        and isinstance(found.get("dataset"), str)
+        and all(
+            isinstance(found.get(kind), list)
+            and all(_is_part(part, *measured) for part in found[kind])
+            for kind, measured in _MEASURED.items()
+        )
+    )
+
+
+def _is_part(found: Any, name: str, kind: type) -> bool:
+    return (
+        isinstance(found, dict)
+        and isinstance(found.get("sampling"), str)
+        and isinstance(found.get("time_limit", 0.0), int | float)
+        and isinstance(found.get(name), kind)
+    )
 
 
 class Record:
@@ -37,7 +84,7 @@ class Record:
     Raises
     ------
     InvalidInputError
-        If the file is of another network.
+        If the file is of another network, or :func:`read_record` refuses it.
     """
 
     def __init__(self, path: Path, network: Mapping[str, Any]) -> None:
@@ -63,7 +110,18 @@ class Record:
         -------
         bool
             Whether it ran.
+
+        Raises
+        ------
+        InvalidInputError
+            If what is there has another time limit.
         """
+        limits = {part["time_limit"] for each in SETTINGS for part in self._content[each]}
+        if limits - {settings["time_limit"]}:
+            raise InvalidInputError(
+                f"{self._path} is of a time limit of {limits.pop()} seconds, not "
+                f"{settings['time_limit']}; give another folder, or the time limit of before."
+            )
         parts = self._content[kind]
         if any(settings.items() <= part.items() for part in parts):
             return False

@@ -191,8 +191,14 @@ class Pipeline(BasePipeline):
         )
 
     def _write_report(self, key: str) -> None:
-        studies = read_studies(self.directory / "figures")
-        report, media = report_data(self.report_source(), self.device, studies)
+        source = self.report_source()
+        studies = read_studies(
+            self.directory / "figures",
+            n_test=len(source.test["labels"]),
+            n_train=len(source.data.train),
+            n_classes=len(source.spec.class_names),
+        )
+        report, media = report_data(source, self.device, studies)
         text = json.dumps(report, ensure_ascii=False, allow_nan=False) + "\n"
         page = html_page(report, media)
         self.write_text("report.json", text)

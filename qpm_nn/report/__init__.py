@@ -3,7 +3,7 @@
 from qpm_nn.report.data import ReportSource, report_data
 from qpm_nn.report.figures import DrawnFigure, image_figures, report_figures
 from qpm_nn.report.page import html_page
-from qpm_nn.report.regions import read_studies, study_files
+from qpm_nn.report.studies import read_studies, study_files
 
 __all__ = [
     "DrawnFigure",

@@ -124,7 +124,7 @@ def report_data(
     """The content of ``report.json``, and the pictures of the page.
 
     A class is named by its label, a feature by its place among the selected ones, an image by its
-    place in ``images``. Case studies are those of :func:`~qpm_nn.report.regions.read_studies`.
+    place in ``images``. Case studies are those of :func:`~qpm_nn.report.studies.read_studies`.
     """
     head, config = source.head, source.config
     names = _distinct_names(source.spec.class_names)

@@ -1,50 +1,18 @@
-"""Regions around images: what ``qpm explain --representative`` has left in a run."""
+"""Regions around images: numbers and pictures of case studies."""
 
 from __future__ import annotations
 
-import json
-import logging
-import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from qpm_nn.data import ImageSet
-from qpm_nn.explanations.representative.figure import HEAT_SHAPE, STUDY_FORMAT
+from qpm_nn.explanations.representative.figure import HEAT_SHAPE
 from qpm_nn.report.media import encoded, thumbnail
-
-logger = logging.getLogger(__name__)
 
 #: Images whose regions are shown.
 N_REGIONS = 60
-_FILE = re.compile(r"image_(\d+)_representative\.json")
-
-
-def study_files(folder: Path) -> list[Path]:
-    """Files of case studies in a folder of figures, in the order of the test images."""
-    found = {
-        int(match[1]): path
-        for path in folder.glob("*.json")
-        if (match := _FILE.fullmatch(path.name))
-    }
-    return [found[i] for i in sorted(found)]
-
-
-def read_studies(folder: Path) -> list[dict[str, Any]]:
-    """The case studies in a folder of figures; those of another version are left out, and named."""
-    studies = []
-    for path in study_files(folder):
-        try:
-            study = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            study = None
-        if isinstance(study, dict) and study.get("format") == STUDY_FORMAT:
-            studies.append(study)
-        else:
-            logger.warning("%s is damaged or of another version; explain the image again.", path)
-    return studies
 
 
 class RegionsOfImages:
@@ -53,7 +21,7 @@ class RegionsOfImages:
     Parameters
     ----------
     studies : sequence of mappings
-        Of :func:`read_studies`; the first ``N_REGIONS`` are shown.
+        Of :func:`~qpm_nn.report.studies.read_studies`; the first ``N_REGIONS`` are shown.
     training : ImageSet
     """
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import math
+import shutil
 
 import numpy as np
 import pytest
@@ -14,16 +16,19 @@ from qpm_nn.data import load_data
 from qpm_nn.explanations.representative import MappedImages, split_network
 from qpm_nn.explanations.representative.figure import HEAT_SHAPE
 from qpm_nn.pipelines.explain import explain
+from qpm_nn.pipelines.run import report as write_report
 from qpm_nn.pipelines.run import run
 from qpm_nn.report import html_page, read_studies, study_files
 from qpm_nn.report import regions as module
-from qpm_nn.report.media import thumbnail
+from qpm_nn.report.media import Sizes, thumbnail
 from qpm_nn.report.regions import RegionsOfImages
 from qpm_nn.saving import load_classifier
 from tests.nn.browser import ReportPage, check_numbers, chromium
 from tests.nn.conftest import Recorder, tiny_config
 
 EXPLAINED = [6, 2, 3]
+N_TRAIN = 32
+COUNTS = {"n_test": 8, "n_train": N_TRAIN, "n_classes": 4}
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +68,10 @@ def media_of(folder):
 def study_of(folder, i):
     path = folder / "figures" / f"image_{i}_representative.json"
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def of_input(study, **changes):
+    return study | {"input": study["input"] | changes}
 
 
 def test_numbers_follow_from_the_case_studies(finished, tree):
@@ -125,10 +134,12 @@ def test_studies_of_another_model_go(config, tree, tmp_path):
 
 
 def test_studies_that_cannot_be_shown_are_named(finished, tmp_path, caplog):
-    good = study_of(finished, 2)
+    good, other = study_of(finished, 2), study_of(finished, 6)
     for name, text in (
-        ("image_10_representative", json.dumps(good)),
-        ("image_9_representative", json.dumps(good)),
+        ("image_10_representative", json.dumps(of_input(other, index=10))),
+        ("image_2_representative", json.dumps(good)),
+        ("image_02_representative", json.dumps(good)),
+        ("image_7_representative", json.dumps(good)),
         ("image_1_representative", json.dumps(good | {"format": "qpm-representative/0"})),
         ("image_3_representative", "{"),
         ("image_4_representative", "[]"),
@@ -137,16 +148,135 @@ def test_studies_that_cannot_be_shown_are_named(finished, tmp_path, caplog):
     ):
         (tmp_path / f"{name}.json").write_text(text, encoding="utf-8")
     numbers = [path.name.split("_")[1] for path in study_files(tmp_path)]
-    assert numbers == ["1", "3", "4", "9", "10"]
+    assert numbers == ["1", "02", "2", "3", "4", "7", "10"]
     with caplog.at_level(logging.WARNING):
-        assert read_studies(tmp_path) == [good, good]
-    assert [record.message.count("another version") for record in caplog.records] == [1, 1, 1]
-    assert read_studies(tmp_path / "missing") == []
+        found = read_studies(tmp_path, **(COUNTS | {"n_test": 11}))
+    assert found == [good, of_input(other, index=10)]
+    named = [
+        record.message.partition(" is damaged, of another version")[0] for record in caplog.records
+    ]
+    assert named == [
+        str(tmp_path / f"image_{i}_representative.json") for i in ("1", "02", "3", "4", "7")
+    ]
+    assert read_studies(tmp_path / "missing", **COUNTS) == []
+
+
+def lacking(name):
+    return lambda study: study.pop(name)
+
+
+def setting(*path, to):
+    def change(study):
+        for name in path[:-1]:
+            study = study[name]
+        study[path[-1]] = to
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *map(lacking, ("format", "input", "similar", "heat_shape", "interpretation", "greedy")),
+        *(setting("input", "index", to=i) for i in (99999, -1, 3, 2.0, True, None)),
+        *(setting("similar", 0, "index", to=i) for i in (99999, N_TRAIN, -1, "0")),
+        *(
+            setting("input", "heat", to=heat)
+            for heat in ("zz", "zz" * 196, "00" * 195, 3, "é" * 392)
+        ),
+        setting("similar", 0, "heat", to="00" * 197),
+        setting("heat_shape", to=[7, 28]),
+        setting("heat_shape", to=14),
+        *(setting("input", "probability", to=p) for p in (math.nan, math.inf, -0.1, 1.1, "1")),
+        *(setting("similar", 0, "distance", to=d) for d in (math.nan, math.inf, -1, 10**400, None)),
+        *(setting("interpretation", "class", to=c) for c in (4, -1, "a", 1.5)),
+        *(setting("interpretation", "boundaries", to=b) for b in (3, [[]], [{"classes": [0, 4]}])),
+        *(setting("interpretation", "boundaries", 0, "classes", to=c) for c in (4, [0], [0, -1])),
+        *(setting("interpretation", "n_same", to=n) for n in (N_TRAIN + 1, -1, math.nan)),
+        setting("interpretation", "n_covered_same", to=N_TRAIN + 1),
+        setting("interpretation", "n_covered_other", to=N_TRAIN + 1),
+        setting("interpretation", "n_sampled", to=0),
+        setting("interpretation", "bound", to=None),
+        setting("interpretation", "relative_gap", to=math.nan),
+        setting("interpretation", "has_fewest", to="yes"),
+        setting("interpretation", "layer", to="\ud800"),
+        setting("interpretation", "method", to=3),
+        setting("interpretation", to=[]),
+        setting("similar", to={}),
+        setting("similar", to=[3]),
+        setting("greedy", to={}),
+        setting("greedy", to=3),
+        setting("greedy", "n_boundaries", to=math.nan),
+        setting("greedy", "n_covered_same", to=-1),
+        setting("greedy", "more", to=math.nan),
+    ],
+)
+def test_a_bad_study_is_left_out(finished, tmp_path, caplog, change):
+    """Alone: the report of the others is made."""
+    good, bad = study_of(finished, 6), study_of(finished, 2)
+    assert bad["similar"] and bad["interpretation"]["boundaries"]
+    change(bad)
+    for i, study in ((6, good), (2, bad)):
+        path = tmp_path / f"image_{i}_representative.json"
+        path.write_text(json.dumps(study), encoding="utf-8")
+    with caplog.at_level(logging.WARNING):
+        assert read_studies(tmp_path, **COUNTS) == [good]
+    assert len(caplog.records) == 1 and "image_2_representative" in caplog.text
+
+
+def test_what_any_method_writes_is_read(finished, tmp_path, caplog):
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    explain(out, range(8), representative=True, method="greedy", sampling="reference")
+    explain(out, [1], representative=True, n_boundaries=1)
+    explain(out, [5], representative=True, time_limit=1e-6)
+    with caplog.at_level(logging.WARNING):
+        studies = read_studies(out / "figures", **COUNTS)
+    assert [study["input"]["index"] for study in studies] == list(range(8))
+    assert {study["interpretation"]["method"] for study in studies} == {"greedy", "exact"}
+    assert caplog.records == []
+
+
+def test_what_cannot_be_read_is_left_out(tmp_path, caplog):
+    (tmp_path / "image_1_representative.json").write_text("[" * 100_000)
+    (tmp_path / "image_2_representative.json").mkdir()
+    (tmp_path / "image_3_representative.json").write_bytes(b"\xff")
+    with caplog.at_level(logging.WARNING):
+        assert read_studies(tmp_path, **COUNTS) == []
+    assert len(caplog.records) == 3
+
+
+def test_a_run_with_a_bad_study_has_a_report(finished, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    path = out / "figures" / "image_3_representative.json"
+    path.write_text(json.dumps(of_input(study_of(out, 3), index=99999)), encoding="utf-8")
+    write_report(out)
+    shown = [one["image"] for one in read(out)["regions"]["images"]]
+    assert [read(out)["images"][place]["index"] for place in shown] == [2, 6]
+
+
+def test_photographs_of_training_images_count_in_the_size_of_the_page(
+    config, finished, tmp_path, monkeypatch
+):
+    out, asked, fitting = tmp_path / "run", [], Sizes.fitting
+    shutil.copytree(finished, out)
+
+    def note(image_shape, map_shape, n_images, n_maps):
+        asked.append(n_images)
+        return fitting(image_shape, map_shape, n_images, n_maps)
+
+    monkeypatch.setattr(Sizes, "fitting", note)
+    (out / "report.json").unlink()
+    run(config, out)
+    media = media_of(out)
+    assert len(media["training"]) > 0
+    assert asked == [len(media["thumbnails"]) + len(media["training"])]
 
 
 def test_many_studies_are_cut_off(finished, tree, monkeypatch):
     monkeypatch.setattr(module, "N_REGIONS", 2)
-    studies = read_studies(finished / "figures")
+    studies = read_studies(finished / "figures", **COUNTS)
     regions = RegionsOfImages(studies, load_data(str(tree), image_size=8).train)
     assert regions.inputs == [2, 3]
     record = regions.record([0, 1])
@@ -241,7 +371,8 @@ def test_what_is_not_proved_is_called_so(browser, finished):
         return page.page.locator("main").inner_text()
 
     text = words(one)
-    assert f"covers more than {one['bound']}." in text and "25.0 %" in text
+    assert f"covers more than {one['bound']}." in text
+    assert "no choice covers over 25.0 % more" in text
     assert "proved" not in text and "fewer" not in text and "best found" in text
     text = words(other)
     assert "chosen greedily" in text and "proved" in text and "best found" not in text

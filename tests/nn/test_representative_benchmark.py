@@ -87,8 +87,10 @@ def test_runs_and_numbers_of_inputs_are_added(small, tmp_path):
     assert [(row[1], row[2]) for row in rows] == [
         ("reference", "2"), ("segment", "2"), ("reference", "4"), ("segment", "4")
     ]  # fmt: skip
-    # Other limits are other measurements.
-    assert told(invoke(tmp_path, "--inputs", 2, "--runs", 0, "--time-limit", 3)) == ["measured"] * 2
+    before = (tmp_path / "digits.json").read_bytes()
+    with pytest.raises(InvalidInputError, match=r"a time limit of 10\.0 seconds, not 3\.0; give"):
+        invoke(tmp_path, "--inputs", 2, "--runs", 0, "--time-limit", 3)
+    assert (tmp_path / "digits.json").read_bytes() == before
 
 
 def test_inputs_are_ten_a_class_up_to_a_hundred(small, tmp_path, monkeypatch):
@@ -113,6 +115,9 @@ OLD = {
     "heat_maps": [{"sampling": "segment", "seed": 17, "scores": {}}],
 }
 NETWORK = {name: OLD[name] for name in ("dataset", "layer", "accuracy")} | {"network": "abc"}
+#: What a record cannot do without, and what is no list of parts.
+KINDS = ("dataset", "choices", "heat_maps")
+BAD_PARTS = (None, {}, [3], [[]], [{}], [{"sampling": "segment"}], [{"rows": [], "scores": {}}])
 
 
 def test_records_of_before_count(tmp_path):
@@ -134,13 +139,16 @@ def test_records_of_before_count(tmp_path):
         ("heat_maps", second | {"n_inputs": 100}),
         ("heat_maps", second | {"seed": 16}),
         ("heat_maps", second | {"sampling": "reference"}),
-        ("heat_maps", second | {"time_limit": 1.0}),
     ):
-        assert record.measure(kind, changed, lambda: {"scores": {}})
+        assert record.measure(kind, changed, lambda: {"rows": [], "scores": {}})
     found = read_record(path)
-    assert len(found["choices"]) == 3 and len(found["heat_maps"]) == 5
+    assert len(found["choices"]) == 3 and len(found["heat_maps"]) == 4
     assert found["network"] == "abc" and found["accuracy"] == [1.0, 0.9]
     assert not Record(path, NETWORK).measure("choices", first, refuse)
+    # They had a time limit of ten seconds, and tables would mix them with others.
+    for kind, settings in (("choices", first), ("heat_maps", second)):
+        with pytest.raises(InvalidInputError, match=r"a time limit of 10\.0 seconds, not 1\.0"):
+            Record(path, NETWORK).measure(kind, settings | {"time_limit": 1.0}, refuse)
 
 
 @pytest.mark.parametrize(
@@ -153,3 +161,40 @@ def test_records_of_another_network_are_refused(tmp_path, name, value):
     with pytest.raises(InvalidInputError, match=f"of another network: its {name} is"):
         Record(path, NETWORK | {name: value})
     assert path.read_bytes() == before
+
+
+def test_records_of_several_time_limits_are_refused(tmp_path):
+    path = tmp_path / "digits.json"
+    parts = [{"sampling": "segment", "seed": 17, "scores": {}, "time_limit": 3.0}]
+    path.write_text(json.dumps(OLD | {"heat_maps": parts}))
+    with pytest.raises(InvalidInputError, match=r"several time limits, 3\.0 and 10\.0 seconds"):
+        read_record(path)
+    path.write_text(json.dumps(OLD | {"heat_maps": parts, "choices": []}))
+    assert read_record(path)["heat_maps"][0]["time_limit"] == 3.0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "",
+        "\xff",
+        "[]",
+        "{}",
+        "null",
+        "[" * 100_000,
+        *(json.dumps({name: OLD[name] for name in OLD if name != lacking}) for lacking in KINDS),
+        *(json.dumps(OLD | {kind: bad}) for kind in KINDS for bad in BAD_PARTS),
+    ],
+    ids=lambda text: text[:60],
+)
+def test_damaged_records_are_named(tmp_path, text):
+    path = tmp_path / "digits.json"
+    path.write_text(text, encoding="latin-1")
+    for read in (read_record, lambda path: Record(path, NETWORK)):
+        with pytest.raises(InvalidInputError, match=f"^{path} is no record.*folder.$"):
+            read(path)
+    with pytest.raises(InvalidInputError, match=f"^{path} is no record"):
+        CliRunner().invoke(
+            command.representative, ["report", str(tmp_path)], catch_exceptions=False
+        )

@@ -23,7 +23,7 @@ function regionsPage(given) {
       facts(["training images taken for the class that are covered", [num(`${path}.n_covered_same`, "integer"), " of ", num(`${path}.n_same`, "integer")]],
         ["others covered", num(`${path}.n_covered_other`, "integer")],
         ["boundaries used", [num(`${path}.n_boundaries`, "integer"), " of ", num(`${path}.n_sampled`, "integer")]],
-        one.is_proved ? ["the most that is possible", "proved"] : one.relative_gap === null ? null : ["gap: no choice covers more by more", num(`${path}.relative_gap`, "percent")]),
+        one.is_proved ? ["the most that is possible", "proved"] : one.relative_gap === null ? null : ["gap", ["no choice covers over ", num(`${path}.relative_gap`, "percent"), " more"]]),
       regionChoice(path, one))),
     h("h2", {}, "The most similar covered images"),
     h("div", { class: "maps" },
