@@ -16,7 +16,12 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from qpm_nn.presets import MODEL_PRESETS, PRESETS, SCHEDULE_PRESETS
+from qpm_nn.presets import (
+    MODEL_OF_DATA_PRESETS,
+    MODEL_PRESETS,
+    PRESETS,
+    SCHEDULE_PRESETS,
+)
 from qpm_opt import InvalidInputError
 from qpm_opt.constants import BIAS_SCALE, CLASS_SIMILARITIES
 from qpm_opt.errors import unknown_name
@@ -431,7 +436,11 @@ def make_config(*layers: Mapping[str, Any], preset: str = "") -> RunConfig:
         If a setting is unknown, of the wrong type or out of range.
     """
     given = _merge_all((SCHEDULE_PRESETS.get(preset, {}), *layers))
-    presets = (PRESETS.get(given.data.name, {}), MODEL_PRESETS.get(given.model, {}))
+    presets = (
+        PRESETS.get(given.data.name, {}),
+        MODEL_PRESETS.get(given.model, {}),
+        MODEL_OF_DATA_PRESETS.get((given.data.name, given.model), {}),
+    )
     if preset and preset not in SCHEDULE_PRESETS:
         raise unknown_name("preset", preset, SCHEDULE_PRESETS)
     # The model first: what it needs is refused for others.

@@ -139,6 +139,16 @@ def read(text):
     return tomllib.loads(text)
 
 
+def test_a_model_of_a_data_set_has_a_preset_above_that_of_either():
+    of_data = {"data": {"name": "omniglot"}}
+    assert make_config(of_data).finetune.epochs == 40
+    chiqpm = of_data | {"model": "chiqpm"}
+    assert make_config(chiqpm).finetune.epochs == 70
+    assert make_config(chiqpm).dense.epochs == make_config(of_data).dense.epochs
+    assert make_config(chiqpm, {"finetune": {"epochs": 3}}).finetune.epochs == 3
+    assert make_config({"model": "chiqpm"}).finetune.epochs == make_config().finetune.epochs
+
+
 def test_keys_know_new_settings_only_if_they_count():
     config = make_config({})
     assert not {key for key in config.finetune.key() if key.startswith("grounding")}
