@@ -14,16 +14,11 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
-from qpm_nn.presets import (
-    MODEL_OF_DATA_PRESETS,
-    MODEL_PRESETS,
-    PRESETS,
-    SCHEDULE_PRESETS,
-)
+from qpm_nn.presets import MODEL_OF_DATA_PRESETS, MODEL_PRESETS, PRESETS, SCHEDULE_PRESETS
 from qpm_opt import InvalidInputError
-from qpm_opt.constants import BIAS_SCALE, CLASS_SIMILARITIES
+from qpm_opt.constants import BIAS_SCALE, CLASS_SIMILARITIES, PairSource
 from qpm_opt.errors import unknown_name
 from qpm_opt.files import read_solution
 
@@ -40,7 +35,7 @@ PRECISIONS = ("32-true", "bf16-mixed")
 SCHEDULES = ("cosine", "step", "rounds")
 OPTIMIZERS = ("sgd", "adamw")
 SPARSITIES = ("equal", "average")
-PAIR_SOURCES = ("closest", "disjoint", "any")
+PAIR_SOURCES = get_args(PairSource)
 INCLUDE_TOP_1 = ("always", "if_empty", "never")
 CONFORMAL_METHODS = ("hierarchical", "chiqpm", "lac", "aps", "raps", "saps")
 

@@ -214,18 +214,20 @@ def search(
 
     rng = np.random.default_rng(seed)
     incumbent = _Incumbent(problem, start, deadline, on_assignment)
-    if start is not None and is_selection(problem, start.selected):
+    begun = start is not None and is_selection(problem, start.selected)
+    if start is not None and begun:
         swaps = Swaps(problem, start.selected)
     else:
         swaps = Swaps(problem, greedy(problem))
         if problem.has_side_constraints:
             incumbent.consider(swaps)
-    begun = start is not None and bool(len(problem.pairs))
+    # Under pairs the first search has other classes, of which a start says nothing.
+    begun = begun and bool(len(problem.pairs))
     if problem.has_side_constraints and not begun and (time_limit, max_restarts) != (None, None):
         # Many times as fast, and mostly near.
         free = search(
             _without_side_constraints(problem),
-            start=start,
+            start=None if len(problem.pairs) else start,
             time_limit=None if time_limit is None else FREE_SHARE * time_limit,
             seed=seed,
             max_restarts=max_restarts,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from numbers import Real
 from typing import NamedTuple
 
 import torch
@@ -33,7 +34,7 @@ def order_statistic(n_points: int, alpha: float) -> int:
 
 def check_alpha(alpha: float) -> None:
     """Raise InvalidInputError unless ``alpha`` is a number between 0 and 1, both excluded."""
-    if isinstance(alpha, str) or not 0 < alpha < 1:
+    if not isinstance(alpha, Real) or not 0 < alpha < 1:
         raise InvalidInputError(
             f"alpha is {alpha}; a number between 0 and 1 was expected, 0.1 for a coverage of 90 %."
         )
