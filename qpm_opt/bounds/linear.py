@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 from scipy.optimize import linprog
 
@@ -61,12 +62,45 @@ SLACK = 1e-3
 """Rows with less slack than this stay, whatever their dual."""
 
 
+BASIC = 1
+"""Status of a basic variable in HiGHS; the others tell at which of its bounds a variable is."""
+
+
+@dataclass(frozen=True, eq=False)
+class Basis:
+    """A basis of the simplex method.
+
+    Attributes
+    ----------
+    features : ndarray of int, (n_features,)
+        Ascending indices of the problem.
+    columns : ndarray of int8, (n_features + n_classes,)
+        Status of the s of each feature and the theta of each class.
+    rows : ndarray of int8
+        Status of the sum of s, of the thresholds, of the pairs.
+    """
+
+    features: IntArray
+    columns: NDArray[np.int8]
+    rows: NDArray[np.int8]
+
+    def on(self, features: IntArray) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
+        """Columns and rows with some of the features alone."""
+        kept = np.ones(len(self.columns), dtype=bool)
+        kept[: len(self.features)] = np.isin(self.features, features)
+        return self.columns[kept], self.rows
+
+
 @dataclass(frozen=True, eq=False)
 class LinearState:
-    """Where the bound of a part of a region starts from."""
+    """Where the bound of a part of a region starts from.
+
+    The basis, if there is one, belongs to the thresholds and pairs of the cuts.
+    """
 
     cuts: Cuts
     multipliers: Multipliers
+    basis: Basis | None = None
 
 
 def linear_bound(

@@ -48,6 +48,11 @@ class Cuts:
     pair_price: FloatArray = field(default_factory=lambda: np.zeros(0))
     conflicts: tuple[IntArray, ...] = ()
 
+    @property
+    def is_pair(self) -> BoolArray:
+        """Of each row of :meth:`inequalities`, whether it is that of a pair."""
+        return np.arange(len(self.classes) + len(self.pairs)) >= len(self.classes)
+
     def and_thresholds(self, classes: IntArray, thresholds: FloatArray) -> Cuts:
         """These and threshold inequalities."""
         return replace(

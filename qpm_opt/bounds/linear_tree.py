@@ -2,7 +2,7 @@
 
 The projected linear bound is then nearly tight, and a tree of features decided in and out proves
 what is left. Every node first tries its parent's multipliers, which costs one evaluation, and only
-then linear programs, which start from its parent's inequalities.
+then linear programs, which start from its parent's inequalities and basis.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from queue import Empty, SimpleQueue
 
 import numpy as np
 
-from qpm_opt.assign import assign_within
+from qpm_opt.assign import assign_within, top_k_assignment
 from qpm_opt.assignment import Assignment
 from qpm_opt.bounds.base import Bound
 from qpm_opt.bounds.best_first import BestFirst
@@ -29,8 +29,8 @@ from qpm_opt.validation import FloatArray, IntArray
 
 N_PROBED, RELIABLE = 8, 2
 """Features looked at before one is branched on, and measurements after which one is known."""
-WARM_FROM = 5
-"""Leaves split before a process is started that keeps the linear program of all leaves alive."""
+WARM_FROM = 1
+"""Leaves split before a process is started that goes on from the basis of a leaf."""
 ROUNDING_TIME = 1.0
 """Seconds that the exact assignment of one rounded point may take."""
 FRACTIONAL = 1e-6
@@ -149,7 +149,6 @@ class _Tree:
         self._goal, self._deadline = cutoff, deadline
         self._open: BestFirst[_Leaf, _Split, Assignment]
         self._open = BestFirst(self._split, self._take, offer, threads)
-        self._root: _Leaf | None = None
         self._stuck = -math.inf  # highest bound of a leaf that can neither be closed nor split
         self._assigned: set[bytes] = set()
         self._costs = PseudoCosts(self._problem.n_features)
@@ -175,7 +174,6 @@ class _Tree:
         finally:
             self._open.deliver()
         self._put(index, entered)
-        self._root = self._open.first
         best = math.inf
 
         def goes_on() -> bool:
@@ -279,6 +277,9 @@ class _Tree:
         if selected.tobytes() in self._assigned:
             return
         self._assigned.add(selected.tobytes())
+        # Most points are worth less even without distinctness, which is dear to ensure.
+        if self._problem.objective(top_k_assignment(self._problem, selected)) <= self._goal():
+            return
         assignment = assign_within(self._problem, selected, ROUNDING_TIME)
         if assignment is not None:
             self._open.hand_over(assignment)
@@ -286,6 +287,8 @@ class _Tree:
     def _split(self, leaf: _Leaf) -> _Split:
         program = self._program()
         try:
+            if program is not None:
+                program.load(leaf.region, leaf.bound.state)
             place, falls = self._choose(leaf, program)
             feature, s = int(leaf.region.free[place]), float(leaf.bound.s[place])
             sides = []
@@ -302,12 +305,12 @@ class _Tree:
 
     def _program(self) -> WarmBounds | None:
         """A linear program that no other thread has, once the tree is large enough."""
-        if self._n_splits < WARM_FROM or self._root is None:
+        if self._n_splits < WARM_FROM:
             return None
         try:
             return self._idle.get_nowait()
         except Empty:
-            program = WarmBounds(self._root.region, self._root.bound.state)
+            program = WarmBounds()
             self._programs.append(program)
             return program
 

@@ -1,7 +1,7 @@
-"""The projected linear bound of many parts of one region, by a linear program that stays alive.
+"""The projected linear bound of a leaf and its parts, by a linear program that stays alive.
 
-The program of the whole region is solved again and again in a child process. From one part to the
-next only the bounds of s change, inequalities come and go, and the dual simplex method goes on from
+The program of a leaf begins with its parent's inequalities and basis. From one part of the leaf to
+the next only the bounds of s change and inequalities come; the dual simplex method goes on from
 its last basis. As in :mod:`qpm_opt.bounds.linear` only row duals are taken from it; the bound is
 computed anew from them. HiGHS has a process of its own because it cannot be loaded beside OR-Tools.
 The child takes pickled jobs from stdin, answers on stdout, and ends when its stdin is closed.
@@ -22,10 +22,11 @@ from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from qpm_opt.bounds.base import Bound
-from qpm_opt.bounds.linear import FEASIBILITY, SLACK, LinearState
+from qpm_opt.bounds.linear import BASIC, FEASIBILITY, SLACK, Basis, LinearState
 from qpm_opt.bounds.linear_cuts import (
     Cuts,
     averaged,
@@ -44,41 +45,48 @@ ACCURACY = 2e-2
 """Violation of all cuts together at which rounds end, as a share of what lies above the target."""
 MAX_ROUNDS = 20
 """Linear programs of one bound."""
-AGE = 40
-"""Linear programs in which an inequality may be idle before it is dropped."""
 PROBE_ITERATIONS = 50
 """Simplex iterations of a probe."""
 _BOOTSTRAP = "from qpm_opt.bounds.linear_warm import main; main()"
 
 
 class WarmBounds:
-    """Bounds on parts of a region without similarities.
+    """Bounds on the parts of one region without similarities after the other.
 
-    Parameters
-    ----------
-    region : Region
-    state : LinearState
-        ``Bound.state`` of the region, or of one that contains it.
+    Nothing can be asked before :meth:`load`.
     """
 
-    def __init__(self, region: Region, state: LinearState) -> None:
-        self._home, self._pending = region, replace(state.cuts, conflicts=())
-        self._cuts, self._is_pair = Cuts(), np.zeros(0, dtype=bool)  # rows of the program, in order
-        self._n_solved, self._used = 0, np.zeros(0, dtype=np.intp)  # when a row was last tight
+    def __init__(self) -> None:
+        self._child = _Child()
+
+    def close(self) -> None:
+        """End the child process."""
+        self._child.close()
+
+    def load(self, region: Region, state: LinearState) -> None:
+        """Go over to the parts of another region, which is not empty.
+
+        Parameters
+        ----------
+        region : Region
+        state : LinearState
+            ``Bound.state`` of the region, or of one that contains it.
+        """
+        self._home, self._pending = region, Cuts()
+        self._cuts = replace(state.cuts, conflicts=())
         self._reference = state.multipliers.threshold
         n, n_classes = len(region.free), region.problem.n_classes
         k, t = region.problem.n_per_class, self._reference
         self._base = k * t + threshold_gain(region.fixed_values, t).sum(axis=1)
         gain = threshold_gain(region.values, t)
-        self._shift = float(np.median(region.linear)) if n else 0.0
+        self._shift = float(np.median(region.linear))
         profit = region.linear - self._shift
         self._unit = max(gain.max(initial=0.0), np.abs(profit).max(initial=0.0)) or 1.0
         cost = np.concatenate([-profit / self._unit, np.full(n_classes, -1.0)])
-        self._child = _Child(_Model(cost, n, float(region.n_left)))
-
-    def close(self) -> None:
-        """End the child process."""
-        self._child.close()
+        self._is_pair = self._cuts.is_pair
+        rows, upper = self._rows(self._cuts)
+        basis = None if state.basis is None else state.basis.on(region.free)
+        self._child.ask(_Model(cost, n, float(region.n_left), rows, upper, basis))
 
     def bound(
         self,
@@ -88,13 +96,13 @@ class WarmBounds:
         target: float = -math.inf,
         deadline: float = math.inf,
     ) -> Bound | None:
-        """Bound on a part of the region that is not empty, as by ``linear_bound``.
+        """Bound on a part of the region loaded that is not empty, as by ``linear_bound``.
 
         None if the program gives no answer, or none in time.
         """
         free = region.free
         s = np.full(len(free), region.n_left / max(len(free), 1))
-        multipliers = state.multipliers
+        multipliers, left = state.multipliers, None
         form = evaluate(region, multipliers)
         look_at_pairs = may_collide(region.problem)
         for i in range(MAX_ROUNDS):
@@ -104,6 +112,7 @@ class WarmBounds:
             if point is None:
                 if i == 0:
                     return None
+                left = None
                 break
             s = point.s
             value = evaluate(region, point.multipliers)
@@ -114,17 +123,20 @@ class WarmBounds:
             if excess <= tolerance and look_at_pairs:  # once, for their terms are dear
                 look_at_pairs = False
                 excess = self._separate_pairs(region, point, tolerance)
+            left = point.optimum
             if excess <= tolerance:
                 break
-        own = Cuts().and_thresholds(np.arange(len(self._base)), multipliers.threshold)
-        own = own.and_pairs(multipliers.pairs, multipliers.pair_thresholds, multipliers.pair_price)
         return Bound(
             value=form.value,
             certificate=multipliers.certificate(region),
             price_in=form.price_in,
             price_out=form.price_out,
             s=s,
-            state=LinearState(own, multipliers),
+            state=(
+                replace(state, multipliers=multipliers)
+                if left is None
+                else self._left(left, multipliers)
+            ),
         )
 
     def probe(self, region: Region, features: IntArray, deadline: float) -> FloatArray | None:
@@ -147,44 +159,52 @@ class WarmBounds:
         upper = into | np.isin(self._home.free, region.free)
         return np.concatenate([into, -unknown]), np.concatenate([upper, unknown])
 
+    def _rows(self, cuts: Cuts) -> tuple[sparse.csr_array, FloatArray]:
+        """Inequalities as ``rows @ x <= upper``, thresholds before pairs."""
+        home = self._home
+        gain, upper, theta = cuts.inequalities(
+            home.values, home.fixed_values, home.problem.n_per_class
+        )
+        rows = sparse.hstack([sparse.csr_array(-gain / self._unit), theta], format="csr")
+        return rows, (upper - theta @ self._base) / self._unit
+
     def _solve(self, region: Region, deadline: float) -> _Point | None:
-        """Exchange inequalities and solve."""
+        """Add the inequalities found and solve."""
         seconds = _seconds(deadline)
         if seconds <= 0.0:
             return None
-        idle = self._n_solved - self._used > AGE
-        keep, is_pair = ~idle, self._is_pair
-        kept = self._cuts.kept(keep[~is_pair], keep[is_pair], np.zeros(0, dtype=bool))
-        home, new = self._home, self._pending
-        gain, upper, theta = new.inequalities(
-            home.values, home.fixed_values, home.problem.n_per_class
-        )
-        self._cuts = kept.and_thresholds(new.classes, new.thresholds).and_pairs(
+        new, self._pending = self._pending, Cuts()
+        self._cuts = self._cuts.and_thresholds(new.classes, new.thresholds).and_pairs(
             new.pairs, new.pair_thresholds, new.pair_price
         )
-        self._is_pair = np.concatenate([is_pair[keep], np.arange(len(upper)) >= len(new.classes)])
-        self._used = np.concatenate([self._used[keep], np.full(len(upper), self._n_solved)])
-        self._pending = Cuts()
-        job = _Solve(
-            *self._limits(region),
-            dead=np.flatnonzero(idle),
-            rows=sparse.hstack([sparse.csr_array(-gain / self._unit), theta], format="csr"),
-            upper_of_rows=(upper - theta @ self._base) / self._unit,
-            time_limit=seconds,
-        )
+        self._is_pair = np.concatenate([self._is_pair, new.is_pair])
+        job = _Solve(*self._limits(region), *self._rows(new), time_limit=seconds)
         optimum = cast("_Optimum | None", self._child.ask(job))
         if optimum is None:
             return None
-        self._n_solved += 1
-        tight = (optimum.dual > 0.0) | (optimum.slack < SLACK)
-        self._used[tight] = self._n_solved
-        is_pair, dual = self._is_pair, optimum.dual
+        home, is_pair, dual = self._home, self._is_pair, optimum.dual
         n = len(home.free)
         return _Point(
             s=np.clip(optimum.x[np.searchsorted(home.free, region.free)], 0.0, 1.0),
             theta=self._base + self._unit * optimum.x[n:],
             multipliers=averaged(self._cuts, dual[~is_pair], dual[is_pair], self._reference),
+            optimum=optimum,
         )
+
+    def _left(self, optimum: _Optimum, multipliers: Multipliers) -> LinearState:
+        """What a part of the part begins with: the rows that are tight, and those just found."""
+        is_pair, new = self._is_pair, self._pending
+        tight = (optimum.dual > 0.0) | (optimum.slack < SLACK)
+        kept = self._cuts.kept(tight[~is_pair], tight[is_pair], np.zeros(0, dtype=bool))
+        cuts = kept.and_thresholds(new.classes, new.thresholds).and_pairs(
+            new.pairs, new.pair_thresholds, new.pair_price
+        )
+        of_sum, of_rows = np.split(optimum.rows, [1])
+        known = [of_rows[tight & ~is_pair], of_rows[tight & is_pair]]
+        found = [np.full(n_new, BASIC, np.int8) for n_new in (len(new.classes), len(new.pairs))]
+        rows = np.concatenate([of_sum, known[0], found[0], known[1], found[1]])
+        basis = Basis(self._home.free, optimum.columns, rows)
+        return LinearState(cuts, multipliers, basis)
 
     def _separate_thresholds(self, region: Region, point: _Point, tolerance: float) -> float:
         """Add what the point breaks; return by how much together."""
@@ -211,12 +231,14 @@ class _Point:
 
     Attributes
     ----------
-    s : ndarray, (n_free,); theta : ndarray, (n_classes,); multipliers : Multipliers
+    s : ndarray, (n_free,); theta : ndarray, (n_classes,)
+    multipliers : Multipliers; optimum : _Optimum
     """
 
     s: FloatArray
     theta: FloatArray
     multipliers: Multipliers
+    optimum: _Optimum
 
 
 def _seconds(deadline: float) -> float:
@@ -225,20 +247,26 @@ def _seconds(deadline: float) -> float:
 
 @dataclass(frozen=True, eq=False)
 class _Model:
-    """Minimise ``cost @ x`` where the first ``n_summed`` entries of x sum to ``total``."""
+    """Minimise ``cost @ x`` where the first ``n_summed`` entries of x sum to ``total``.
+
+    ``basis`` is where the simplex method begins: the status of every column and of every row, that
+    of the sum before the others.
+    """
 
     cost: FloatArray
     n_summed: int
     total: float
+    rows: sparse.csr_array
+    upper_of_rows: FloatArray
+    basis: tuple[NDArray[np.int8], NDArray[np.int8]] | None
 
 
 @dataclass(frozen=True, eq=False)
 class _Solve:
-    """Drop the rows ``dead``, add ``rows @ x <= upper_of_rows``, solve within lower and upper."""
+    """Add ``rows @ x <= upper_of_rows``, solve within lower and upper."""
 
     lower: FloatArray
     upper: FloatArray
-    dead: IntArray
     rows: sparse.csr_array
     upper_of_rows: FloatArray
     time_limit: float
@@ -256,17 +284,22 @@ class _Probe:
 
 @dataclass(frozen=True, eq=False)
 class _Optimum:
-    """A solution, with the duals (not negative) and slacks of the rows in order of arrival."""
+    """A solution, with the duals (not negative) and slacks of the rows in order of arrival.
+
+    The basis has a status for every column and for every row, that of the sum before the others.
+    """
 
     x: FloatArray
     dual: FloatArray
     slack: FloatArray
+    columns: NDArray[np.int8]
+    rows: NDArray[np.int8]
 
 
 class _Child:
     """The parent's side. Once anything went wrong with the child, all its answers are None."""
 
-    def __init__(self, model: _Model) -> None:
+    def __init__(self) -> None:
         path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", _BOOTSTRAP],
@@ -276,7 +309,6 @@ class _Child:
             env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
             process_group=0,  # Ctrl-C at the terminal is for the parent
         )
-        self.ask(model)
 
     def ask(self, job: object) -> object:
         if self._process.poll() is not None:
@@ -308,22 +340,19 @@ def main() -> None:
     jobs, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what the solver prints
     with contextlib.suppress(EOFError):
-        program = _Program(pickle.load(jobs))
-        answer: object = None
+        program = _Program()
         while True:
-            pickle.dump(answer, answers)
+            pickle.dump(program.answer(pickle.load(jobs)), answers)
             answers.flush()
-            job = pickle.load(jobs)
-            answer = program.solve(job) if isinstance(job, _Solve) else program.probe(job)
 
 
 class _Program:
     """The linear program, in the child."""
 
-    def __init__(self, model: _Model) -> None:
+    def __init__(self) -> None:
         import highspy
 
-        self._statuses = highspy.HighsModelStatus
+        self._highspy = highspy
         self._highs: Any = highspy.Highs()
         for option, value in {
             "output_flag": False,
@@ -334,41 +363,68 @@ class _Program:
             "dual_feasibility_tolerance": FEASIBILITY,
         }.items():
             self._highs.setOptionValue(option, value)
-        n = len(model.cost)
-        self._columns = np.arange(n, dtype=np.int32)
-        self._highs.addVars(n, np.zeros(n), np.ones(n))
-        self._highs.changeColsCost(n, self._columns, model.cost)
-        summed = self._columns[: model.n_summed]
-        self._highs.addRow(model.total, model.total, len(summed), summed, np.ones(len(summed)))
 
-    def solve(self, job: _Solve) -> _Optimum | None:
-        highs, rows = self._highs, job.rows
-        if len(job.dead):
-            highs.deleteRows(len(job.dead), (1 + job.dead).astype(np.int32))
-        if rows.shape[0]:
-            highs.addRows(
-                rows.shape[0],
-                np.full(rows.shape[0], -np.inf),
-                job.upper_of_rows,
+    def answer(self, job: object) -> object:
+        """Do a job."""
+        if isinstance(job, _Model):
+            self.load(job)
+            return None
+        return self.solve(job) if isinstance(job, _Solve) else self.probe(cast(_Probe, job))
+
+    def load(self, model: _Model) -> None:
+        highs, n = self._highs, len(model.cost)
+        highs.clearModel()
+        self._columns, self._upper = np.arange(n, dtype=np.int32), np.array([model.total])
+        highs.addVars(n, np.zeros(n), np.ones(n))
+        highs.changeColsCost(n, self._columns, model.cost)
+        summed = self._columns[: model.n_summed]
+        highs.addRow(model.total, model.total, len(summed), summed, np.ones(len(summed)))
+        self._add(model.rows, model.upper_of_rows)
+        if model.basis is not None:
+            self._begin_at(*model.basis)
+
+    def _add(self, rows: sparse.csr_array, upper: FloatArray) -> None:
+        n = len(upper)
+        if n:
+            self._highs.addRows(
+                n,
+                np.full(n, -np.inf),
+                upper,
                 rows.nnz,
                 rows.indptr[:-1].astype(np.int32),
                 rows.indices.astype(np.int32),
                 rows.data,
             )
+        self._upper = np.concatenate([self._upper, upper])
+
+    def _begin_at(self, columns: NDArray[np.int8], rows: NDArray[np.int8]) -> None:
+        basis, status = self._highspy.HighsBasis(), self._highspy.HighsBasisStatus
+        basis.col_status = [status(value) for value in columns.tolist()]
+        basis.row_status = [status(value) for value in rows.tolist()]
+        basis.valid = True
+        # Columns that left may have been basic; HiGHS then completes the basis.
+        basis.alien = (columns == BASIC).sum() + (rows == BASIC).sum() != len(rows)
+        self._highs.setBasis(basis)
+
+    def solve(self, job: _Solve) -> _Optimum | None:
+        highs = self._highs
+        self._add(job.rows, job.upper_of_rows)
         highs.changeColsBounds(len(self._columns), self._columns, job.lower, job.upper)
-        if self._run(job.time_limit) != self._statuses.kOptimal:
+        if self._run(job.time_limit) != self._highspy.HighsModelStatus.kOptimal:
             return None
-        solution = highs.getSolution()
+        solution, basis = highs.getSolution(), highs.getBasis()
         return _Optimum(
             np.array(solution.col_value),
             np.maximum(-np.array(solution.row_dual)[1:], 0.0),
-            (np.array(highs.getLp().row_upper_) - np.array(solution.row_value))[1:],
+            (self._upper - np.array(solution.row_value))[1:],
+            np.array([int(status) for status in basis.col_status], dtype=np.int8),
+            np.array([int(status) for status in basis.row_status], dtype=np.int8),
         )
 
     def probe(self, job: _Probe) -> FloatArray | None:
-        highs = self._highs
+        highs, status_of = self._highs, self._highspy.HighsModelStatus
         highs.changeColsBounds(len(self._columns), self._columns, job.lower, job.upper)
-        if self._run(job.time_limit) != self._statuses.kOptimal:
+        if self._run(job.time_limit) != status_of.kOptimal:
             return None
         basis = highs.getBasis()
         values = np.full((len(job.columns), 2), -np.inf)
@@ -376,9 +432,9 @@ class _Program:
             for side in (0, 1):
                 highs.changeColBounds(column, float(side), float(side))
                 status = self._run(job.time_limit, PROBE_ITERATIONS)
-                if status == self._statuses.kInfeasible:
+                if status == status_of.kInfeasible:
                     values[i, side] = np.inf
-                elif status in (self._statuses.kOptimal, self._statuses.kIterationLimit):
+                elif status in (status_of.kOptimal, status_of.kIterationLimit):
                     values[i, side] = highs.getInfo().objective_function_value
                 highs.changeColBounds(column, job.lower[column], job.upper[column])
                 highs.setBasis(basis)

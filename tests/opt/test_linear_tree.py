@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qpm_opt.bounds import linear_tree, linear_warm
-from qpm_opt.bounds.linear import linear_bound
+from qpm_opt.bounds.linear import BASIC, Basis, linear_bound
 from qpm_opt.bounds.linear_tree import branch_linear
 from qpm_opt.bounds.linear_warm import WarmBounds
 from qpm_opt.bounds.proof import Proof
@@ -31,7 +31,7 @@ class Solve:
         self, problem, *, start=-math.inf, deadline=math.inf, interrupt_at=None, threads=1
     ):
         self.problem, self.best = problem, start
-        self.n_offers, self.interrupt_at = 0, interrupt_at
+        self.n_calls, self.interrupt_at = 0, interrupt_at
         self.bounds, self.proof = [], Proof()
         self.bound = None
         try:
@@ -41,7 +41,7 @@ class Solve:
                 Region.whole(problem),
                 cutoff=self.cutoff,
                 offer=self.offer,
-                on_bound=self.bounds.append,
+                on_bound=self.report,
                 deadline=deadline,
                 threads=threads,
             )
@@ -54,8 +54,15 @@ class Solve:
     def offer(self, assignment):
         assert not self.problem.violations(assignment)
         self.best = max(self.best, self.problem.objective(assignment))
-        self.n_offers += 1
-        if self.n_offers == self.interrupt_at:
+        self.count()
+
+    def report(self, bound):
+        self.bounds.append(bound)
+        self.count()
+
+    def count(self):
+        self.n_calls += 1
+        if self.n_calls == self.interrupt_at:
             raise KeyboardInterrupt
 
 
@@ -95,8 +102,8 @@ def children(monkeypatch):
     started = []
 
     class Child(linear_warm._Child):
-        def __init__(self, model):
-            super().__init__(model)
+        def __init__(self):
+            super().__init__()
             started.append(self._process)
 
     monkeypatch.setattr(linear_warm, "_Child", Child)
@@ -117,7 +124,8 @@ def test_the_program_kept_alive_bounds_every_part(seed, distinct, monkeypatch):
     )
     whole = Region.whole(problem)
     state = linear_bound(whole).state
-    warm = WarmBounds(whole, state)
+    warm = WarmBounds()
+    warm.load(whole, state)
     for _ in range(25):
         part = random_region(problem, rng)
         bound = warm.bound(part, state)
@@ -128,35 +136,42 @@ def test_the_program_kept_alive_bounds_every_part(seed, distinct, monkeypatch):
     warm.close()
 
 
-def test_inequalities_may_leave_the_program_kept_alive(monkeypatch):
+@pytest.mark.parametrize("distinct", [False, True])
+def test_the_program_goes_down_a_tree(distinct, monkeypatch):
+    """From leaf to leaf with the basis and the tight inequalities of the leaf before."""
     monkeypatch.setattr(linear_warm, "ACCURACY", 1e-3)
-    monkeypatch.setattr(linear_warm, "AGE", 2)
-    n_dead, ask = 0, linear_warm._Child.ask
-
-    def counting(child, job):
-        nonlocal n_dead
-        n_dead += len(getattr(job, "dead", ()))
-        return ask(child, job)
-
-    monkeypatch.setattr(linear_warm._Child, "ask", counting)
-    problem, rng = branching_problem(0), np.random.default_rng(0)
-    whole = Region.whole(problem)
-    state = linear_bound(whole).state
-    warm = WarmBounds(whole, state)
-    for _ in range(20):
-        part = random_region(problem, rng)
-        if part.single is None:
-            best = linear_bound(part).value
-            value = warm.bound(part, state).value
-            assert value == pytest.approx(best, rel=2 * linear_warm.ACCURACY)
+    rng = np.random.default_rng(0)
+    A = rng.random((8, 12))
+    A[1] = A[0] + 0.05 * rng.random(12)
+    problem = Problem(A, np.zeros((12, 12)), n_selected=5, n_per_class=2, distinct=distinct)
+    warm, n_complete = WarmBounds(), 0
+    for _ in range(8):
+        region = Region.whole(problem)
+        state = linear_bound(region).state
+        while True:
+            warm.load(region, state)
+            region = region.with_feature(int(rng.choice(region.free)), bool(rng.integers(2)))
+            if region.is_empty or region.single is not None:
+                break
+            bound = warm.bound(region, state)
+            check(region, bound)
+            if not distinct:
+                best = linear_bound(region).value
+                assert bound.value == pytest.approx(best, rel=2 * linear_warm.ACCURACY)
+            state = bound.state
+            columns, rows = state.basis.on(region.free)
+            assert len(columns) == len(region.free) + problem.n_classes
+            assert len(rows) == 1 + len(state.cuts.classes) + len(state.cuts.pairs)
+            n_complete += (columns == BASIC).sum() + (rows == BASIC).sum() == len(rows)
     warm.close()
-    assert n_dead
+    assert n_complete > 20
 
 
 def test_a_probe_is_no_lower_than_the_optimum_of_its_side():
     whole = Region.whole(branching_problem(0))
     root = linear_bound(whole)
-    warm = WarmBounds(whole, root.state)
+    warm = WarmBounds()
+    warm.load(whole, root.state)
     assert warm.bound(whole, root.state) is not None
     values = warm.probe(whole, whole.free[:6], math.inf)
     warm.close()
@@ -192,24 +207,43 @@ def test_a_child_that_lies_costs_only_strength(monkeypatch):
     rng = np.random.default_rng(0)
 
     class Liar:
-        def __init__(self, model):
-            self.n_columns, self.n_rows = len(model.cost), 0
-
         def ask(self, job):
-            self.n_rows += job.rows.shape[0] - len(job.dead)
+            if isinstance(job, linear_warm._Model):
+                self.n_columns, self.n_rows = len(job.cost), 0
+            self.n_rows += job.rows.shape[0]
             x, dual, slack = (rng.random(n) for n in (self.n_columns, self.n_rows, self.n_rows))
-            return linear_warm._Optimum(x, 1.5 * dual, slack)
+            basis = (rng.integers(5, size=n).astype(np.int8) for n in (len(x), 1 + len(dual)))
+            return linear_warm._Optimum(x, 1.5 * dual, slack, *basis)
 
     monkeypatch.setattr(linear_warm, "_Child", Liar)
-    monkeypatch.setattr(linear_warm, "AGE", 2)
     for seed in range(60):
         problem = tiny_problem(seed, similar=False)
         whole = Region.whole(problem)
         state = linear_bound(whole, max_rounds=1).state
-        warm = WarmBounds(whole, state)
+        warm = WarmBounds()
+        warm.load(whole, state)
         for _ in range(3):
             part = random_region(problem, rng)
             check(part, warm.bound(part, state))
+
+
+def test_a_basis_without_sense_costs_only_time():
+    rng = np.random.default_rng(0)
+    problem = branching_problem(0)
+    whole = Region.whole(problem)
+    root = linear_bound(whole)
+    warm = WarmBounds()
+    n_rows = 1 + len(root.state.cuts.classes) + len(root.state.cuts.pairs)
+    for n_basic in (0, n_rows, n_rows + 20):
+        columns, rows = np.zeros(20 + 30, dtype=np.int8), np.zeros(n_rows, dtype=np.int8)
+        columns[rng.permutation(50)[:n_basic]] = BASIC
+        rows[: n_basic - columns.sum()] = BASIC
+        warm.load(whole, replace(root.state, basis=Basis(whole.free, columns, rows)))
+        part = whole.with_feature(3, True)
+        best = linear_bound(part).value
+        value = warm.bound(part, root.state).value
+        assert value == pytest.approx(best, rel=2 * linear_warm.ACCURACY)
+    warm.close()
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -248,7 +282,7 @@ def test_the_tree_ends_at_its_deadline_with_a_bound():
 
 def test_an_interrupt_leaves_the_proof_and_the_bounds(tmp_path):
     solve = Solve(branching_problem(1), interrupt_at=10)
-    assert solve.bound is None and solve.n_offers == 10
+    assert solve.bound is None and solve.n_calls == 10
     assert solve.bounds[-1] >= Solve(branching_problem(1)).best
     solve.proof.save(tmp_path / "proof.npz", solve.problem, solve.bounds[-1] + 1e-9)
     check_proof(solve.problem, tmp_path / "proof.npz")
