@@ -46,6 +46,9 @@ def pytest_addoption(parser):
         help=f"for every solve (default: {TIME_LIMIT:g}; with --benchmark-disable "
         f"{SMOKE_TIME_LIMIT:g})",
     )
+    group.addoption(
+        "--device", default="cpu", help="of the training steps: cpu or cuda (default: cpu)"
+    )
 
 
 def pytest_configure(config):

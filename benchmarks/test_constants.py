@@ -2,15 +2,49 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
-from benchmarks.sizes import LARGE
+from benchmarks.conftest import is_smoke
+from benchmarks.sizes import LARGE, Size
 from qpm_opt.constants import FeatureStatistics, auroc, feature_similarity
 
 SIZES = LARGE
 N_IMAGES = 1000  # of a batch
 N_RANKED = 6000  # in all, as in CUB-200
+N_STREAMED = 100_000
+
+
+@pytest.fixture
+def stream(request) -> tuple[Size, int]:
+    """Classes and features of ImageNet on a ResNet50, and images; few of all in a smoke run."""
+    return (SIZES[0], N_IMAGES) if is_smoke(request.config) else (Size(1000, 2048), N_STREAMED)
+
+
+def test_one_pass(benchmark, stream):
+    """The statistics of a whole stream of images, and the memory they take at most."""
+    size, n_images = stream
+    rng = np.random.default_rng(0)
+    features = rng.random((N_IMAGES, size.n_features), dtype=np.float32)
+    labels = rng.integers(size.n_classes, size=N_IMAGES)
+
+    def whole():
+        statistics = FeatureStatistics(size.n_classes, size.n_features)
+        for _ in range(n_images // N_IMAGES):
+            statistics.update(features, labels, features, -features)
+        return statistics
+
+    benchmark.pedantic(whole, rounds=1)
+    tracemalloc.start()
+    try:
+        assert whole().n_images == n_images
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    benchmark.extra_info.update(n_images=n_images, peak_memory=peak)
+    assert peak < 2e9
 
 
 @pytest.mark.parametrize("with_maps", [False, True], ids=["features", "locality-centre"])

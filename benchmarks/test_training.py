@@ -1,10 +1,14 @@
 """Training steps of a dense model and of one with a fixed assignment, on random images.
 
 Beside ours stands what one would write without us: a loop in single precision over the same images,
-with the same network, loss and optimiser, without augmentation, checkpoints and reports.
+with the same network, loss and optimiser, without augmentation, checkpoints and reports. With
+``--device cuda`` ours computes in bf16 and compiled, and ResNet-50 with reduced strides is measured
+at 224 pixels, too.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -21,25 +25,52 @@ from qpm_nn.heads import AssignmentHead, Classifier, DenseHead  # noqa: E402
 from qpm_nn.losses import feature_diversity_loss  # noqa: E402
 from qpm_nn.training import train  # noqa: E402
 
-#: Sides of the images, in pixels.
-SIZES = [16, 32, 64]
-N_CLASSES, BATCH_SIZE, N_STEPS = 10, 32, 4
+N_CLASSES = 10
+
+
+class Network(NamedTuple):
+    """A network, and the images that it is trained on."""
+
+    side: int
+    arch: str = "convnet_small"
+    reduced_strides: bool = False
+    batch_size: int = 32
+    n_steps: int = 4
+
+    def __str__(self) -> str:
+        return str(self.side) if self.arch == "convnet_small" else f"{self.arch}@{self.side}"
+
+
+RESNET = Network(224, "resnet50", reduced_strides=True, batch_size=64, n_steps=20)
+SIZES = [Network(16), Network(32), Network(64), RESNET]
+
+
+@pytest.fixture
+def runtime(request, size) -> RuntimeConfig:
+    device = request.config.getoption("--device")
+    if device == "cpu":
+        if size is RESNET:
+            pytest.skip(
+                "ResNet-50 at 224 pixels takes minutes a step on a CPU: give --device cuda."
+            )
+        return RuntimeConfig(device="cpu")
+    return RuntimeConfig(device=device, precision="bf16-mixed", compile=True)
 
 
 @pytest.fixture
 def data(size) -> DataModule:
     rng = np.random.default_rng(0)
-    n_images = BATCH_SIZE * N_STEPS
-    images = rng.integers(256, size=(n_images, 3, size, size), dtype=np.uint8)
+    n_images = size.batch_size * size.n_steps
+    images = rng.integers(256, size=(n_images, 3, size.side, size.side), dtype=np.uint8)
     labelled = LabelledImages(images, np.arange(n_images) % N_CLASSES)
     names = tuple(map(str, range(N_CLASSES)))
     augmentation = Augmentation(degrees=10, scale=0.1, shear=0.1, translate=0.08)
     return DataModule("random", labelled, labelled, names, augmentation)
 
 
-def classifier(kind: str) -> Classifier:
+def classifier(kind: str, network: Network) -> Classifier:
     torch.manual_seed(0)
-    backbone = create_backbone("convnet_small", 3)
+    backbone = create_backbone(network.arch, 3, reduced_strides=network.reduced_strides)
     n_features = backbone.n_features
     if kind == "dense":
         return Classifier(backbone, DenseHead(n_features, N_CLASSES))
@@ -51,13 +82,13 @@ def classifier(kind: str) -> Classifier:
 
 
 @pytest.mark.parametrize("kind", ["dense", "assigned"])
-def test_plain_loop(benchmark, data, kind):
+def test_plain_loop(benchmark, data, kind, size, runtime):
     """The same steps by a plain loop."""
-    config = TrainingConfig(epochs=1, batch_size=BATCH_SIZE)
+    config = TrainingConfig(epochs=1, batch_size=size.batch_size)
     losses = []
 
     def run(model):
-        model.train()
+        model.to(runtime.device).train()
         optimizer = torch.optim.SGD(
             model.parameters(),
             config.learning_rate,
@@ -65,9 +96,10 @@ def test_plain_loop(benchmark, data, kind):
             weight_decay=config.weight_decay,
             nesterov=True,
         )
-        for i in range(N_STEPS):
-            rows = slice(i * BATCH_SIZE, (i + 1) * BATCH_SIZE)
-            images, labels = data.train.images[rows], data.train.labels[rows]
+        for i in range(size.n_steps):
+            rows = slice(i * size.batch_size, (i + 1) * size.batch_size)
+            images = data.train.images[rows].to(runtime.device)
+            labels = data.train.labels[rows].to(runtime.device)
             logits, _, maps = model.activations(data.preprocessing(images))
             weights = model.head.weight[logits.argmax(1)]
             loss = functional.cross_entropy(logits, labels)
@@ -77,14 +109,19 @@ def test_plain_loop(benchmark, data, kind):
             optimizer.step()
         losses.append(loss.item())
 
-    benchmark.pedantic(run, setup=lambda: ((classifier(kind),), {}), rounds=3)
+    benchmark.pedantic(
+        run, setup=lambda: ((classifier(kind, size),), {}), rounds=3, warmup_rounds=1
+    )
     assert np.isfinite(losses).all()
+    benchmark.extra_info.update(n_steps=size.n_steps, batch_size=size.batch_size)
+    if benchmark.stats:
+        benchmark.extra_info["seconds_per_step"] = benchmark.stats.stats.min / size.n_steps
 
 
 @pytest.mark.parametrize("kind", ["dense", "assigned"])
-def test_training_steps(benchmark, data, kind, tmp_path):
-    """An epoch of a few steps, with its checkpoint."""
-    config = TrainingConfig(epochs=1, batch_size=BATCH_SIZE)
+def test_training_steps(benchmark, data, kind, size, runtime, tmp_path):
+    """Epochs of a few steps, with their checkpoints; compiled, the first one compiles."""
+    config = TrainingConfig(epochs=3 if runtime.compile else 1, batch_size=size.batch_size)
     epochs = []
 
     def run(model):
@@ -93,16 +130,18 @@ def test_training_steps(benchmark, data, kind, tmp_path):
             data,
             config,
             seed=0,
-            runtime=RuntimeConfig(device="cpu"),
+            runtime=runtime,
             checkpoint=tmp_path / "checkpoint",
             key=str(len(epochs)),  # no epoch resumes from the one before
             on_epoch=epochs.append,
         )
 
-    benchmark.pedantic(run, setup=lambda: ((classifier(kind),), {}), rounds=3)
+    benchmark.pedantic(
+        run, setup=lambda: ((classifier(kind, size),), {}), rounds=3, warmup_rounds=1
+    )
     assert np.isfinite(epochs[-1].loss)
     benchmark.extra_info.update(
-        n_steps=N_STEPS,
-        batch_size=BATCH_SIZE,
-        seconds_per_step=min(epoch.duration for epoch in epochs) / N_STEPS,
+        n_steps=size.n_steps,
+        batch_size=size.batch_size,
+        seconds_per_step=min(epoch.duration for epoch in epochs) / size.n_steps,
     )
