@@ -78,7 +78,7 @@ class BasePipeline(ABC):
         self.config = config
         self.observer = observer
         self.data = load_data(**asdict(config.data)) if data is None else data
-        self.weights_key = weights_key(config.weights)
+        self.weights_key = "" if finished else weights_key(config.weights)
         is_coloured = self.data.image_shape[0] == 3
         if config.weights == IMAGENET and is_coloured and self.data.normalisation != "imagenet":
             logger.warning(

@@ -41,6 +41,7 @@ def explain(
     representative: bool = False,
     observer: Observer | None = None,
     data: DataModule | None = None,
+    root: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> list[str]:
     """Explain test images of a finished run, with figures and their data in ``figures/``.
@@ -56,6 +57,8 @@ def explain(
         models that use all features for all classes.
     observer, data
         As for :func:`~qpm_nn.pipelines.run.run`.
+    root
+        As for :func:`~qpm_nn.pipelines.run.calibrate`.
     **options
         ``sampling``, ``n_boundaries``, ``method``, ``time_limit`` of
         :func:`~qpm_nn.explanations.representative.interpret`.
@@ -70,7 +73,7 @@ def explain(
     InvalidInputError
         If there is no finished run, no such image, or the method cannot serve the network.
     """
-    pipeline = finished_pipeline(out, observer, data)
+    pipeline = finished_pipeline(out, observer, data, root)
     n_images = len(pipeline.data.test)
     for i in images:
         if not 0 <= i < n_images:
