@@ -224,8 +224,11 @@ def export(run_dir: Path, out: Path | None) -> None:
         from qpm_nn.export import export_onnx
         from qpm_nn.pipelines.base import EXPORTED
         from qpm_nn.pretrained import QPMModel
+    from qpm_opt.locking import locked_if_run
+
     out = out or run_dir / EXPORTED
-    export_onnx(QPMModel.from_pretrained(run_dir), out)
+    with locked_if_run(run_dir):
+        export_onnx(QPMModel.from_pretrained(run_dir), out)
     click.echo(out)
 
 
