@@ -26,6 +26,7 @@ from qpm_opt.cli import (
 from qpm_opt.errors import InvalidInputError
 from qpm_opt.files import replace_on_success
 from qpm_opt.locking import locked_if_run
+from qpm_opt.shortening import shortened
 
 if TYPE_CHECKING:
     from qpm_opt.steering_result import WhatIf
@@ -190,7 +191,7 @@ class _Classes:
 
     def name(self, c: int) -> str:
         """What a class is called in a sentence."""
-        return f"class {c}" if self._names is None else self._names[c]
+        return f"class {c}" if self._names is None else shortened(self._names[c])
 
     def find(self, text: str) -> int | None:
         """Label of the class that the text names; None if there is none."""

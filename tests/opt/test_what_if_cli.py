@@ -112,6 +112,16 @@ def test_classes_by_name_and_by_label(run, given, label):
     assert record["cost"] <= 0
 
 
+def test_long_names_are_shortened_but_in_files(run):
+    folder, _, held = run
+    gone = int(held.class_features(6)[0])
+    made = invoke(folder, "--forbid-for", f"6:{gone}", "--time-limit", 0.2)
+    (line,) = (line for line in made.stdout.splitlines() if "nn" in line)
+    assert line.startswith("           n") and "n…n" in line and "n" * 40 not in line
+    changes = json.loads((folder / "what-if.json").read_text(encoding="utf-8"))["class_changes"]
+    assert "n" * 300 in [change["name"] for change in changes]
+
+
 def refused(*arguments) -> str:
     made = invoke(*arguments)
     assert isinstance(made.exception, InvalidInputError), made.output
