@@ -128,6 +128,17 @@ def test_a_report_is_made_again_by_its_command(finished):
         assert (finished / "figures" / f"{name}.png").stat().st_size > 1000
 
 
+@pytest.mark.filterwarnings("error:Glyph")
+def test_letters_that_no_font_has_are_no_warning(tree, tmp_path):
+    for folder, name in zip(sorted(tree.iterdir()), ("犬", "กา", "عقعق", "𒀀"), strict=True):
+        shutil.copytree(folder, tmp_path / "images" / name)
+    out = tmp_path / "run"
+    changes = {"dense": {"epochs": 1}, "finetune": {"epochs": 1}}
+    run(tiny_config(tmp_path / "images", model="chiqpm", **changes), out)
+    report_run(out)
+    assert "𒀀" in (out / "figures" / "assignment.svg").read_text(encoding="utf-8")
+
+
 def test_what_there_is_no_report_of(tree, tmp_path):
     with pytest.raises(InvalidInputError, match="does not exist"):
         report_run(tmp_path / "missing")
