@@ -64,6 +64,13 @@ PLACES = {
     "tensorboard": "runtime.tensorboard",
 }
 
+#: Option of what is done with a finished run.
+moved_data = click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    help="Folder of the images, or with the files of the data set, if it has moved since the run.",
+)
+
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default="runs/demo", show_default=True)
@@ -172,7 +179,8 @@ def run(
     help="Cover the images of every class, not only all together.",
 )
 @click.option("--include-top-1", help="The prediction is in its set: always, if_empty, never.")
-def calibrate(run_dir: Path, **options: Any) -> None:
+@moved_data
+def calibrate(run_dir: Path, root: Path | None, **options: Any) -> None:
     """Calibrate prediction sets of the model of a run.
 
     Part of the test images calibrates, the others measure. The model, loaded by from_pretrained,
@@ -183,13 +191,14 @@ def calibrate(run_dir: Path, **options: Any) -> None:
         from qpm_nn.progress import ConsoleObserver
     given = {name: value for name, value in options.items() if value is not None}
     with ConsoleObserver(Console(stderr=True)) as observer:
-        directory = calibrate_run(run_dir, observer=observer, **given)
+        directory = calibrate_run(run_dir, observer=observer, root=root, **given)
     _print_lines(_describe_sets(directory))
 
 
 @click.command()
 @click.argument("run_dir", type=click.Path(path_type=Path))
-def report(run_dir: Path) -> None:
+@moved_data
+def report(run_dir: Path, root: Path | None) -> None:
     """Write the report of a run: one page that needs neither network nor server.
 
     It has a page for each class, feature and error, and for many images, in RUN_DIR/report.html;
@@ -199,7 +208,7 @@ def report(run_dir: Path) -> None:
         from qpm_nn.pipelines.run import report as report_run
         from qpm_nn.progress import ConsoleObserver
     with ConsoleObserver(Console(stderr=True)) as observer:
-        directory = report_run(run_dir, observer=observer)
+        directory = report_run(run_dir, observer=observer, root=root)
     click.echo(directory / "report.html")
 
 
@@ -215,8 +224,11 @@ def export(run_dir: Path, out: Path | None) -> None:
         from qpm_nn.export import export_onnx
         from qpm_nn.pipelines.base import EXPORTED
         from qpm_nn.pretrained import QPMModel
+    from qpm_opt.locking import locked_if_run
+
     out = out or run_dir / EXPORTED
-    export_onnx(QPMModel.from_pretrained(run_dir), out)
+    with locked_if_run(run_dir):
+        export_onnx(QPMModel.from_pretrained(run_dir), out)
     click.echo(out)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from qpm_nn.cli import nn_extra
+from qpm_nn.cli import moved_data, nn_extra
 
 
 @click.command()
@@ -23,7 +23,14 @@ from qpm_nn.cli import nn_extra
 @click.option("--boundaries", "n_boundaries", type=int, help="To choose from [50].")
 @click.option("--method", help="exact, greedy, milp [exact].")
 @click.option("--time-limit", type=float, metavar="SECONDS", help="For choosing [10].")
-def explain(run_dir: Path, images: tuple[int, ...], representative: bool, **options: Any) -> None:
+@moved_data
+def explain(
+    run_dir: Path,
+    images: tuple[int, ...],
+    representative: bool,
+    root: Path | None,
+    **options: Any,
+) -> None:
     """Explain test images: why this class, why not another, what would change it.
 
     Figures and their data are written into RUN_DIR/figures/image_I_*. With --representative, those
@@ -40,7 +47,7 @@ def explain(run_dir: Path, images: tuple[int, ...], representative: bool, **opti
         raise click.UsageError(f"--{option} is of --representative; give both.")
     with ConsoleObserver(Console(stderr=True)) as observer:
         sentences = explain_images(
-            run_dir, images, representative=representative, observer=observer, **given
+            run_dir, images, representative=representative, observer=observer, root=root, **given
         )
     stdout = Console(highlight=False, soft_wrap=True)
     for sentence in sentences:

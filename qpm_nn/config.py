@@ -14,11 +14,11 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from qpm_nn.presets import MODEL_OF_DATA_PRESETS, MODEL_PRESETS, PRESETS, SCHEDULE_PRESETS
 from qpm_opt import InvalidInputError
-from qpm_opt.constants import BIAS_SCALE, CLASS_SIMILARITIES, PairSource
+from qpm_opt.constants import BIAS_SCALE, ClassSimilarity, PairSource
 from qpm_opt.errors import unknown_name
 from qpm_opt.files import read_solution
 
@@ -36,8 +36,8 @@ SCHEDULES = ("cosine", "step", "rounds")
 OPTIMIZERS = ("sgd", "adamw")
 SPARSITIES = ("equal", "average")
 PAIR_SOURCES = get_args(PairSource)
-INCLUDE_TOP_1 = ("always", "if_empty", "never")
-CONFORMAL_METHODS = ("hierarchical", "chiqpm", "lac", "aps", "raps", "saps")
+ConformalMethod = Literal["hierarchical", "chiqpm", "lac", "aps", "raps", "saps"]
+IncludeTop1 = Literal["always", "if_empty", "never"]
 
 
 @dataclass(frozen=True)
@@ -249,8 +249,8 @@ class ProblemConfig:
         for name in ("n_selected", "n_per_class"):
             value = getattr(self, name)
             _require(value >= 1, name, value, "at least 1")
-        if self.class_similarity not in CLASS_SIMILARITIES:
-            raise unknown_name("class_similarity", self.class_similarity, CLASS_SIMILARITIES)
+        if self.class_similarity not in get_args(ClassSimilarity):
+            raise unknown_name("class_similarity", self.class_similarity, get_args(ClassSimilarity))
         if self.sparsity not in SPARSITIES:
             raise unknown_name("sparsity", self.sparsity, SPARSITIES)
         if self.pairs not in PAIR_SOURCES:
@@ -310,10 +310,10 @@ class ConformalConfig:
     include_top_1: str = "always"
 
     def __post_init__(self) -> None:
-        if self.method not in CONFORMAL_METHODS:
-            raise unknown_name("method of prediction sets", self.method, CONFORMAL_METHODS)
-        if self.include_top_1 not in INCLUDE_TOP_1:
-            raise unknown_name("include_top_1", self.include_top_1, INCLUDE_TOP_1)
+        if self.method not in get_args(ConformalMethod):
+            raise unknown_name("method of prediction sets", self.method, get_args(ConformalMethod))
+        if self.include_top_1 not in get_args(IncludeTop1):
+            raise unknown_name("include_top_1", self.include_top_1, get_args(IncludeTop1))
         for name in ("alpha", "share"):
             value = getattr(self, name)
             _require(0 < value < 1, name, value, "between 0 and 1")

@@ -30,8 +30,8 @@ from qpm_opt.validation import BoolArray, FloatArray, IntArray
 
 __all__ = [
     "BIAS_SCALE",
-    "CLASS_SIMILARITIES",
     "BiasSource",
+    "ClassSimilarity",
     "Constants",
     "FeatureStatistics",
     "PairSource",
@@ -48,7 +48,7 @@ __all__ = [
     "statistics_from_features",
 ]
 
-CLASS_SIMILARITIES = ("correlation", "auroc")
+ClassSimilarity = Literal["correlation", "auroc"]
 """What A can be made of by name."""
 
 SimilarityScaling = Literal["unit", "paper", "code"]
@@ -282,7 +282,7 @@ def problem_from_features(
     features: ArrayLike,
     labels: ArrayLike,
     *,
-    class_similarity: Literal["correlation", "auroc"] | ArrayLike = "correlation",
+    class_similarity: ClassSimilarity | ArrayLike = "correlation",
     locality: ArrayLike | None = None,
     centre: ArrayLike | None = None,
     n_classes: int | None = None,
@@ -350,7 +350,7 @@ def _class_similarity(given: str | ArrayLike, statistics: FeatureStatistics) -> 
                 "auroc(features, labels) - 0.5."
             )
         if given != "correlation":
-            raise unknown_name("class_similarity", given, CLASS_SIMILARITIES)
+            raise unknown_name("class_similarity", given, get_args(ClassSimilarity))
         return statistics.class_similarity
     A = np.asarray(given)
     shape = (statistics.n_classes, statistics.n_features)

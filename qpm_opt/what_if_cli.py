@@ -25,6 +25,8 @@ from qpm_opt.cli import (
 )
 from qpm_opt.errors import InvalidInputError
 from qpm_opt.files import replace_on_success
+from qpm_opt.locking import locked_if_run
+from qpm_opt.shortening import shortened
 
 if TYPE_CHECKING:
     from qpm_opt.steering_result import WhatIf
@@ -86,6 +88,8 @@ def what_if(
     from qpm_opt.demands import Demands
     from qpm_opt.problem import Problem
 
+    folder = source if solution is None else solution.parent
+    click.get_current_context().with_resource(locked_if_run(folder))
     problem_file, solution, names = _input(source, solution)
     out = solution.with_name("what-if.json") if out is None else out
     beside = out.with_name(f"{out.stem}.solution.json")
@@ -187,7 +191,7 @@ class _Classes:
 
     def name(self, c: int) -> str:
         """What a class is called in a sentence."""
-        return f"class {c}" if self._names is None else self._names[c]
+        return f"class {c}" if self._names is None else shortened(self._names[c])
 
     def find(self, text: str) -> int | None:
         """Label of the class that the text names; None if there is none."""

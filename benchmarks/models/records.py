@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -94,13 +94,29 @@ def append(path: Path, record: TrainedModel) -> None:
 
 
 def read(paths: list[Path]) -> list[TrainedModel]:
-    """Records in files; the last one of equal settings counts, lines cut by a kill do not."""
+    """Records in files; the last one of equal settings counts, lines cut by a kill do not.
+
+    A setting that is missing in a record, which is older than it, has its default there.
+    """
     found: dict[str, TrainedModel] = {}
     for path in paths:
         for line in path.read_text(encoding="utf-8").splitlines():
             try:
                 record = TrainedModel(**json.loads(line))
+                record = replace(record, config=_completed(record.config))
             except (ValueError, TypeError):
                 continue
             found[json.dumps([record.variant, record.config], sort_keys=True)] = record
     return list(found.values())
+
+
+def _completed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings, with defaults of those that the run could not have yet.
+
+    Not with presets: the run did not have these either.
+    """
+    defaults = asdict(RunConfig())
+    return defaults | {
+        key: defaults.get(key, {}) | value if isinstance(value, Mapping) else value
+        for key, value in config.items()
+    }

@@ -16,6 +16,7 @@ from benchmarks.representative.experiments import compare_choices, compare_heat_
 from benchmarks.representative.networks import SETTINGS, load_network_data, train_network
 from benchmarks.representative.records import Record, read_record
 from benchmarks.representative.tables import choice_table, heat_map_table
+from qpm_nn.explanations.canvas import any_letters
 from qpm_nn.explanations.representative import (
     SAMPLINGS,
     MappedImages,
@@ -129,7 +130,8 @@ def run(
         data.class_names,
     )
     figure = draw_case_study(study)
-    figure.savefig(out / f"{dataset}.png")
+    with any_letters():
+        figure.savefig(out / f"{dataset}.png")
     (out / f"{dataset}.svg").write_text(as_svg(figure, dataset), encoding="utf-8")
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from qpm_nn.config import ConformalMethod, IncludeTop1
 from qpm_nn.conformal.rules import (
     DepthRule,
     check_alpha,
@@ -30,9 +31,6 @@ from qpm_nn.conformal.scores import (
 )
 from qpm_nn.metrics.checks import as_labels
 from qpm_opt import InvalidInputError
-
-Method = Literal["hierarchical", "chiqpm", "lac", "aps", "raps", "saps"]
-IncludeTop1 = Literal["always", "if_empty", "never"]
 
 #: Parameters of the methods that have any.
 PARAMETERS: dict[str, dict[str, float]] = {
@@ -75,7 +73,7 @@ class Calibration:
         ``penalty`` and ``k_reg`` of RAPS, ``weight`` of SAPS.
     """
 
-    method: Method
+    method: ConformalMethod
     alpha: float
     n_classes: int
     n_calibration: int
@@ -175,7 +173,7 @@ def calibrate(
     labels: ArrayLike | Tensor,
     alpha: float = 0.1,
     *,
-    method: Method = "hierarchical",
+    method: ConformalMethod = "hierarchical",
     features: ArrayLike | Tensor | None = None,
     assignment: ArrayLike | Tensor | None = None,
     class_conditional: bool = False,
@@ -246,7 +244,7 @@ def calibrate_each(
     labels: ArrayLike | Tensor,
     alphas: Sequence[float],
     *,
-    method: Method = "hierarchical",
+    method: ConformalMethod = "hierarchical",
     features: ArrayLike | Tensor | None = None,
     assignment: ArrayLike | Tensor | None = None,
     class_conditional: bool = False,
@@ -355,9 +353,9 @@ def _true_class_in_hierarchy(
 def _check_settings(
     method: str, include_top_1: str, seed: int | None, parameters: Mapping[str, float]
 ) -> None:
-    if method not in get_args(Method):
+    if method not in get_args(ConformalMethod):
         raise InvalidInputError(
-            f"method is {method!r}; one of {', '.join(get_args(Method))} was expected."
+            f"method is {method!r}; one of {', '.join(get_args(ConformalMethod))} was expected."
         )
     if include_top_1 not in get_args(IncludeTop1):
         raise InvalidInputError(

@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from qpm_nn import metrics
-from qpm_nn.conformal.calibration import Calibration, Method, calibrate_each
+from qpm_nn.config import ConformalMethod
+from qpm_nn.conformal.calibration import Calibration, calibrate_each
 from qpm_nn.conformal.prediction import predict_set
 from qpm_nn.conformal.rules import order_statistic
 from qpm_nn.conformal.scores import HIERARCHIES
@@ -50,9 +51,9 @@ class HeldOut:
         return cls(logits, labels, features, head.assignment)
 
     @property
-    def methods(self) -> tuple[Method, ...]:
+    def methods(self) -> tuple[ConformalMethod, ...]:
         """Methods that there can be sets of."""
-        every: tuple[Method, ...] = get_args(Method)
+        every: tuple[ConformalMethod, ...] = get_args(ConformalMethod)
         return tuple(
             name for name in every if self.assignment is not None or name not in HIERARCHIES
         )

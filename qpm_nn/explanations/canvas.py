@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -35,6 +38,19 @@ STYLE: Any = {
     "font.family": ["DejaVu Sans", *(name for name in _MORE_FONTS if name in _INSTALLED)],
 }
 INK, MUTED, RULE = "#1f2937", "#5b6470", "#d9dee5"
+
+
+@contextlib.contextmanager
+def any_letters() -> Iterator[None]:
+    """Save figures without a warning for each letter that none of these fonts has.
+
+    Such letters are boxes in a PNG; in an SVG, whoever looks at it has fonts of their own.
+    """
+    with warnings.catch_warnings():
+        # Before 3.11 there is a second one, of scripts that are not set as they are written.
+        for message in (r"Glyph .* missing from", r"Matplotlib currently does not support"):
+            warnings.filterwarnings("ignore", message)
+        yield
 
 
 class Canvas:

@@ -6,8 +6,10 @@ import math
 import unicodedata
 from collections.abc import Sequence
 
+from qpm_opt.shortening import DOTS, shortened
+
 #: Widths in em of the letters of DejaVu Sans and of as wide fonts, bold ones included; East Asian
-#: letters are a square, whatever the font.
+#: letters and dots are a square, whatever the font.
 EM, WIDE_EM = 0.68, 1.0
 #: The same of running text, of mostly small letters, on the average.
 RUNNING_EM = 0.61
@@ -24,7 +26,7 @@ def width(text: str, size: float) -> float:
 
     Estimated, for the fonts of whoever looks at an SVG are unknown.
     """
-    return size / 72 * sum(map(_em, text))
+    return size / 72 * _ems(text)
 
 
 def wrapped(text: str, size: float, inches: float) -> list[str]:
@@ -52,33 +54,18 @@ def wrapped(text: str, size: float, inches: float) -> list[str]:
 
 
 def elided(name: str, most: float) -> str:
-    """A name that takes at most ``most`` em, if need be with dots for its middle.
-
-    Both ends stay: the last letters often tell classes apart, such as ``alphabet/character12``.
-    """
-    if sum(map(_em, name)) <= most:
-        return name
-    room = most - WIDE_EM  # for the dots
-    head, tail = "", ""
-    for c in name:
-        if sum(map(_em, head + c)) > 0.6 * room:
-            break
-        head += c
-    for c in reversed(name):
-        if sum(map(_em, head + c + tail)) > room:
-            break
-        tail = c + tail
-    return f"{head.rstrip()}…{tail.lstrip()}"
+    """A name that takes at most ``most`` em, if need be with dots for its middle."""
+    return shortened(name, most, _ems)
 
 
 def listed(names: Sequence[str], most: float) -> str:
     """As many names as ``most`` em hold, at least one, and how many more: ``name, name, +3``."""
     for n_shown in range(len(names), 1, -1):
         text = ", ".join(names[:n_shown]) + _rest(len(names) - n_shown)
-        if sum(map(_em, text)) <= most:
+        if _ems(text) <= most:
             return text
     rest = _rest(len(names) - 1)
-    return elided(names[0], most - sum(map(_em, rest))) + rest
+    return elided(names[0], most - _ems(rest)) + rest
 
 
 def _rest(n: int) -> str:
@@ -89,7 +76,11 @@ def _running_em(c: str) -> float:
     return min(_em(c), RUNNING_EM) if _em(c) < WIDE_EM else WIDE_EM
 
 
+def _ems(text: str) -> float:
+    return sum(map(_em, text))
+
+
 def _em(c: str) -> float:
     if unicodedata.combining(c):
         return 0
-    return WIDE_EM if unicodedata.east_asian_width(c) in "WF" else EM
+    return WIDE_EM if c == DOTS or unicodedata.east_asian_width(c) in "WF" else EM

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
-import warnings
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+
+from qpm_nn.explanations.canvas import any_letters
 
 
 def as_svg(figure: Figure, name: str = "figure") -> str:
@@ -16,11 +17,6 @@ def as_svg(figure: Figure, name: str = "figure") -> str:
     keeps references apart where several figures stand in one page.
     """
     stream = io.StringIO()
-    with (
-        rc_context({"svg.fonttype": "none", "svg.hashsalt": name}),
-        warnings.catch_warnings(),
-    ):
-        # Said of the fonts here.
-        warnings.filterwarnings("ignore", r"Glyph .* missing from")
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), any_letters():
         figure.savefig(stream, format="svg", metadata={"Date": None})
     return stream.getvalue()

@@ -25,6 +25,7 @@ from qpm_nn.data import DataModule, load_data
 from qpm_nn.devices import make_fabric
 from qpm_nn.embedding import EmbeddedData, trained_part, write_embeddings
 from qpm_nn.evaluation import evaluate
+from qpm_nn.explanations.canvas import any_letters
 from qpm_nn.extraction import extract_features
 from qpm_nn.heads import Classifier, DenseHead
 from qpm_nn.pipelines.observer import Observer, OnEpoch
@@ -78,7 +79,7 @@ class BasePipeline(ABC):
         self.config = config
         self.observer = observer
         self.data = load_data(**asdict(config.data)) if data is None else data
-        self.weights_key = weights_key(config.weights)
+        self.weights_key = "" if finished else weights_key(config.weights)
         is_coloured = self.data.image_shape[0] == 3
         if config.weights == IMAGENET and is_coloured and self.data.normalisation != "imagenet":
             logger.warning(
@@ -263,7 +264,8 @@ class BasePipeline(ABC):
     def write_figure(self, name: str, figure: Figure) -> None:
         """Write ``figures/<name>.png``."""
         with replace_on_success(self.directory / "figures" / f"{name}.png") as temporary:
-            figure.savefig(temporary, format="png")
+            with any_letters():
+                figure.savefig(temporary, format="png")
 
     def _training(self, training: TrainingConfig) -> dict[str, Any]:
         """Settings of a stage that trains."""

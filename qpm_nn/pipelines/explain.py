@@ -29,6 +29,7 @@ from qpm_nn.pipelines.run import finished_pipeline
 from qpm_nn.report import DrawnFigure, image_figures
 from qpm_nn.report.seen import SeenImages
 from qpm_opt import InvalidInputError
+from qpm_opt.shortening import shortened
 
 #: Images by which a split is tested.
 N_TRIED = 8
@@ -41,6 +42,7 @@ def explain(
     representative: bool = False,
     observer: Observer | None = None,
     data: DataModule | None = None,
+    root: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> list[str]:
     """Explain test images of a finished run, with figures and their data in ``figures/``.
@@ -56,6 +58,8 @@ def explain(
         models that use all features for all classes.
     observer, data
         As for :func:`~qpm_nn.pipelines.run.run`.
+    root
+        As for :func:`~qpm_nn.pipelines.run.calibrate`.
     **options
         ``sampling``, ``n_boundaries``, ``method``, ``time_limit`` of
         :func:`~qpm_nn.explanations.representative.interpret`.
@@ -70,7 +74,7 @@ def explain(
     InvalidInputError
         If there is no finished run, no such image, or the method cannot serve the network.
     """
-    pipeline = finished_pipeline(out, observer, data)
+    pipeline = finished_pipeline(out, observer, data, root)
     n_images = len(pipeline.data.test)
     for i in images:
         if not 0 <= i < n_images:
@@ -93,14 +97,14 @@ def explain(
 
 def _why(seen: SeenImages, i: int) -> str:
     names, predicted, label = seen.layer.class_names, int(seen.predicted[i]), int(seen.labels[i])
-    verdict = "recognised" if predicted == label else f"it is {printable(names[label])}"
-    text = f"Test image {i} is taken for {printable(names[predicted])} ({verdict})"
+    verdict = "recognised" if predicted == label else f"it is {_shown(names[label])}"
+    text = f"Test image {i} is taken for {_shown(names[predicted])} ({verdict})"
     rival = seen.second(i) if predicted == label else label
     if rival is None:
         return text + "."
     reasons = why_not(seen.layer, seen.features[i], rival, predicted)
     terms = ", ".join(f"feature {one.feature} {one.contribution:+.2f}" for one in reasons.terms)
-    return f"{text}, rather than for {printable(names[rival])}: {terms or 'the biases decide'}."
+    return f"{text}, rather than for {_shown(names[rival])}: {terms or 'the biases decide'}."
 
 
 def _represent(pipeline: Pipeline, images: Sequence[int], **options: Any) -> list[str]:
@@ -118,7 +122,7 @@ def _represent(pipeline: Pipeline, images: Sequence[int], **options: Any) -> lis
         study = case_study(found, tests, i, references, names)
         draw = partial(draw_case_study, study)
         pipeline.write_drawn(DrawnFigure(f"image_{i}_representative", draw, study))
-        cover, name = found.cover, printable(names[found.c])
+        cover, name = found.cover, _shown(names[found.c])
         proof = (
             "the most that they can"
             if cover.bound == cover.objective
@@ -133,6 +137,11 @@ def _represent(pipeline: Pipeline, images: Sequence[int], **options: Any) -> lis
         if _is_plain(classifier.head):
             sentences += _bridge(pipeline, found.c, i, **options)
     return sentences
+
+
+def _shown(name: str) -> str:
+    """The name of a class as sentences have it."""
+    return shortened(printable(name))
 
 
 def _is_plain(head: Head) -> bool:
@@ -160,14 +169,14 @@ def _bridge(
     rivals = rivals_to_rule_out(training, layer.weight, c, time_limit)
     predicted = np.argmax(training @ layer.weight.T, axis=1)
     pattern = shared_pattern(training, predicted, x, c, method=method, time_limit=time_limit)
-    names = ", ".join(printable(layer.class_names[rival.c]) for rival in rivals.rivals)
+    names = ", ".join(_shown(layer.class_names[rival.c]) for rival in rivals.rivals)
     record = {"rivals": rivals.to_dict(), "pattern": pattern.to_dict()}
     text = json.dumps(record, indent=1) + "\n"
     pipeline.write_text(f"figures/image_{i}_features.json", text)
     fewest = "the fewest possible" if rivals.is_proved else f"at least {rivals.bound} are needed"
     return [
         f"A training image that is ahead of these rivals is taken for "
-        f"{printable(layer.class_names[c])} ({len(rivals.rivals)}, {fewest}): {names or 'none'}.",
+        f"{_shown(layer.class_names[c])} ({len(rivals.rivals)}, {fewest}): {names or 'none'}.",
         f"{pattern.n_same} of {pattern.n_class} training images that are taken for it, and "
         f"{pattern.n_other} others, have features {listed(pattern.active)} active and "
         f"{listed(pattern.inactive)} inactive, as this image has.",

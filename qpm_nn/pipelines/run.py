@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from qpm_nn.config import RunConfig, make_config, read_config
-from qpm_nn.data import DataModule
+from qpm_nn.config import DataConfig, RunConfig, make_config, read_config
+from qpm_nn.data import DATA_SETS, DataModule
 from qpm_nn.devices import follow, is_follower, leading, n_started
 from qpm_nn.pipelines.chiqpm import ChiQPMPipeline
 from qpm_nn.pipelines.dense import DensePipeline
@@ -18,6 +18,7 @@ from qpm_nn.pipelines.qsenn import QSENNPipeline
 from qpm_nn.pipelines.results import Pipeline
 from qpm_nn.pipelines.sparse import GlmSagaPipeline, SLDDPipeline
 from qpm_nn.pipelines.stages import RunDirectory
+from qpm_opt import InvalidInputError
 
 #: One for every model of the settings.
 PIPELINES: dict[str, type[Pipeline]] = {
@@ -34,10 +35,29 @@ def finished_pipeline(
     out: str | os.PathLike[str],
     observer: Observer | None,
     data: DataModule | None,
+    root: str | os.PathLike[str] | None,
     **settings: Any,
 ) -> Pipeline:
-    """The pipeline of a run that has ended, by the settings that it wrote and those that change."""
+    """The pipeline of a run that has ended, by the settings that it wrote and those that change.
+
+    ``root`` takes the place of the folder of images, or of the one with the files of a named data
+    set.
+
+    Raises
+    ------
+    InvalidInputError
+        If there are no settings, or the images are not there.
+    """
     config = make_config(read_config(Path(out) / "config.toml"), settings)
+    is_named = config.data.name in DATA_SETS
+    if root is not None:
+        moved = {"root" if is_named else "name": os.path.abspath(root)}
+        config = replace(config, data=replace(config.data, **moved))
+    if data is None and not is_named and not Path(config.data.name).is_dir():
+        raise InvalidInputError(
+            f"The images of {out} are not in {config.data.name}; give the folder that they are in "
+            "by now (--root)."
+        )
     return PIPELINES[config.model](config, out, True, observer or Observer(), data, finished=True)
 
 
@@ -46,6 +66,7 @@ def calibrate(
     *,
     observer: Observer | None = None,
     data: DataModule | None = None,
+    root: str | os.PathLike[str] | None = None,
     **settings: Any,
 ) -> RunDirectory:
     """Calibrate the prediction sets of a run anew; what else it has made stays.
@@ -56,6 +77,9 @@ def calibrate(
         The run directory.
     observer, data
         As for :func:`run`.
+    root : path, optional
+        Where the images are, if no longer where the run had them: their folder, or the one that
+        holds the files of a named data set.
     **settings
         What changes in the section ``conformal`` of the settings, such as ``alpha``.
 
@@ -64,7 +88,7 @@ def calibrate(
     InvalidInputError
         If there is no finished run, or the settings are unusable.
     """
-    return finished_pipeline(out, observer, data, conformal=settings).calibrate()
+    return finished_pipeline(out, observer, data, root, conformal=settings).calibrate()
 
 
 def report(
@@ -72,6 +96,7 @@ def report(
     *,
     observer: Observer | None = None,
     data: DataModule | None = None,
+    root: str | os.PathLike[str] | None = None,
 ) -> RunDirectory:
     """Write the report of a finished run: ``report.html``, ``report.json`` and ``figures/``.
 
@@ -81,13 +106,15 @@ def report(
         The run directory.
     observer, data
         As for :func:`run`.
+    root
+        As for :func:`calibrate`.
 
     Raises
     ------
     InvalidInputError
         If there is no finished run, or its model uses all features for all classes.
     """
-    return finished_pipeline(out, observer, data).report()
+    return finished_pipeline(out, observer, data, root).report()
 
 
 def run(
@@ -121,6 +148,7 @@ def run(
     NoAssignmentError
         If the solver finds no assignment within its limits (QPM only).
     """
+    config = replace(config, data=_from_anywhere(config.data))
     if n_started() > 1:
         config = replace(config, runtime=replace(config.runtime, n_devices=n_started()))
     if is_follower():
@@ -128,3 +156,10 @@ def run(
         return RunDirectory(out)
     with leading(config.runtime):
         return PIPELINES[config.model](config, out, resume, observer or Observer(), data)()
+
+
+def _from_anywhere(data: DataConfig) -> DataConfig:
+    """The same images by absolute paths: what is done with a run may start in another folder."""
+    is_folder = data.name not in DATA_SETS and Path(data.name).is_dir()
+    name = os.path.abspath(data.name) if is_folder else data.name
+    return replace(data, name=name, root=data.root and os.path.abspath(data.root))

@@ -12,16 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from qpm_opt import InvalidInputError
 from qpm_opt.files import remove_unfinished, replace_on_success
+from qpm_opt.locking import locked
 
 logger = logging.getLogger(__name__)
 
 RECORD = "stages.json"
 LOG = "log.jsonl"
-LOCK = ".lock"
 
 
 class RunDirectory:
@@ -64,29 +62,20 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other runs out while stages run; the lock of a run that was killed is free.
+        """Keep other commands out while stages run; the lock of a run that was killed is free.
 
         The files that such a run was writing are deleted.
 
         Raises
         ------
         InvalidInputError
-            If another run is in it.
+            If another command is in it.
         """
-        lock = FileLock(self / LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise InvalidInputError(
-                f"Another run is writing into {self.path}; wait for its end or give another folder."
-            ) from None
-        try:
+        with locked(self.path):
             remove_unfinished(self.path)
             self._records = self._read_records() if self.resume else {}
             self._up_to_date = set()
             yield
-        finally:
-            lock.release()
 
     def run_stage(
         self,

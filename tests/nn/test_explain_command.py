@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -67,6 +68,16 @@ def test_the_greedy_choice_covers_no_more(finished):
         study = json.loads((finished / "figures" / "image_0_representative.json").read_text())
         covered[method] = study["interpretation"]["n_covered_same"]
     assert covered["greedy"] <= covered["exact"]
+
+
+def test_long_names_are_shortened(tree, tmp_path):
+    for folder in tree.iterdir():
+        shutil.copytree(folder, tmp_path / "images" / f"{folder.name}{'-' * 100}{folder.name[-1]}")
+    out = tmp_path / "run"
+    run(tiny_config(tmp_path / "images", dense={"epochs": 1}, finetune={"epochs": 1}), out)
+    for representative in (False, True):
+        text = " ".join(explain(out, [0], representative=representative, n_boundaries=8))
+        assert "for class" in text and "-…-" in text and "-" * 40 not in text
 
 
 def test_a_dense_model_is_interpreted_too(tree, tmp_path):

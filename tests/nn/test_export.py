@@ -18,6 +18,7 @@ from qpm_nn.pipelines.run import run
 from qpm_nn.pretrained import QPMModel
 from qpm_nn.saving import ClassifierSpec
 from qpm_opt import InvalidInputError, cli
+from qpm_opt.locking import locked
 from tests.nn.conftest import tiny_config
 
 SELECTED = [3, 50, 90, 127]
@@ -110,3 +111,11 @@ def test_a_new_model_leaves_no_export_of_the_old_one(tree, tmp_path):
         exported.touch()
         run(tiny_config(tree, model=model), tmp_path / "run")
         assert not exported.exists()
+
+
+def test_the_model_of_a_run_that_goes_on_is_not_exported(folder):
+    with locked(folder):
+        result = CliRunner().invoke(export, [str(folder)])
+    assert isinstance(result.exception, InvalidInputError)
+    assert "in use by another command" in str(result.exception)
+    assert not (folder / "model.onnx").exists()

@@ -43,6 +43,9 @@ def test_runs_share_the_dense_model_and_are_not_repeated(tree, tmp_path):
     dense = [one["event"] for one in events if one["stage"] == "dense" and one["event"] != "epoch"]
     assert dense == ["started", "finished", "reused"]
     assert invoke(*common).stdout == ""  # all is on record
+    path = folder.with_name(f"{folder.name}.jsonl")
+    path.write_text("\n".join(map(older, path.read_text().splitlines())))
+    assert invoke(*common).stdout == ""
 
     done = invoke(*common, "--variant", "qpm with Z_A alone")
     assert "qpm with Z_A alone" in done.stdout
@@ -60,6 +63,29 @@ def record(variant: str, accuracy: float, seed: int = 0, **changes) -> TrainedMo
     config = make_config({"data": {"name": "mine"}, "seed": seed}, settings_of(variant))
     metrics = {"dense": {"accuracy": 1.0}, "final": {"accuracy": accuracy, "sid@4": None}}
     return TrainedModel(variant, asdict(config), metrics, changes, 1.0, "", {})
+
+
+def older(line: str) -> str:
+    """A line of records as it was before there were some of the settings."""
+    record = json.loads(line or "{}")
+    if record:
+        del record["config"]["conformal"], record["config"]["problem"]["pairs"]
+        del record["config"]["finetune"]["grounding_share"]
+    return json.dumps(record)
+
+
+def test_settings_that_a_record_lacks_have_their_defaults(tmp_path):
+    one, other = record("qpm", 0.5), record("qpm", 0.7, seed=1)
+    path = tmp_path / "records.jsonl"
+    path.write_text(older(json.dumps(asdict(one))) + "\n")
+    assert read([path]) == [one]
+    append(path, other)
+    assert "| 2 | **60.0" in report.tables([*read([path]), record("sldd", 0.4)])
+    append(path, replace(one, metrics=other.metrics))
+    assert [found.final["accuracy"] for found in read([path])] == [0.7, 0.7]
+    # That of the preset of CHiQPM is another one, which the run cannot have had.
+    path.write_text(older(json.dumps(asdict(record("chiqpm", 0.5)))))
+    assert read([path])[0].config["finetune"]["grounding_share"] == 1.0
 
 
 def test_tables_have_means_and_deviations_over_seeds():

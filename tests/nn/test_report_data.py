@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -11,9 +12,13 @@ import torch
 from click.testing import CliRunner
 
 from qpm_nn import QPMModel
+from qpm_nn.cli import calibrate
 from qpm_nn.cli import report as report_command
+from qpm_nn.cli_explain import explain
+from qpm_nn.config import make_config, read_config
 from qpm_nn.data import load_data
 from qpm_nn.explanations import LastLayer
+from qpm_nn.pipelines.observer import Observer
 from qpm_nn.pipelines.run import report as report_run
 from qpm_nn.pipelines.run import run
 from qpm_nn.report.choice import examples_of_classes, images_of_classes, strongest_images
@@ -123,6 +128,17 @@ def test_a_report_is_made_again_by_its_command(finished):
         assert (finished / "figures" / f"{name}.png").stat().st_size > 1000
 
 
+@pytest.mark.filterwarnings("error:Glyph")
+def test_letters_that_no_font_has_are_no_warning(tree, tmp_path):
+    for folder, name in zip(sorted(tree.iterdir()), ("犬", "กา", "عقعق", "𒀀"), strict=True):
+        shutil.copytree(folder, tmp_path / "images" / name)
+    out = tmp_path / "run"
+    changes = {"dense": {"epochs": 1}, "finetune": {"epochs": 1}}
+    run(tiny_config(tmp_path / "images", model="chiqpm", **changes), out)
+    report_run(out)
+    assert "𒀀" in (out / "figures" / "assignment.svg").read_text(encoding="utf-8")
+
+
 def test_what_there_is_no_report_of(tree, tmp_path):
     with pytest.raises(InvalidInputError, match="does not exist"):
         report_run(tmp_path / "missing")
@@ -133,6 +149,43 @@ def test_what_there_is_no_report_of(tree, tmp_path):
     (out / "model.safetensors").unlink()
     with pytest.raises(InvalidInputError, match="finish the run first"):
         report_run(out)
+
+
+def test_images_are_found_from_any_folder_and_where_they_have_moved(tree, tmp_path, monkeypatch):
+    shutil.copytree(tree, tmp_path / "images")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    changes = {"dense": {"epochs": 1}, "finetune": {"epochs": 1}}
+    run(tiny_config("images", model="dense", **changes), "before")
+    weights = shutil.copy("before/dense.safetensors", "weights.safetensors")
+    run(tiny_config("images", weights=weights, **changes), "run")
+    monkeypatch.chdir("elsewhere")
+    (tmp_path / "weights.safetensors").unlink()  # no longer needed
+    before = read(tmp_path / "run")
+    report_run("../run")
+    assert read(tmp_path / "run") == before
+
+    (tmp_path / "images").rename(tmp_path / "moved")
+    with pytest.raises(InvalidInputError, match=r"not in .*/images; give the folder .*--root"):
+        report_run("../run")
+    for command, options in ((report_command, ()), (explain, ()), (calibrate, ("--method", "lac"))):
+        arguments = ["../run", "--root", "../moved", *options]
+        assert CliRunner().invoke(command, arguments, catch_exceptions=False).exit_code == 0
+    report_run("../run")  # calibrate has kept the place
+
+
+def test_the_root_of_a_data_set_is_kept_as_an_absolute_path(tmp_path, monkeypatch):
+    class Killed(Observer):
+        def stage(self, name):
+            raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    for root, kept in (("data", str(tmp_path / "data")), ("", "")):
+        with pytest.raises(KeyboardInterrupt):
+            config = make_config({"data": {"name": "digits", "root": root}})
+            run(config, "run", observer=Killed())
+        data = read_config("run/config.toml")["data"]
+        assert (data["name"], data["root"]) == ("digits", kept)
 
 
 def seen(logits, labels, weight, features=None, locality=None):

@@ -123,7 +123,7 @@ def test_other_settings_leave_nothing_of_the_old_run_behind_when_killed(chain):
 def test_two_runs_at_once_are_refused(tmp_path):
     directory = RunDirectory(tmp_path / "run")
     with directory.locked():
-        with pytest.raises(InvalidInputError, match="Another run is writing into"):
+        with pytest.raises(InvalidInputError, match="is in use by another command"):
             with RunDirectory(tmp_path / "run").locked():
                 pass
     with RunDirectory(tmp_path / "run").locked():

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from qpm_opt import Assignment, Problem, cli, solve, verify
 from qpm_opt.errors import InvalidInputError
+from qpm_opt.locking import LOCK, locked
 from tests.opt.test_cli import qpm
 
 #: Names with what the options have a meaning for, from a few alphabets, and one that is a label.
@@ -111,6 +112,16 @@ def test_classes_by_name_and_by_label(run, given, label):
     assert record["cost"] <= 0
 
 
+def test_long_names_are_shortened_but_in_files(run):
+    folder, _, held = run
+    gone = int(held.class_features(6)[0])
+    made = invoke(folder, "--forbid-for", f"6:{gone}", "--time-limit", 0.2)
+    (line,) = (line for line in made.stdout.splitlines() if "nn" in line)
+    assert line.startswith("           n") and "n…n" in line and "n" * 40 not in line
+    changes = json.loads((folder / "what-if.json").read_text(encoding="utf-8"))["class_changes"]
+    assert "n" * 300 in [change["name"] for change in changes]
+
+
 def refused(*arguments) -> str:
     made = invoke(*arguments)
     assert isinstance(made.exception, InvalidInputError), made.output
@@ -174,6 +185,33 @@ def test_bad_sources(run):
     assert "The solution is infeasible: classes 0, 1" in refused(folder, *one)
     (folder / "solution.json").unlink()
     assert "has no solution.json; give the directory of a run" in refused(folder, *one)
+
+
+def test_a_run_that_goes_on_is_refused(run):
+    folder, _, held = run
+    demand = ("--require", int(held.selected[0]), "--time-limit", 0.2)
+    files = (folder / "problem.npz", folder / "solution.json")
+    with locked(folder):
+        for source in ((folder,), files):
+            assert "in use by another command, such as qpm run" in refused(*source, *demand)
+    assert not (folder / "what-if.json").exists()
+    for source in ((folder,), files):
+        assert invoke(*source, *demand).exit_code == 0
+        with locked(folder):  # free again
+            pass
+
+
+def test_a_run_that_can_only_be_read(run, tmp_path_factory):
+    folder, _, held = run
+    (folder / LOCK).touch(mode=0o444)
+    folder.chmod(0o555)
+    out = tmp_path_factory.mktemp("elsewhere") / "if.json"
+    demand = ("--require", int(held.selected[0]), "--time-limit", 0.2, "--out", out)
+    try:
+        assert invoke(folder, *demand).exit_code == 0
+    finally:
+        folder.chmod(0o755)
+    assert out.exists()
 
 
 def test_no_solution(run):
