@@ -164,6 +164,7 @@ def test_images_are_found_from_any_folder_and_where_they_have_moved(tree, tmp_pa
     before = read(tmp_path / "run")
     report_run("../run")
     assert read(tmp_path / "run") == before
+    assert before["title"] == "QPM on images" and str(tmp_path) not in json.dumps(before)
 
     (tmp_path / "images").rename(tmp_path / "moved")
     with pytest.raises(InvalidInputError, match=r"not in .*/images; give the folder .*--root"):
