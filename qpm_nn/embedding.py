@@ -38,7 +38,7 @@ def write_embeddings(
     """Write the embeddings of all images, in their order, as a ``.npy`` file.
 
     The array has shape (n_images, n_embeddings, h, w) and half precision. It is written batch by
-    batch, under another name until it is whole.
+    batch, under another name until it is whole; a full disk is an ``OSError`` and leaves nothing.
 
     Raises
     ------
@@ -46,8 +46,8 @@ def write_embeddings(
         If an embedding is not finite in half precision.
     """
     backbone = backbone.to(device).eval()
-    array, n_done = None, 0
-    with replace_on_success(path) as temporary:
+    # No memory map: on a full disk, writing into one kills the process.
+    with replace_on_success(path) as temporary, temporary.open("wb") as file:
         for batch, _ in BatchLoader(images, BATCH_SIZE):
             found = backbone.embeddings(preprocessing(batch.to(device))).half()
             if not torch.isfinite(found).all():
@@ -55,13 +55,15 @@ def write_embeddings(
                     "The embeddings of the frozen backbone exceed half precision; take one whose "
                     "last layer normalises, or check the weights."
                 )
-            if array is None:
-                shape = (len(images), *found.shape[1:])
-                array = np.lib.format.open_memmap(temporary, "w+", np.float16, shape)
-            array[n_done : n_done + len(found)] = found.cpu().numpy()
-            n_done += len(found)
-        assert array is not None, "a DataModule has images of every class"
-        array.flush()
+            array = found.cpu().numpy()
+            if not file.tell():
+                header = {
+                    "descr": np.lib.format.dtype_to_descr(array.dtype),
+                    "fortran_order": False,
+                    "shape": (len(images), *array.shape[1:]),
+                }
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(array.tobytes())
 
 
 class EmbeddedSet(ImageSet):

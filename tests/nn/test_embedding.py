@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import pickle
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +113,53 @@ def test_embeddings_beyond_half_precision_are_refused(backbone, data, tmp_path):
     with pytest.raises(InvalidInputError, match="exceed half precision"):
         write_embeddings(tmp_path / "x.npy", backbone, data.test, data.preprocessing)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_file_grows_with_the_batches(backbone, data, tmp_path, monkeypatch):
+    # A file that is long before it is full has no room on a full disk, and no error tells so.
+    monkeypatch.setattr("qpm_nn.embedding.BATCH_SIZE", 2)
+    sizes = []
+    embed = backbone.embeddings
+
+    def embed_and_look(images):
+        sizes.append(sum(path.stat().st_size for path in tmp_path.iterdir()))
+        return embed(images)
+
+    monkeypatch.setattr(backbone, "embeddings", embed_and_look)
+    write_embeddings(tmp_path / "x.npy", backbone, data.test, data.preprocessing)
+    n_batches, n_bytes = len(data.test) // 2, (tmp_path / "x.npy").stat().st_size
+    assert len(sizes) == n_batches and sizes[0] == 0
+    for i, size in enumerate(sizes):
+        assert size <= (i + 0.1) / n_batches * n_bytes
+
+
+def test_a_full_disk_is_one_sentence(tree, tmp_path):
+    alone = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = f"mount -t tmpfs -o size=1m none '{disk}'"
+    if (
+        not shutil.which("unshare")
+        or subprocess.run([*alone, mount], capture_output=True).returncode
+    ):
+        pytest.skip("no file system can be mounted here")
+    weights, settings = tmp_path / "weights.safetensors", tmp_path / "settings.toml"
+    save_file(create_backbone("convnet_tiny", 3).state_dict(), weights)
+    config = tiny_config(
+        tree, weights=str(weights), frozen=True, data={"name": str(tree), "image_size": 32}
+    )
+    settings.write_text(config.to_toml(), encoding="utf-8")
+    run_there = (
+        f"{mount} && cd '{disk}' || exit 9; '{sys.executable}' -m qpm_opt run --config "
+        f"'{settings}' --out run; code=$?; ls -A run/embeddings; exit $code"
+    )
+    environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "COLUMNS": "500"}
+    process = subprocess.run(
+        [*alone, run_there], capture_output=True, text=True, env=os.environ | environment
+    )
+    assert process.returncode == 1, process.stderr
+    assert "No space left on device" in process.stderr and "train.npy" in process.stderr
+    assert "Traceback" not in process.stderr and not process.stdout
 
 
 def test_other_embeddings_are_another_data_set(embedded, tmp_path):
