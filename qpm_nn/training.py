@@ -11,7 +11,8 @@ import io
 import logging
 import math
 import time
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DistributedSampler
 
@@ -78,7 +80,7 @@ def train(
         Device, number of devices, precision, and whether to compile.
     checkpoint : Path
         Written after every epoch, atomically; read back if it carries the same ``key``, ignored
-        otherwise.
+        otherwise, with a warning if it is damaged or of another classifier.
     key : str
         Identifies the settings and inputs.
     on_epoch : callable, optional
@@ -294,10 +296,27 @@ def _resume(path: Path, key: str, classifier: Classifier, optimizer: torch.optim
     """Load a checkpoint that belongs to ``key``; return the number of epochs done."""
     if not path.exists():
         return 0
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if state["key"] != key:
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums
+            if archive.testzip() is not None:
+                raise zipfile.BadZipFile
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if state["key"] != key:
+            return 0
+        n_epochs_done = int(state["n_epochs_done"])
+        # Before anything is loaded: a classifier that does not fit would be so in part.
+        if _shapes(state["classifier"]) != _shapes(classifier.state_dict()):
+            raise ValueError
+        optimizer.load_state_dict(state["optimizer"])
+    except Exception:  # damaged and foreign files come as errors of any kind
+        logger.warning(
+            "%s is damaged, or of another training; this one begins with its first epoch.", path
+        )
         return 0
     classifier.load_state_dict(state["classifier"])
-    optimizer.load_state_dict(state["optimizer"])
-    logger.info("Resuming after epoch %d of %s.", state["n_epochs_done"], path.name)
-    return state["n_epochs_done"]
+    logger.info("Resuming after epoch %d of %s.", n_epochs_done, path.name)
+    return n_epochs_done
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}

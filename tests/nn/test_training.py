@@ -97,6 +97,72 @@ def test_checkpoint_of_other_settings_is_ignored(data, tmp_path):
     assert equal(found, run(new_classifier(), data, tmp_path / "fresh"))
 
 
+def empty(path):
+    path.write_bytes(b"")
+
+
+def overwritten(path):
+    path.write_text("x\n")
+
+
+def cut_off(path):
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def with_other_bits(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255  # a weight, or the momentum of one
+    path.write_bytes(content)
+
+
+def of_another_program(path):
+    torch.save({"a": 1}, path)
+
+
+def without_the_optimizer(path):
+    state = torch.load(path, weights_only=True)
+    del state["optimizer"]
+    torch.save(state, path)
+
+
+def of_fewer_classes(path):
+    state = torch.load(path, weights_only=True)
+    state["classifier"]["head.linear.weight"] = torch.zeros(3, 128)
+    torch.save(state, path)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        empty,
+        overwritten,
+        cut_off,
+        with_other_bits,
+        of_another_program,
+        without_the_optimizer,
+        of_fewer_classes,
+    ],
+)
+def test_a_damaged_checkpoint_is_ignored(data, tmp_path, caplog, spoil):
+    config = replace(CONFIG, epochs=2)
+    with pytest.raises(Killed):
+        run(new_classifier(), data, tmp_path / "cut", config=config, on_epoch=kill_after(1))
+    spoil(tmp_path / "cut")
+    epochs = []
+    cut = run(
+        new_classifier(),
+        data,
+        tmp_path / "cut",
+        config=config,
+        on_epoch=lambda r: epochs.append(r.epoch),
+    )
+    assert epochs == [1, 2]
+    assert [r.levelname for r in caplog.records if "cut is damaged, or of" in r.message] == [
+        "WARNING"
+    ]
+    assert equal(cut, run(new_classifier(), data, tmp_path / "whole", config=config))
+
+
 def test_a_full_disk_leaves_the_old_checkpoint(data, tmp_path):
     path = tmp_path / "checkpoint"
     run(new_classifier(), data, path, config=replace(CONFIG, epochs=1))
