@@ -236,8 +236,7 @@ class AssignmentHead(_SelectedHead):
     @property
     def signed_assignment(self) -> NDArray[np.bool_]:
         """Assignment of the selected features and of their opposites, (n_classes, 2 n_selected)."""
-        weight = self.weight.cpu().numpy()
-        return np.concatenate([weight > 0, weight < 0], axis=1)
+        return _by_sign(self.weight)
 
     def forward(self, maps: Tensor) -> Activations:
         """Activations of maps (n_images, n_features, height, width), or vectors, without sides."""
@@ -300,6 +299,11 @@ class SparseHead(_SelectedHead):
         self.register_buffer("weight", torch.from_numpy(weight))
         self.register_buffer("bias", torch.from_numpy(bias))
 
+    @property
+    def signed_assignment(self) -> NDArray[np.bool_]:
+        """Which features have a positive weight, which a negative: (n_classes, 2 n_selected)."""
+        return _by_sign(self.weight)
+
     def forward(self, maps: Tensor) -> Activations:
         """Activations of maps (n_images, n_features, height, width), or vectors, without sides."""
         features, maps = self.normalise(maps)
@@ -309,6 +313,12 @@ class SparseHead(_SelectedHead):
 
 #: What a classifier can end in.
 Head = DenseHead | AssignmentHead | SparseHead
+
+
+def _by_sign(weight: Tensor) -> NDArray[np.bool_]:
+    """Where weights are above 0, and beside it where they are below."""
+    array = weight.cpu().numpy()
+    return np.concatenate([array > 0, array < 0], axis=1)
 
 
 def _as_maps(features: Tensor) -> Tensor:

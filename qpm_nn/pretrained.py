@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from qpm_nn.conformal import Calibration, HeldOut, load_calibration, save_calibration
 from qpm_nn.explanations.tree import ClassTrees
 from qpm_nn.explanations.words import explain_class
-from qpm_nn.heads import AssignmentHead, Classifier
+from qpm_nn.heads import AssignmentHead, Classifier, DenseHead, SparseHead
 from qpm_nn.saving import ClassifierSpec, file_sha256, load_classifier, save_classifier
 from qpm_opt import InvalidInputError
 from qpm_opt.errors import unknown_name
@@ -192,20 +193,25 @@ class QPMModel(nn.Module):
     def explain_class(self, c: int | str) -> str:
         """A class, by label or name, as a set of features, beside the class most like it.
 
+        Of an SLDD-Model, Q-SENN, glm-saga_5 or a QPM of average sparsity: as a sum of weighted
+        features (:func:`qpm_nn.explanations.explain_class`).
+
         Raises
         ------
         InvalidInputError
-            If there is no such class, or the model has no assignment.
+            If there is no such class, or the model is dense.
         """
         return explain_class(self._head, self._label(c), self.spec.class_names)
 
     def compare(self, first: int | str, second: int | str) -> ClassComparison:
         """What two classes, by label or name, share, and what each has alone.
 
+        If features have weights, those are shared that have the same sign.
+
         Raises
         ------
         InvalidInputError
-            If there is no such class, or the model has no assignment.
+            If there is no such class, or the model is dense.
         """
         labels = self._label(first), self._label(second)
         one, other = (self._head.signed_assignment[label] for label in labels)
@@ -217,11 +223,11 @@ class QPMModel(nn.Module):
         )
 
     @property
-    def _head(self) -> AssignmentHead:
+    def _head(self) -> AssignmentHead | SparseHead:
         head = self.classifier.head
-        if not isinstance(head, AssignmentHead):
+        if isinstance(head, DenseHead):
             raise InvalidInputError(
-                "The model has no assignment: its classes are not sets of features."
+                "The model has no assignment: it is dense, all classes use all features."
             )
         return head
 
@@ -231,8 +237,14 @@ class QPMModel(nn.Module):
             if c not in names:
                 raise unknown_name("class", c, names)
             return names.index(c)
-        if not 0 <= c < len(names):
+        try:
+            label = operator.index(c)
+        except TypeError:
             raise InvalidInputError(
-                f"There is no class {c}; labels from 0 to {len(names) - 1} were expected."
+                f"The class is {c!r}; a label, which is a whole number, or a name was expected."
+            ) from None
+        if not 0 <= label < len(names):
+            raise InvalidInputError(
+                f"There is no class {label}; labels from 0 to {len(names) - 1} were expected."
             )
-        return c
+        return label

@@ -9,7 +9,7 @@ import torch
 from qpm_nn import QPMModel
 from qpm_nn.backbones import create_backbone
 from qpm_nn.data import Preprocessing
-from qpm_nn.heads import AssignmentHead, Classifier, DenseHead
+from qpm_nn.heads import AssignmentHead, Classifier, DenseHead, SparseHead
 from qpm_nn.saving import ClassifierSpec, load_classifier
 from qpm_opt import InvalidInputError
 from tests.nn.conftest import full_disk
@@ -57,6 +57,12 @@ def test_classes_in_words(model):
     for c in (3, -1):
         with pytest.raises(InvalidInputError, match="labels from 0 to 2"):
             model.compare(0, c)
+    assert model.compare(np.int64(0), torch.tensor(1)) == compared
+    for c in (1.5, None, [1]):
+        with pytest.raises(InvalidInputError, match=r"The class is .*whole number, or a name"):
+            model.explain_class(c)
+        with pytest.raises(InvalidInputError, match=r"The class is .*whole number, or a name"):
+            model.compare(0, c)
 
 
 def test_a_feature_for_one_class_and_against_another_is_not_shared():
@@ -69,10 +75,20 @@ def test_a_feature_for_one_class_and_against_another_is_not_shared():
     assert model.explain_class("bee") == "class bee = features 99, -50"
 
 
+def test_classes_of_weighted_features():
+    weight = [[0.5, -2.0, 0.0], [1.0, 0.25, 0.0], [0.0, 0.0, 0.0]]
+    head = SparseHead([3, 50, 99], weight, np.ones(3), [0.1] * 3, [1.0] * 3)
+    model = QPMModel(Classifier(create_backbone("convnet_tiny", 3), head), SPEC)
+    assert model.explain_class("ant") == "class ant = -2 x feature 50, +0.5 x feature 3"
+    assert model.compare("ant", "bee") == ("ant", "bee", [3], [50], [50])
+    assert model.compare("bee", 2) == ("bee", "cow", [], [3, 50], [])
+
+
 def test_dense_models_have_no_sets():
     dense = QPMModel(Classifier(create_backbone("convnet_tiny", 3), DenseHead(128, 3)), SPEC)
-    with pytest.raises(InvalidInputError, match="no assignment"):
-        dense.explain_class(0)
+    for explain in (dense.explain_class, lambda c: dense.compare(c, 1)):
+        with pytest.raises(InvalidInputError, match="no assignment: it is dense"):
+            explain(0)
 
 
 def test_a_full_disk_leaves_the_old_model(model, tmp_path):
