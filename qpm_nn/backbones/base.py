@@ -46,6 +46,10 @@ class Backbone(nn.Module):
         """The module whose names weights files use."""
         return self
 
+    def convert(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """What to make of a file that does not fit ``published_part``; by default nothing else."""
+        return tensors
+
     def published_weights(self) -> Mapping[str, Tensor]:
         """Tensors for ``published_part`` from the network's publishers.
 

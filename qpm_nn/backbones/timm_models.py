@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import sys
 from collections.abc import Mapping
 from types import ModuleType
 from urllib.error import HTTPError
@@ -56,6 +57,17 @@ class TimmBackbone(PhotoBackbone):
     def embed(self, images: Tensor) -> Tensor:
         """Maps (n_images, n_features, h, w), negative values too."""
         return _maps(self.network, self.name, self.prepare(images))
+
+    def convert(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """What timm itself makes of files by the authors of the model, such as those of DINOv2."""
+        module = sys.modules[_import_timm().models.model_entrypoint(self.name).__module__]
+        convert = getattr(module, "checkpoint_filter_fn", None)
+        if convert is None:
+            return tensors
+        try:
+            return convert(dict(tensors), self.network)
+        except Exception:  # timm does not expect files of other models here
+            return tensors
 
     def published_weights(self) -> Mapping[str, Tensor]:
         """The model's default weights from Hugging Face, or from its cache."""

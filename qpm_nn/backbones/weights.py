@@ -146,8 +146,23 @@ def _without(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _fit(backbone: Backbone, tensors: Mapping[str, Tensor], source: str, name: str) -> None:
+    faults = _faults(backbone, tensors)
+    if faults:
+        tensors = backbone.convert(tensors)
+        faults = _faults(backbone, tensors)
+    if faults:
+        raise InvalidInputError(
+            f"{source} cannot be loaded into {name}: it {', and '.join(faults)}; take the weights "
+            "of this architecture."
+        )
     expected = backbone.published_part.state_dict()
     known = {key: tensor for key, tensor in tensors.items() if key in expected}
+    backbone.published_part.load_state_dict(known, strict=False)
+
+
+def _faults(backbone: Backbone, tensors: Mapping[str, Tensor]) -> list[str]:
+    """Why tensors do not fit a backbone."""
+    expected = backbone.published_part.state_dict()
     extra = [
         key
         for key in tensors
@@ -155,24 +170,18 @@ def _fit(backbone: Backbone, tensors: Mapping[str, Tensor], source: str, name: s
     ]
     # Old files lack the counts of batches, which only a momentum of None would need.
     lacking = [
-        key for key in expected if key not in known and not key.endswith("num_batches_tracked")
+        key for key in expected if key not in tensors and not key.endswith("num_batches_tracked")
     ]
     misshapen = [
         f"{key} of shape {tuple(tensor.shape)} instead of {tuple(expected[key].shape)}"
-        for key, tensor in known.items()
-        if tensor.shape != expected[key].shape
+        for key, tensor in tensors.items()
+        if key in expected and tensor.shape != expected[key].shape
     ]
-    faults = [
+    return [
         f"{verb} {_some(keys)}"
         for verb, keys in (("lacks", lacking), ("has unknown", extra), ("has", misshapen))
         if keys
     ]
-    if faults:
-        raise InvalidInputError(
-            f"{source} cannot be loaded into {name}: it {', and '.join(faults)}; take the weights "
-            "of this architecture."
-        )
-    backbone.published_part.load_state_dict(known, strict=False)
 
 
 def _some(names: Sequence[str]) -> str:

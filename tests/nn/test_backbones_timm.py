@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import sys
 from urllib.error import URLError
 
@@ -95,6 +96,62 @@ def test_a_file_with_a_classification_layer(tmp_path):
     backbone = create_backbone("timm:test_vit", 3, weights=tmp_path / "model.safetensors")
     for name, tensor in backbone.network.state_dict().items():
         assert torch.equal(tensor, published[name])
+
+
+def as_by_dinov2(tensors):
+    """Names of the original files; the token was for training alone."""
+    return tensors | {"mask_token": torch.zeros(1, 64)}
+
+
+def as_by_convnext(tensors):
+    """Names of the original files."""
+    found = {}
+    for name, tensor in tensors.items():
+        name = name.replace("stem.", "downsample_layers.0.").replace(".blocks.", ".")
+        name = re.sub(r"stages\.(\d)\.downsample", r"downsample_layers.\1", name)
+        name = name.replace("conv_dw", "dwconv").replace("mlp.fc", "pwconv")
+        found[name.replace("head.norm", "norm").replace("head.fc", "head")] = tensor
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "rename"), [("test_vit", as_by_dinov2), ("test_convnext", as_by_convnext)]
+)
+def test_files_of_the_authors_of_a_model(name, rename, tmp_path):
+    torch.manual_seed(1)
+    expected = timm.create_model(name, pretrained=False).state_dict()
+    file = rename(expected)
+    assert file.keys() != expected.keys()
+    torch.save({"model": file}, tmp_path / "original.pth")
+    backbone = create_backbone(f"timm:{name}", 3, weights=tmp_path / "original.pth")
+    for key, tensor in backbone.network.state_dict().items():
+        assert torch.equal(tensor, expected[key]), key
+
+
+def test_dinov2_with_registers():
+    with torch.device("meta"):
+        backbone = create_backbone("timm:vit_small_patch14_reg4_dinov2", 3)
+    expected = backbone.network.state_dict()
+    file = dict(expected)
+    file["register_tokens"] = torch.full(file.pop("reg_token").shape, 2.0)
+    file["cls_token"] = torch.ones(1, 1, 384)
+    file["pos_embed"] = torch.arange(1370.0)[:, None].expand(1, -1, 384) + 5
+    file["mask_token"] = torch.zeros(1, 384)
+    found = backbone.convert(file)
+    assert found.keys() == expected.keys()
+    assert (found["reg_token"] == 2).all() and (found["cls_token"] == 6).all()
+    assert torch.equal(found["pos_embed"][0, :, 0], torch.arange(6.0, 1375))
+
+
+def test_what_no_conversion_fits_is_named(tmp_path):
+    for name in ("test_convnext", "test_vit"):
+        tensors = timm.create_model(name, pretrained=False).state_dict()
+        torch.save(tensors | {"more": torch.zeros(2, 2)}, tmp_path / "other.pth")
+        with pytest.raises(InvalidInputError, match=f"into timm:{name}: it has unknown more; take"):
+            create_backbone(f"timm:{name}", 3, weights=tmp_path / "other.pth")
+    torch.save({"more": torch.zeros(2, 2)}, tmp_path / "other.pth")  # timm stumbles over it
+    with pytest.raises(InvalidInputError, match=r"it lacks .*, and has unknown more; take"):
+        create_backbone("timm:test_convnext", 3, weights=tmp_path / "other.pth")
 
 
 def test_published_weights(monkeypatch):
