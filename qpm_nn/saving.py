@@ -169,7 +169,8 @@ def load_classifier(path: str | os.PathLike[str]) -> tuple[Classifier, Classifie
         )
         classifier = Classifier(backbone, _make_head(record, tensors))
         classifier.load_state_dict(tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError) as failure:
+        spec.preprocessing(torch.zeros(1, spec.image_shape[0], 1, 1, dtype=torch.uint8))
+    except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as failure:
         raise InvalidInputError(
             f"{path} and {description} do not describe a classifier together: {failure}"
         ) from None

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 from pathlib import Path
 from typing import Any
 
 from qpm_nn.training import EpochReport
 from qpm_opt import InvalidInputError
 from qpm_opt.files import replace_on_success
+
+logger = logging.getLogger(__name__)
 
 #: Of the file with a row for each epoch.
 COLUMNS = ("stage", *EpochReport._fields)
@@ -20,14 +23,9 @@ def write_epoch(path: Path, stage: str, report: EpochReport) -> None:
 
     The file is replaced as a whole, so that a killed run leaves no half of a row.
     """
-    rows = []
-    if path.exists():
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = [
-                row
-                for row in csv.DictReader(file)
-                if row["stage"] != stage or int(row["epoch"]) < report.epoch
-            ]
+    rows = [
+        row for row in _read_rows(path) if row["stage"] != stage or int(row["epoch"]) < report.epoch
+    ]
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -35,6 +33,24 @@ def write_epoch(path: Path, stage: str, report: EpochReport) -> None:
     writer.writerow({"stage": stage, **report._asdict()})
     with replace_on_success(path) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
+
+
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    """Rows of the epochs until now; none, with a warning, if the file is another table."""
+    if not path.exists():
+        return []
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+        # Versions may differ in the other columns.
+        is_ours = {"stage", "epoch"} <= set(reader.fieldnames or ())
+        if is_ours and all((row["epoch"] or "").isdecimal() for row in rows):
+            return rows
+    except (ValueError, csv.Error):
+        pass
+    logger.warning("%s is no table of epochs; it begins anew.", path)
+    return []
 
 
 class TensorBoardLog:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from qpm_opt import InvalidInputError
 from qpm_opt.files import remove_unfinished, replace_on_success
@@ -165,12 +165,27 @@ class RunDirectory:
 
     def _read_records(self) -> dict[str, Any]:
         try:
-            return dict(json.loads((self / RECORD).read_text(encoding="utf-8")))
+            records = json.loads((self / RECORD).read_text(encoding="utf-8"))
+            if not _are_records(records):
+                raise ValueError("it is no record of stages")
+            return records
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as failure:
             logger.warning("%s cannot be read (%s); every stage runs again.", RECORD, failure)
             return {}
+
+
+def _are_records(found: object) -> TypeGuard[dict[str, Any]]:
+    """Whether all is there that :meth:`RunDirectory.run_stage` writes."""
+    return isinstance(found, dict) and all(
+        isinstance(record, dict)
+        and isinstance(record.get("key"), str)
+        and isinstance(outputs := record.get("outputs"), dict)
+        and isinstance(extras := record.get("extras", []), list)
+        and all(isinstance(name, str) for name in [*outputs.values(), *extras])
+        for record in found.values()
+    )
 
 
 def _sha256(path: Path) -> str:

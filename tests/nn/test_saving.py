@@ -94,6 +94,18 @@ def test_damaged_models_are_refused(tmp_path):
         path.with_suffix(".json").write_text(json.dumps(description | {"head": head}))
         with pytest.raises(InvalidInputError, match="do not describe a classifier together"):
             load_classifier(path)
+    preprocessing = description["preprocessing"]
+    for wrong in (
+        {"arch": 3},
+        {"arch": None},
+        {"image_shape": []},
+        {"class_names": 2},
+        {"preprocessing": preprocessing | {"mean": ["a", "b", "c"]}},
+        {"preprocessing": preprocessing | {"std": [1.0, 2.0]}},
+    ):
+        path.with_suffix(".json").write_text(json.dumps(description | wrong))
+        with pytest.raises(InvalidInputError, match="do not describe a classifier together"):
+            load_classifier(path)
     path.with_suffix(".json").write_text(json.dumps(description | {"format": "other"}))
     with pytest.raises(InvalidInputError, match='"format" is not'):
         load_classifier(path)

@@ -72,9 +72,26 @@ def test_without_resume_everything_runs(chain):
     assert chain(resume=False) == ["a.txt", "b.txt"]
 
 
-def test_a_damaged_record_runs_everything(chain):
-    (chain.path / "stages.json").write_text("{")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[1]",
+        "null",
+        '{"a": 3}',
+        '{"a": {}}',
+        '{"a": {"key": 1, "outputs": {}}}',
+        '{"a": {"key": "1", "outputs": ["a.txt"]}}',
+        '{"a": {"key": "1", "outputs": {"a.txt": 1}}}',
+        '{"c": {"key": "1", "outputs": {}, "extras": 3}}',
+        '{"c": {"key": "1", "outputs": {}, "extras": [3]}}',
+    ],
+)
+def test_a_damaged_record_runs_everything(chain, caplog, text):
+    (chain.path / "stages.json").write_text(text)
     assert chain() == ["a.txt", "b.txt"]
+    assert "stages.json cannot be read" in caplog.text
+    assert chain() == []
 
 
 def test_a_failing_stage_leaves_no_record(tmp_path):

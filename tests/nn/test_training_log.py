@@ -44,6 +44,34 @@ def test_epochs_of_an_earlier_run_make_way(tmp_path):
     assert found == [("dense", "1", 0.5), ("finetune", "1", 0.5), ("dense", "2", 0.75)]
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"a,b\n1,2\n",
+        b"epoch\n1\n",
+        b"stage,epoch\ndense\n",
+        b"stage,epoch\ndense,x\n",
+        b"\xff\n",
+    ],
+)
+def test_another_table_makes_way(tmp_path, caplog, content):
+    path = tmp_path / "training.csv"
+    path.write_bytes(content)
+    write_epoch(path, "dense", report(1))
+    write_epoch(path, "dense", report(2))
+    assert [(row["stage"], row["epoch"]) for row in rows(path)] == [("dense", "1"), ("dense", "2")]
+    assert [r.levelname for r in caplog.records if "no table of epochs" in r.message] == ["WARNING"]
+
+
+def test_rows_with_other_columns_stay(tmp_path, caplog):
+    path = tmp_path / "training.csv"
+    path.write_text("stage,epoch,loss,temperature\ndense,1,0.75,20\n")
+    write_epoch(path, "dense", report(2))
+    assert [(row["epoch"], row["loss"]) for row in rows(path)] == [("1", "0.75"), ("2", "0.5")]
+    assert tuple(rows(path)[0]) == COLUMNS and not caplog.records
+
+
 def test_tensorboard_reads_what_was_written(tmp_path):
     pytest.importorskip("tensorboard", reason="the package tensorboard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
