@@ -86,7 +86,7 @@ def demo(out: Path, seed: int) -> None:
 @click.command()
 @click.option("--dataset", metavar="NAME|PATH", help="Name of a data set, or folder of images.")
 @click.option("--root", help="Folder with the files of a named data set [QPM_DATA].")
-@click.option("--image-size", type=int, help="Side of photographs, in pixels.")
+@click.option("--image-size", type=int, help="Side of images, in pixels.")
 @click.option("--crop/--no-crop", default=None, help="Crop photographs to their boxes.")
 @click.option("--on-corrupt", help="What to do about unreadable images: fail, skip.")
 @click.option("--normalisation", help="Mean and std of: dataset, imagenet.")

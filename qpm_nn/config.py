@@ -51,7 +51,7 @@ class DataConfig:
     root : str
         Folder with the files of a known data set; empty: ``QPM_DATA``, else the current folder.
     image_size, crop, on_corrupt, normalisation, memory, workers
-        Of photographs; see :func:`~qpm_nn.data.load_data`.
+        Of image files; see :func:`~qpm_nn.data.load_data`.
     augmentation : str
         What training images go through: ``dataset``, or one of
         :data:`~qpm_nn.data.augmentation.AUGMENTATIONS`.

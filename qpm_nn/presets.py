@@ -6,6 +6,12 @@ from typing import Any
 
 #: Sizes of images and explanations in the QPM paper.
 _PUBLISHED = {"data": {"image_size": 224}, "problem": {"n_selected": 50, "n_per_class": 5}}
+_OMNIGLOT = {
+    "data": {"image_size": 28},
+    "dense": {"epochs": 35, "weight_decay": 1e-3},
+    "problem": {"n_selected": 50, "n_per_class": 5},
+    "finetune": {"epochs": 40},
+}
 #: What differs from the defaults, by data set. Settings were chosen on images taken out of the
 #: training part, never on test images.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -15,11 +21,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "problem": {"n_selected": 8, "n_per_class": 3},
         "solve": {"time_limit": 20.0},
     },
-    "omniglot": {
-        "dense": {"epochs": 35, "weight_decay": 1e-3},
-        "problem": {"n_selected": 50, "n_per_class": 5},
-        "finetune": {"epochs": 40},
-    },
+    "omniglot": _OMNIGLOT,
+    "omniglot_full": _OMNIGLOT,
     "aircraft": _PUBLISHED,
     "cub2011": _PUBLISHED,
     "grocery": _PUBLISHED | {"data": {"image_size": 128}},
@@ -42,6 +45,7 @@ MODEL_PRESETS: dict[str, dict[str, Any]] = {
 #: the public code of either.
 MODEL_OF_DATA_PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("omniglot", "chiqpm"): {"finetune": {"epochs": 70}},
+    ("omniglot_full", "chiqpm"): {"finetune": {"epochs": 70}},
 }
 
 _PUBLISHED_DENSE = {

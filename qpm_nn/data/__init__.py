@@ -18,7 +18,7 @@ from qpm_nn.data.grocery import read_grocery
 from qpm_nn.data.imagenet import read_imagenet
 from qpm_nn.data.images import BatchLoader, ImageSet, LabelledImages
 from qpm_nn.data.listing import Listing
-from qpm_nn.data.omniglot import load_omniglot
+from qpm_nn.data.omniglot import SIZE, load_omniglot, load_omniglot_full
 from qpm_nn.data.photographs import PhotoOptions, make_data_module
 from qpm_nn.data.reading import Framing, read_image
 from qpm_nn.data.stanford_cars import read_stanford_cars
@@ -42,10 +42,12 @@ __all__ = [
     "read_image",
 ]
 
-#: Data sets with pixels of their own; the loader takes the folder that holds the files.
-ARRAYS: dict[str, Callable[[Path], DataModule]] = {
-    "digits": lambda root: load_digits(),
+#: Data sets that are no photographs; the loader takes the folder that holds the files, and how
+#: image files are read.
+DRAWINGS: dict[str, Callable[[Path, PhotoOptions], DataModule]] = {
+    "digits": lambda root, options: load_digits(),
     "omniglot": load_omniglot,
+    "omniglot_full": load_omniglot_full,
 }
 #: Data sets of photographs; the reader takes the folder that holds the files, and whether boxes are
 #: needed.
@@ -58,14 +60,17 @@ PHOTOGRAPHS: dict[str, Callable[[Path, bool], Listing]] = {
     "traveling_birds": read_traveling_birds,
 }
 #: All data sets with a name.
-DATA_SETS = (*ARRAYS, *PHOTOGRAPHS)
+DATA_SETS = (*DRAWINGS, *PHOTOGRAPHS)
+#: Side of images in pixels, where nothing else is asked for.
+IMAGE_SIZE = 64
+IMAGE_SIZES = {"omniglot": SIZE, "omniglot_full": SIZE}
 
 
 def load_data(
     name: str,
     *,
     root: str | os.PathLike[str] | None = None,
-    image_size: int = 64,
+    image_size: int | None = None,
     crop: bool = False,
     on_corrupt: str = "fail",
     normalisation: str = "dataset",
@@ -83,8 +88,9 @@ def load_data(
     root : path, optional
         Where the files of a named data set are; the environment variable ``QPM_DATA`` by default,
         else the current folder.
-    image_size : int
-        Side of photographs in pixels; digits and Omniglot have their own size.
+    image_size : int, optional
+        Side of the images in pixels: 28 for Omniglot and 64 for the others by default. Digits and
+        the file ``omniglot195_28px.npz`` have their own size.
     crop : bool
         Whether photographs are cropped to the given box around the object, in test images too.
     on_corrupt : {"fail", "skip"}
@@ -109,6 +115,8 @@ def load_data(
     """
     if augmentation not in ("dataset", *AUGMENTATIONS):
         raise unknown_name("augmentation", augmentation, ("dataset", *AUGMENTATIONS))
+    if image_size is None:
+        image_size = IMAGE_SIZES.get(name, IMAGE_SIZE)
     options = PhotoOptions(image_size, crop, on_corrupt, normalisation, memory, workers)
     data = _load(name, Path(root or os.environ.get("QPM_DATA", ".")), options)
     if augmentation == "dataset":
@@ -120,13 +128,13 @@ def _load(name: str, folder: Path, options: PhotoOptions) -> DataModule:
     crop, normalisation = options.crop, options.normalisation
     if name in PHOTOGRAPHS:
         return make_data_module(name, PHOTOGRAPHS[name](folder, crop), options)
-    if name in ARRAYS:
+    if name in DRAWINGS:
         if crop or normalisation != "dataset":
             raise InvalidInputError(
-                f"{name} is no set of photographs: it can neither be cropped nor take the "
-                "normalisation of ImageNet."
+                f"{name} is no set of photographs: leave out crop, and the normalisation of "
+                "ImageNet."
             )
-        return ARRAYS[name](folder)
+        return DRAWINGS[name](folder, options)
     if os.sep in name or Path(name).is_dir():
         return make_data_module(Path(name).resolve().name, read_folder(Path(name), crop), options)
     raise unknown_name("data set or folder", name, DATA_SETS)

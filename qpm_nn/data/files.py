@@ -43,15 +43,23 @@ class LabelledFiles(ImageSet):
     framing : Framing
     workers : int
         Processes that a loader should start.
+    channels : int
+        3: RGB, 1: grey.
     """
 
     def __init__(
-        self, folder: Path, files: FileList, image_size: int, framing: Framing, workers: int = 0
+        self,
+        folder: Path,
+        files: FileList,
+        image_size: int,
+        framing: Framing,
+        workers: int = 0,
+        channels: int = 3,
     ) -> None:
         self.folder = folder
         self.framing = framing
         self.workers = workers
-        self.shape = (3, image_size, image_size)
+        self.shape = (channels, image_size, image_size)
         self.labels = torch.tensor(files.labels, dtype=torch.int64)
         # Arrays, because the reference counts of a million strings would make every worker copy
         # them, page by page.
@@ -63,7 +71,7 @@ class LabelledFiles(ImageSet):
         return self.folder / os.fsdecode(self._paths[index])
 
     def read(self, index: int) -> NDArray[np.uint8]:
-        """Pixels (3, size, size) of an image.
+        """Pixels (channels, size, size) of an image.
 
         Raises
         ------
@@ -126,6 +134,8 @@ class LabelledFiles(ImageSet):
         for content in self._each(lambda index: self._fingerprint(index, index % step == 0)):
             digest.update(content)
         digest.update(repr((self.shape, self.framing)).encode())
+        if self.framing.invert:
+            digest.update(b"inverted")
         digest.update(b"\0".join(self._paths.tolist()))
         digest.update(self.labels.numpy().tobytes())
         if self._boxes is not None:

@@ -57,6 +57,8 @@ class Listing:
         Names of the parents of each class, the nearest first, by label; empty if there are none.
     trim_bottom : int
         Rows of every image that are no part of the photograph.
+    are_drawings : bool
+        Whether the images are drawings in dark ink: they are read in grey, with bright ink.
     class_attributes : array of shape (n_classes, n_attributes), optional
         What people see in the images of each class.
     """
@@ -67,6 +69,7 @@ class Listing:
     class_names: tuple[str, ...]
     hierarchy: tuple[tuple[str, ...], ...] = ()
     trim_bottom: int = 0
+    are_drawings: bool = False
     class_attributes: NDArray[np.float64] | None = None
 
 

@@ -64,13 +64,17 @@ def make_data_module(name: str, listing: Listing, options: PhotoOptions) -> Data
         resize="squash" if options.crop else "fill",
         crop=options.crop,
         trim_bottom=listing.trim_bottom,
+        invert=listing.are_drawings,
     )
     n_images = len(listing.train.paths) + len(listing.test.paths)
-    n_bytes = n_images * 3 * options.image_size**2
+    channels = 1 if listing.are_drawings else 3
+    n_bytes = n_images * channels * options.image_size**2
     in_memory = n_bytes <= options.memory * GIGABYTE
 
     def read(files: FileList) -> ImageSet:
-        images = LabelledFiles(listing.folder, files, options.image_size, framing, options.workers)
+        images = LabelledFiles(
+            listing.folder, files, options.image_size, framing, options.workers, channels
+        )
         if options.on_corrupt == "skip":
             images = _without_corrupt(images)
         return images.in_memory() if in_memory else images

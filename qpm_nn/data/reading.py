@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,11 +35,15 @@ class Framing:
         Whether only the box around the object is taken.
     trim_bottom : int
         Rows at the bottom that are cut off first (a banner), in pixels of the file.
+    invert : bool
+        Whether dark becomes bright: drawings of dark ink.
     """
 
     resize: str = "fill"
     crop: bool = False
     trim_bottom: int = 0
+    # Not in the repr, of which the hashes of older runs on files are made.
+    invert: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.resize not in RESIZES:
@@ -97,8 +101,10 @@ def read_image(
     else:
         fitted = upright.resize((width, height), Image.Resampling.LANCZOS)
     if channels == 1:
-        return np.asarray(fitted.convert("L"))[None]
-    return np.asarray(fitted).transpose(2, 0, 1)
+        pixels = np.asarray(fitted.convert("L"))[None]
+    else:
+        pixels = np.asarray(fitted).transpose(2, 0, 1)
+    return 255 - pixels if framing.invert else pixels
 
 
 def _region(size: tuple[int, int], framing: Framing, box: Box | None) -> tuple[int, int, int, int]:

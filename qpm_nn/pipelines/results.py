@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import metadata
 from typing import Any
 
@@ -33,7 +33,7 @@ from qpm_nn.report import (
     report_figures,
     study_files,
 )
-from qpm_nn.saving import file_sha256, load_classifier
+from qpm_nn.saving import ClassifierSpec, file_sha256, load_classifier
 from qpm_opt import InvalidInputError, Problem
 
 
@@ -76,7 +76,7 @@ class Pipeline(BasePipeline):
                     f"{self.directory.path} has no {lacking[0]}; finish the run first: qpm run."
                 )
             _, spec = load_classifier(self.directory / MODEL[0])
-            if spec != self.spec:
+            if _of_images(spec) != _of_images(self.spec):
                 raise InvalidInputError(
                     f"{self.directory.path} is of other images than {self.data.name}, or of other "
                     "class names; give those that it was trained with."
@@ -105,6 +105,7 @@ class Pipeline(BasePipeline):
             | {
                 "seed": self.config.seed,
                 "attributes": self._attributes_key(),
+                "hierarchy": self.data.hierarchy,
                 "format": CALIBRATION_FORMAT,
                 "level_share": LEVEL_SHARE,
             },
@@ -136,6 +137,7 @@ class Pipeline(BasePipeline):
             | {
                 "seed": self.config.seed,
                 "model": self.config.model,
+                "hierarchy": self.data.hierarchy,
                 "qpm": metadata.version("qpm"),
                 "level_share": LEVEL_SHARE,
             },
@@ -220,3 +222,9 @@ class Pipeline(BasePipeline):
 
     def _json(self, name: str) -> Any:
         return json.loads((self.directory / name).read_text(encoding="utf-8"))
+
+
+def _of_images(spec: ClassifierSpec) -> ClassifierSpec:
+    """Without what older models of the same images do not say: parents, and that ink is bright."""
+    framing = replace(spec.preprocessing.framing, invert=False)
+    return replace(spec, hierarchy=(), preprocessing=replace(spec.preprocessing, framing=framing))

@@ -48,9 +48,6 @@ def test_another_file_is_not_omniglot(tmp_path):
     np.savez(path, X=np.zeros((2, 3, 3)), y=np.zeros(2), drawer=np.zeros(2))
     with pytest.raises(InvalidInputError, match="lacks class_names"):
         load_data("omniglot", root=tmp_path)
-    np.savez(path, X=np.zeros((2, 3)), y=np.zeros(2), drawer=np.zeros(2), class_names=["a"])
-    with pytest.raises(InvalidInputError, match=r"X has shape \(2, 3\)"):
-        load_data("omniglot", root=tmp_path)
 
 
 def test_folder_of_classes_is_split(tree):
@@ -128,7 +125,7 @@ def test_unknown_names_and_missing_files(tmp_path, monkeypatch):
     with pytest.raises(InvalidInputError, match="is not a folder"):
         load_data(str(tmp_path / "nowhere"))
     monkeypatch.setenv("QPM_DATA", str(tmp_path))
-    with pytest.raises(InvalidInputError, match=r"omniglot195_28px\.npz is neither in"):
+    with pytest.raises(InvalidInputError, match="Omniglot is not in"):
         load_data("omniglot")
 
 

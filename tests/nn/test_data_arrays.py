@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch.utils.data import Dataset, TensorDataset
 
-from qpm_nn.data import DataModule, LabelledImages, Preprocessing
-from qpm_nn.pipelines.run import run
+from qpm_nn.data import DataModule, Framing, LabelledImages, Preprocessing
+from qpm_nn.pipelines.run import calibrate, report, run
 from qpm_nn.saving import load_classifier
 from qpm_opt import InvalidInputError
-from tests.nn.conftest import tiny_config
+from tests.nn.conftest import Recorder, tiny_config
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (30, 3, 8, 10), dtype=np.uint8)
@@ -144,15 +147,42 @@ def test_statistics_are_exact_and_of_a_sample_where_images_are_not_in_memory(mon
     assert data.preprocessing == Preprocessing.of(LabelledImages(PIXELS[::3], CLASSES[::3]))
 
 
-def test_a_run_on_own_arrays(tmp_path):
-    hierarchy = (("even",), ("odd",), ("odd",))
-    data = DataModule.from_arrays(PIXELS[:, :, :, :8], LABELS, hierarchy=hierarchy)
-    config = tiny_config(
+def short_config(tmp_path, **changes):
+    return tiny_config(
         tmp_path,
         dense={"epochs": 1},
         finetune={"epochs": 1},
         solve={"method": "heuristic", "time_limit": 0.5},
+        **changes,
     )
-    directory = run(config, tmp_path / "run", data=data)
+
+
+HIERARCHY = (("even",), ("odd",), ("odd",))
+
+
+def test_a_run_on_own_arrays(tmp_path):
+    data = DataModule.from_arrays(PIXELS[:, :, :, :8], LABELS, hierarchy=HIERARCHY)
+    directory = run(short_config(tmp_path), tmp_path / "run", data=data)
     _, spec = load_classifier(directory / "model.safetensors")
-    assert spec.class_names == ("2", "5", "11") and spec.hierarchy == hierarchy
+    assert spec.class_names == ("2", "5", "11") and spec.hierarchy == HIERARCHY
+
+
+def test_a_hierarchy_that_comes_later_changes_only_what_needs_it(tmp_path):
+    data = DataModule.from_arrays(PIXELS[:, :, :, :8], LABELS)
+    config = short_config(tmp_path)
+    directory = run(config, tmp_path / "run", data=data)
+    calibrate(directory.path, data=data)
+    assert all(s["coherence"] is None for s in json.loads((directory / "sets.json").read_text()))
+    before = {f: (directory / f).read_bytes() for f in ("model.safetensors", "metrics.json")}
+    later = replace(data, hierarchy=HIERARCHY, framing=Framing(invert=True))
+    recorder = Recorder()
+    run(config, directory.path, data=later, observer=recorder)
+    assert recorder.ran == ["report"]
+    calibrate(directory.path, data=later)
+    report(directory.path, data=later)
+    assert {file: (directory / file).read_bytes() for file in before} == before
+    assert all(s["coherence"] for s in json.loads((directory / "sets.json").read_text()))
+    classes = json.loads((directory / "report.json").read_text())["classes"]
+    assert [c["parents"] for c in classes] == [["even"], ["odd"], ["odd"]]
+    with pytest.raises(InvalidInputError, match="is of other images"):
+        report(directory.path, data=replace(data, class_names=("a", "b", "c")))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
+import shutil
+import zipfile
 
 import numpy as np
 import pytest
 
 from qpm_nn.config import make_config
-from qpm_nn.data import DATA_SETS, PHOTOGRAPHS, load_data
+from qpm_nn.data import DATA_SETS, Framing, LabelledFiles, LabelledImages, load_data
 from qpm_nn.pipelines.run import run
 from qpm_nn.presets import PRESETS
 from qpm_nn.saving import load_classifier
@@ -21,6 +24,8 @@ WRITERS = {
     "cub2011": trees.write_cub,
     "grocery": trees.write_grocery,
     "imagenet": trees.write_imagenet,
+    "omniglot": trees.write_omniglot,
+    "omniglot_full": trees.write_omniglot,
     "stanford_cars": trees.write_stanford_cars,
     "traveling_birds": trees.write_traveling_birds,
 }
@@ -30,6 +35,8 @@ NAMES = {
     "cub2011": ("Black footed Albatross", "Parakeet Auklet", "Common Yellowthroat"),
     "grocery": ("Golden-Delicious", "Pink-Lady", "Leek"),
     "imagenet": ("tench", "crane (n02012849)", "crane (n03126707)"),
+    "omniglot": trees.CHARACTERS[:8],
+    "omniglot_full": tuple(sorted(trees.CHARACTERS)),
     "stanford_cars": trees.CAR_NAMES,
     "traveling_birds": ("Black footed Albatross", "Parakeet Auklet", "Common Yellowthroat"),
 }
@@ -40,9 +47,16 @@ def load(name, root, **options):
 
 
 def shows(data) -> bool:
-    """Whether every image has the colour of its label in its middle."""
+    """Whether every image has the colour of its label in its middle, or bright ink in its cell."""
     for part in (data.train, data.test):
         images, labels = part[:]
+        if len(images[0]) == 1:
+            n = trees.CELLS
+            ink = images.float().reshape(-1, n, 12 // n, n, 12 // n).mean((2, 4)).flatten(1)
+            cells = [trees.CHARACTERS.index(data.class_names[c]) for c in labels]
+            if np.abs(ink.numpy() / 255 - np.eye(n * n)[cells]).max() > 0.15:
+                return False
+            continue
         middle = images[:, :, 4:7, 4:7].float().mean((2, 3)).numpy()
         colours = trees.COLOURS[labels.numpy()].astype(float)
         if np.abs(middle - colours).max() > 25:
@@ -50,8 +64,8 @@ def shows(data) -> bool:
     return True
 
 
-def test_every_data_set_of_photographs_is_tested():
-    assert WRITERS.keys() == PHOTOGRAPHS.keys() and set(PHOTOGRAPHS) < set(DATA_SETS)
+def test_every_data_set_of_files_is_tested():
+    assert WRITERS.keys() == set(DATA_SETS) - {"digits"}
 
 
 def test_presets_are_those_of_data_sets():
@@ -65,9 +79,10 @@ def test_labels_names_and_parts(name, tmp_path):
     WRITERS[name](tmp_path)
     data = load(name, tmp_path)
     assert data.class_names == NAMES[name]
-    assert np.bincount(data.train.labels).tolist() == [2, 2, 2]
-    assert np.bincount(data.test.labels).tolist() == [1, 1, 1]
-    assert data.image_shape == (3, 12, 12) and shows(data)
+    assert np.bincount(data.train.labels).tolist() == [2] * data.n_classes
+    assert np.bincount(data.test.labels).tolist() == [1] * data.n_classes
+    n_channels = 1 if name.startswith("omniglot") else 3
+    assert data.image_shape == (n_channels, 12, 12) and shows(data)
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -76,7 +91,12 @@ def test_a_run_on_every_data_set(name, tmp_path):
     changes = {"name": name, "root": str(tmp_path / "data"), "workers": 0}
     training = {"epochs": 1, "batch_size": 4}
     config = tiny_config(
-        tmp_path, data=changes | {"crop": name in BOXED}, dense=training, finetune=training
+        tmp_path,
+        data=changes | {"crop": name in BOXED},
+        dense=training,
+        finetune=training,
+        problem={"n_selected": 6},
+        solve={"method": "heuristic", "time_limit": 0.5},
     )
     directory = run(config, tmp_path / "run")
     metrics = json.loads((directory / "metrics.json").read_text())
@@ -85,6 +105,7 @@ def test_a_run_on_every_data_set(name, tmp_path):
     _, spec = load_classifier(directory / "model.safetensors")
     assert spec.class_names == NAMES[name]
     assert spec.preprocessing.framing.crop is (name in BOXED)
+    assert spec.preprocessing.framing.invert is name.startswith("omniglot")
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -124,6 +145,9 @@ def test_hierarchies(tmp_path):
     expected = tuple(zip(trees.FAMILIES, trees.MAKERS, strict=True))
     assert load("aircraft", tmp_path).hierarchy == expected
     assert load("grocery", tmp_path).hierarchy == (("Apple",), ("Apple",), ("Leek",))
+    trees.write_omniglot(tmp_path)
+    alphabets = [alphabet for (alphabet,) in load("omniglot", tmp_path).hierarchy]
+    assert alphabets[1:5] == ["Early_Aramaic", "Greek", "Greek", "Korean"]
 
 
 def test_the_banner_of_aircraft_is_cut_off(tmp_path):
@@ -232,3 +256,121 @@ def test_the_real_grocery_store(data_dir):
     assert data.class_names[0] == "Golden-Delicious" and data.hierarchy[0] == ("Apple",)
     images, labels = data.train[:3]
     assert images.shape == (3, 3, 12, 12) and labels.tolist() == [0, 0, 0]
+
+
+def write_omniglot_file(path, **changes):
+    """A file of three characters, three drawings of each, with bright ink."""
+    arrays = {
+        "X": np.full((9, 28, 28), 200, dtype=np.uint8),
+        "y": np.repeat(np.arange(3), 3),
+        "drawer": np.tile([1, 14, 15], 3),
+        "class_names": np.array(["Greek/character01", "Greek/character02", "Latin/character01"]),
+    }
+    np.savez(path, **arrays | changes)
+
+
+OMNIGLOT_FILE = "omniglot195_28px.npz"
+
+
+def test_the_file_of_omniglot_goes_before_the_drawings(tmp_path, caplog):
+    trees.write_omniglot(tmp_path)
+    write_omniglot_file(tmp_path / OMNIGLOT_FILE)
+    with caplog.at_level(logging.WARNING):
+        data = load_data("omniglot", root=tmp_path)
+        assert not caplog.text
+        load("omniglot", tmp_path)
+    assert "has images of 28 x 28 pixels; image_size 12 is" in caplog.text
+    assert data.image_shape == (1, 28, 28) and data.n_classes == 3
+    assert data.hierarchy == (("Greek",), ("Greek",), ("Latin",))
+    assert data.framing == Framing(invert=True)
+    write_omniglot_file(tmp_path / OMNIGLOT_FILE, class_names=np.array(["a", "b", "c"]))
+    assert load_data("omniglot", root=tmp_path).hierarchy == ()
+
+
+def test_a_file_of_omniglot_in_floating_point_holds_the_same(tmp_path):
+    write_omniglot_file(tmp_path / OMNIGLOT_FILE)
+    expected = load_data("omniglot", root=tmp_path).sha256
+    write_omniglot_file(tmp_path / OMNIGLOT_FILE, X=np.full((9, 28, 28), 200 / 255))
+    assert load_data("omniglot", root=tmp_path).sha256 == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"X": np.zeros((9, 28))}, r"X has shape \(9, 28\), y \(9,\)"),
+        ({"X": np.full((9, 28, 28), 200.0)}, r"npz: X has values from 200 to 200; \[0, 1\]"),
+        ({"X": np.zeros((9, 28, 28), dtype=int)}, "npz: X has type int64"),
+        ({"y": np.array(["a"] * 9)}, "y has type <U1; whole numbers"),
+        ({"y": np.arange(9)}, "labels from 0 to 7, but 3 class names"),
+        ({"drawer": np.tile([[1.0], [14.0], [15.0]], (3, 1))}, r"drawer \(9, 1\); .* expected"),
+        ({"drawer": np.full(9, np.nan)}, "drawer has type float64; whole numbers"),
+        ({"class_names": np.array("Greek")}, r"class_names has type <U5 and shape \(\); a list"),
+        ({"class_names": np.arange(3)}, r"class_names has type int64 and shape \(3,\)"),
+    ],
+)
+def test_odd_files_of_omniglot(changes, message, tmp_path):
+    write_omniglot_file(tmp_path / OMNIGLOT_FILE, **changes)
+    with pytest.raises(InvalidInputError, match=message):
+        load_data("omniglot", root=tmp_path)
+
+
+def test_omniglot_without_one_of_its_alphabets(tmp_path):
+    folder = trees.write_omniglot(tmp_path) / "images_background"
+    assert load("omniglot", folder).sha256 == load("omniglot", tmp_path).sha256
+    shutil.rmtree(folder / "Korean")
+    with pytest.raises(InvalidInputError, match=r"\(Korean not found in .*(?s:.)*omniglot195_28px"):
+        load("omniglot", tmp_path)
+    (folder / "Korean").mkdir()
+    with pytest.raises(InvalidInputError, match="Korean holds no folders of characters"):
+        load("omniglot", tmp_path)
+
+
+def test_all_characters_of_omniglot_need_both_sets(tmp_path):
+    folder = trees.write_omniglot(tmp_path)
+    (folder / "images_evaluation").rename(tmp_path / "elsewhere")
+    with pytest.raises(InvalidInputError, match=r"images_evaluation not found in .*omniglot-py"):
+        load("omniglot_full", tmp_path)
+
+
+def test_drawings_of_omniglot_with_other_names(tmp_path):
+    folder = trees.write_omniglot(tmp_path) / "images_background" / trees.CHARACTERS[0]
+    (folder / ".DS_Store").touch()
+    load("omniglot", tmp_path)
+    (folder / "Thumbs.db").touch()
+    with pytest.raises(InvalidInputError, match=r"Thumbs\.db is no drawing of Omniglot; <number>"):
+        load("omniglot", tmp_path)
+
+
+def test_drawings_are_read_lazily_too(tmp_path, caplog):
+    folder = trees.write_omniglot(tmp_path)
+    held, lazy = (load("omniglot", tmp_path, memory=memory) for memory in (1.0, 0.0))
+    assert isinstance(held.train, LabelledImages) and isinstance(lazy.train, LabelledFiles)
+    assert np.array_equal(held.train[:][0], lazy.train[:][0]) and shows(lazy)
+    assert len({held.sha256, lazy.sha256}) == 2
+    (folder / "images_background" / trees.CHARACTERS[0] / "0001_14.png").write_bytes(b"no image")
+    with caplog.at_level(logging.WARNING):
+        data = load("omniglot", tmp_path, on_corrupt="skip")
+    assert "0001_14.png" in caplog.text and len(data.train) == 15
+
+
+def test_the_published_drawings_of_omniglot_are_the_images_of_the_file(data_dir, tmp_path):
+    archives = sorted((data_dir / "omniglot").glob("images_background_small*.zip"))
+    if not archives:
+        pytest.skip(f"The drawings of Omniglot are not in {data_dir}")
+    for archive in archives:
+        with zipfile.ZipFile(archive) as content:
+            for name in content.namelist():
+                top, _, below = name.partition("/")
+                if top == archive.stem and below.endswith(".png"):
+                    path = tmp_path / "omniglot-py" / "images_background" / below
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(content.read(name))
+    drawn = load_data("omniglot", root=tmp_path, workers=0)
+    known = load_data("omniglot", root=data_dir)
+    assert np.array_equal(drawn.train.images, known.train.images)
+    assert np.array_equal(drawn.test.images, known.test.images)
+    assert drawn.sha256 == known.sha256 and drawn.hierarchy == known.hierarchy
+    assert drawn.framing == known.framing and drawn.preprocessing == known.preprocessing
+    assert {alphabet for (alphabet,) in known.hierarchy} == {
+        name.partition("/")[0] for name in trees.CHARACTERS[:8]
+    }

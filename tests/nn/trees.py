@@ -205,3 +205,35 @@ def write_imagenet(root: Path, kind: str = "nested") -> Path:
         synsets[3, 0] = (1001, "n00001740", "entity", 3)
         savemat(devkit / "meta.mat", {"synsets": synsets})
     return folder
+
+
+#: Characters of the generated Omniglot: those that `omniglot` takes, then those of `omniglot_full`.
+CHARACTERS = (
+    "Balinese/character01",
+    "Early_Aramaic/character01",
+    "Greek/character01",
+    "Greek/character02",
+    "Korean/character01",
+    "Latin/character01",
+    "Sanskrit/character01",
+    "Tagalog/character01",
+    "Angelic/character01",
+    "Japanese_(katakana)/character01",
+)
+#: A drawing is divided into so many cells each way; the ink fills that of the character.
+CELLS = 4
+
+
+def write_omniglot(root: Path) -> Path:
+    """Omniglot as torchvision unpacks it: three of the twenty drawers, 105 pixels, ink is black."""
+    folder = root / "omniglot-py"
+    for c, character in enumerate(CHARACTERS):
+        drawing = np.full((105, 105), 255, dtype=np.uint8)
+        upper, left = (round(105 * i / CELLS) for i in divmod(c, CELLS))
+        drawing[upper : upper + 26, left : left + 26] = 0
+        part = "images_evaluation" if character.startswith("Angelic") else "images_background"
+        for drawer in (1, 14, 15):
+            path = folder / part / character / f"{c + 1:04d}_{drawer:02d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(drawing).convert("1").save(path)
+    return folder
