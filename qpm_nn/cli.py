@@ -33,6 +33,7 @@ PLACES = {
     "normalisation": "data.normalisation",
     "workers": "data.workers",
     "augmentation": "data.augmentation",
+    "nested": "data.nested",
     "model": "model",
     "arch": "arch",
     "weights": "weights",
@@ -92,6 +93,11 @@ def demo(out: Path, seed: int) -> None:
 @click.option("--normalisation", help="Mean and std of: dataset, imagenet.")
 @click.option("--workers", type=int, help="Processes that read images.")
 @click.option("--augmentation", help="dataset, none, photographs, imagenet.")
+@click.option(
+    "--nested/--no-nested",
+    default=None,
+    help="In a folder of images, classes lie below folders of their parents.",
+)
 @click.option("--preset", default="", help="Training as published: paper, chiqpm, dino.")
 @click.option("--model", help="Kind of model: qpm, dense, glm_saga, sldd, qsenn, chiqpm.")
 @click.option("--arch", help="Backbone.")

@@ -55,6 +55,8 @@ class DataConfig:
     augmentation : str
         What training images go through: ``dataset``, or one of
         :data:`~qpm_nn.data.augmentation.AUGMENTATIONS`.
+    nested : bool
+        Whether a folder of images has class folders below folders of their parents.
     """
 
     name: str = "digits"
@@ -66,6 +68,7 @@ class DataConfig:
     memory: float = 1.0
     workers: int = 4
     augmentation: str = "dataset"
+    nested: bool = False
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,7 @@ def load_data(
     memory: float = 1.0,
     workers: int = 4,
     augmentation: str = "dataset",
+    nested: bool = False,
 ) -> DataModule:
     """A data set.
 
@@ -107,6 +108,9 @@ def load_data(
     augmentation : str
         What training images go through: that of the data set (``dataset``), or one of
         ``AUGMENTATIONS``.
+    nested : bool
+        Whether the classes of a folder of own images are the innermost folders, and those above
+        them their parents.
 
     Raises
     ------
@@ -118,13 +122,18 @@ def load_data(
     if image_size is None:
         image_size = IMAGE_SIZES.get(name, IMAGE_SIZE)
     options = PhotoOptions(image_size, crop, on_corrupt, normalisation, memory, workers)
-    data = _load(name, Path(root or os.environ.get("QPM_DATA", ".")), options)
+    data = _load(name, Path(root or os.environ.get("QPM_DATA", ".")), options, nested)
     if augmentation == "dataset":
         return data
     return replace(data, augmentation=AUGMENTATIONS[augmentation])
 
 
-def _load(name: str, folder: Path, options: PhotoOptions) -> DataModule:
+def _load(name: str, folder: Path, options: PhotoOptions, nested: bool) -> DataModule:
+    if nested and name in DATA_SETS:
+        raise InvalidInputError(
+            f"nested is for folders of own images, and {name} has a layout of its own; leave it "
+            "out."
+        )
     crop, normalisation = options.crop, options.normalisation
     if name in PHOTOGRAPHS:
         return make_data_module(name, PHOTOGRAPHS[name](folder, crop), options)
@@ -136,5 +145,7 @@ def _load(name: str, folder: Path, options: PhotoOptions) -> DataModule:
             )
         return DRAWINGS[name](folder, options)
     if os.sep in name or Path(name).is_dir():
-        return make_data_module(Path(name).resolve().name, read_folder(Path(name), crop), options)
+        return make_data_module(
+            Path(name).resolve().name, read_folder(Path(name), crop, nested), options
+        )
     raise unknown_name("data set or folder", name, DATA_SETS)

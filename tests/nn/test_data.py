@@ -119,6 +119,75 @@ def test_class_in_one_part_only(tmp_path):
         load_data(str(tmp_path))
 
 
+@pytest.fixture
+def nested(tmp_path):
+    """Two parts of classes below one or two parents; two of them have one name."""
+    for part, n_images in (("train", 2), ("test", 1)):
+        write_tree(tmp_path / "flat", n_images=n_images)
+        places = ("sky/bird/class0", "sky/class3", "water/class0", "water/fish/class1")
+        for c, place in enumerate(places):
+            (tmp_path / part / place).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "flat" / f"class{c}").rename(tmp_path / part / place)
+        (tmp_path / "flat").rmdir()
+    return tmp_path
+
+
+def test_nested_folders_are_parents_only_if_asked_for(nested):
+    flat = load_data(str(nested), image_size=8)
+    assert flat.class_names == ("sky", "water") and flat.hierarchy == ()
+    assert np.bincount(flat.train.labels).tolist() == [4, 4]
+    data = load_data(str(nested), image_size=8, nested=True)
+    assert data.class_names == ("sky/bird/class0", "class3", "water/class0", "class1")
+    assert data.hierarchy == (("bird", "sky"), ("sky",), ("water",), ("fish", "water"))
+    assert data.train.labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert data.test.labels.tolist() == [0, 1, 2, 3]
+    assert torch.equal(data.train.images, flat.train.images)
+
+
+def test_nested_folders_without_parts_are_split(tmp_path):
+    write_tree(tmp_path / "all" / "first", n_classes=2)
+    write_tree(tmp_path / "all" / "second", n_classes=1)
+    data = load_data(str(tmp_path / "all"), nested=True)
+    assert data.class_names == ("first/class0", "class1", "second/class0")
+    assert data.hierarchy == (("first",), ("first",), ("second",))
+    assert np.bincount(data.test.labels).tolist() == [2, 2, 2]
+
+
+def without_an_image(root):
+    (root / "train" / "sky" / "empty").mkdir()
+
+
+def images_beside_folders(root):
+    Image.new("L", (8, 8)).save(root / "train" / "sky" / "cloud.png")
+
+
+def other_parent(root):
+    (root / "test" / "sky" / "class3").rename(root / "test" / "water" / "class3")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (without_an_image, "empty holds no image; in nested folders"),
+        (images_beside_folders, "sky holds both images and folders; in nested"),
+        (other_parent, "Class 'sky/class3' is in only one of"),
+    ],
+)
+def test_unusable_nested_folders(nested, spoil, message):
+    spoil(nested)
+    with pytest.raises(InvalidInputError, match=message):
+        load_data(str(nested), nested=True)
+
+
+def test_nested_is_for_own_folders_that_are_nested(tree, tmp_path):
+    with pytest.raises(InvalidInputError, match="has no nested folders"):
+        load_data(str(tree), nested=True)
+    with pytest.raises(InvalidInputError, match="digits has a layout of its own"):
+        load_data("digits", nested=True)
+    with pytest.raises(InvalidInputError, match=r"no class folders; expected .*<parent>/<class>"):
+        load_data(str(tmp_path), nested=True)
+
+
 def test_unknown_names_and_missing_files(tmp_path, monkeypatch):
     with pytest.raises(InvalidInputError, match="did you mean digits"):
         load_data("digit")
