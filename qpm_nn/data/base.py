@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -14,8 +15,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from qpm_nn.data.augmentation import AUGMENTATIONS, AnyAugmentation
-from qpm_nn.data.datasets import WrappedDataset, class_indices, image_stack
+from qpm_nn.data.augmentation import AUGMENTATIONS, AnyAugmentation, PhotographAugmentation
+from qpm_nn.data.datasets import WrappedDataset, as_array, class_indices, image_stack
 from qpm_nn.data.images import BatchLoader, ImageSet, LabelledImages
 from qpm_nn.data.reading import Framing
 from qpm_opt import InvalidInputError
@@ -120,6 +121,16 @@ class DataModule:
             raise InvalidInputError(
                 f"{self.name} has {self.n_classes} class; at least two are needed to tell apart."
             )
+        name, n = Counter(self.class_names).most_common(1)[0]
+        if n > 1:
+            raise InvalidInputError(
+                f"{self.name} has {n} classes named {name!r}; every class needs a name of its own."
+            )
+        if self.hierarchy and len(self.hierarchy) != self.n_classes:
+            raise InvalidInputError(
+                f"{self.name} has {self.n_classes} classes, but a hierarchy of "
+                f"{len(self.hierarchy)}; the parents of each class were expected."
+            )
         if self.train.shape != self.test.shape:
             raise InvalidInputError(
                 f"{self.name} has training images of shape {self.train.shape} and test images of "
@@ -129,6 +140,14 @@ class DataModule:
             raise InvalidInputError(
                 f"{self.name} has images with {self.image_shape[0]} channels, the mean of ImageNet "
                 "is of 3; use the normalisation of the data set."
+            )
+        if isinstance(self.augmentation, PhotographAugmentation) and self.image_shape[0] not in (
+            1,
+            3,
+        ):
+            raise InvalidInputError(
+                f"{self.name} has images with {self.image_shape[0]} channels, and photographs have "
+                "1 or 3; take another augmentation."
             )
         for part, images in (("training", self.train), ("test", self.test)):
             labels = images.labels.numpy()
@@ -165,9 +184,10 @@ class DataModule:
         ----------
         images : array of shape (n, height, width), (n, channels, height, width)
             Or (n, height, width, channels) with 1 or 3 channels; uint8, or floating point in
-            [0, 1], which is rounded to 8 bits.
+            [0, 1], which is rounded to 8 bits. With other channels than 1 or 3, figures show their
+            mean.
         labels : array of shape (n,)
-            Anything that can be ordered: numbers with gaps, or names.
+            Anything that can be ordered: numbers with gaps, or names. No NaN.
         test : tuple of images and labels, optional
             Test images; by default every fifth image of each class.
         class_names : sequence of str, optional
@@ -182,16 +202,20 @@ class DataModule:
         InvalidInputError
             If the arrays do not fit together, or a class has too few images.
         """
+        if test is not None and len(test) != 2:
+            raise InvalidInputError(
+                f"test has {len(test)} parts; a pair of images and labels was expected."
+            )
         parts = [(images, labels)] + ([] if test is None else [test])
         stacks = [image_stack(part[0]) for part in parts]
-        counts = [np.asarray(part[1]).shape for part in parts]
-        for stack, shape in zip(stacks, counts, strict=True):
-            if shape != (len(stack),):
+        of_parts = [as_array(part[1], "labels") for part in parts]
+        for stack, mine in zip(stacks, of_parts, strict=True):
+            if mine.shape != (len(stack),):
                 raise InvalidInputError(
-                    f"There are {len(stack)} images and labels of shape {shape}; a label for each "
-                    "image was expected."
+                    f"There are {len(stack)} images and labels of shape {mine.shape}; a label for "
+                    "each image was expected."
                 )
-        indices, found = class_indices(np.concatenate([np.asarray(part[1]) for part in parts]))
+        indices, found = class_indices(np.concatenate(of_parts))
         if class_names is not None and len(class_names) != len(found):
             raise InvalidInputError(
                 f"There are {len(class_names)} class names and {len(found)} different labels; a "
@@ -209,7 +233,7 @@ class DataModule:
         return cls(
             name,
             *sets,
-            tuple(found if class_names is None else class_names),
+            tuple(found if class_names is None else map(str, class_names)),
             augmentation,
             hierarchy,
             normalisation=normalisation,
@@ -243,7 +267,7 @@ class DataModule:
         return cls(
             name,
             *sets,
-            tuple(class_names),
+            tuple(map(str, class_names)),
             augmentation,
             hierarchy,
             normalisation=normalisation,

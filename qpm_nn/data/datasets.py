@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
+from torch.utils.data import IterableDataset
 
 from qpm_nn.data.images import ImageSet
 from qpm_opt import InvalidInputError
@@ -31,24 +32,30 @@ class WrappedDataset(ImageSet):
     Raises
     ------
     InvalidInputError
-        If it is empty, or an image is none.
+        If it is not map-style or empty, or an item is no pair of an image and a class index.
     """
 
     def __init__(self, dataset: Any, workers: int = 0) -> None:
+        is_map = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+        if isinstance(dataset, IterableDataset) or not is_map:
+            raise InvalidInputError(
+                f"A {type(dataset).__name__} is no map-style data set, with a length and images by "
+                "their index; put what it yields into a list."
+            )
         if not len(dataset):
             raise InvalidInputError("The data set is empty; it must have images of every class.")
         self.dataset = dataset
         self.workers = workers
         self._indices = np.arange(len(dataset))
         self.labels = _labels(dataset)
-        channels, height, width = as_pixels(dataset[0][0], "image 0").shape
+        channels, height, width = as_pixels(_pair(dataset, 0)[0], "image 0").shape
         self.shape = channels, height, width
 
     def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         images = torch.empty((len(indices), *self.shape), dtype=torch.uint8)
         for row, index in enumerate(indices):
             which = int(self._indices[index])
-            pixels = as_pixels(self.dataset[which][0], f"image {which}")
+            pixels = as_pixels(_pair(self.dataset, which)[0], f"image {which}")
             if pixels.shape != self.shape:
                 raise InvalidInputError(
                     f"image {which} has shape {pixels.shape}, the first one {self.shape}; all must "
@@ -125,9 +132,38 @@ def as_bytes(pixels: NDArray[Any], what: str) -> NDArray[np.uint8]:
     return np.rint(pixels * 255).astype(np.uint8)
 
 
-def class_indices(labels: ArrayLike) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Labels of any kind as indices 0, 1, ... in their order, and their names."""
-    names, indices = np.unique(np.asarray(labels), return_inverse=True)
+def as_array(values: Any, what: str) -> NDArray[Any]:
+    """Array of anything that is one.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is none, such as a list of lists of different lengths.
+    """
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as failure:
+        raise InvalidInputError(f"The {what} are no array: {failure}") from None
+
+
+def class_indices(labels: NDArray[Any]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Labels of any kind as indices 0, 1, ... in their order, and their names.
+
+    Raises
+    ------
+    InvalidInputError
+        If one is NaN, or they cannot be ordered.
+    """
+    missing = np.flatnonzero(labels != labels)  # only NaN differs from itself
+    if missing.size:
+        raise InvalidInputError(
+            f"The label of image {missing[0]} is {labels[missing[0]]}; leave out images that have "
+            "no class."
+        )
+    try:
+        names, indices = np.unique(labels, return_inverse=True)
+    except TypeError as failure:
+        raise InvalidInputError(f"The labels cannot be ordered: {failure}") from None
     return indices.astype(np.int64), tuple(map(str, names))
 
 
@@ -139,7 +175,7 @@ def image_stack(images: ArrayLike) -> NDArray[np.uint8]:
     InvalidInputError
         If they are of another shape or type, or outside [0, 1].
     """
-    stack = np.asarray(images)
+    stack = as_array(images, "images")
     if stack.ndim == 3:
         stack = stack[:, None]
     elif stack.ndim == 4 and stack.shape[1] not in (1, 3) and stack.shape[3] in (1, 3):
@@ -156,7 +192,34 @@ def _labels(dataset: Any) -> Tensor:
     """Labels from ``targets`` or ``labels`` if the data set has them, else by reading it all."""
     if getattr(dataset, "target_transform", None) is None:
         for name in ("targets", "labels"):
-            found = np.asarray(getattr(dataset, name, None))
+            try:
+                found = np.asarray(getattr(dataset, name, None))
+            except ValueError:  # a list of something else, of different lengths
+                continue
             if np.issubdtype(found.dtype, np.integer) and found.shape == (len(dataset),):
                 return torch.from_numpy(found.astype(np.int64))
-    return torch.tensor([int(dataset[i][1]) for i in range(len(dataset))], dtype=torch.int64)
+    found = [_class_index(_pair(dataset, i)[1], i) for i in range(len(dataset))]
+    return torch.tensor(found, dtype=torch.int64)
+
+
+def _pair(dataset: Any, index: int) -> tuple[Any, Any]:
+    """Image and label of an item; what else there is in it is left out."""
+    item = dataset[index]
+    if not isinstance(item, (tuple, list)) or len(item) < 2:
+        n = f" of {len(item)}" if isinstance(item, (tuple, list)) else ""
+        raise InvalidInputError(
+            f"Item {index} of the data set is a {type(item).__name__}{n}; a pair of an image and "
+            "its label was expected."
+        )
+    return item[0], item[1]
+
+
+def _class_index(label: Any, index: int) -> int:
+    value = as_array(label.cpu() if isinstance(label, Tensor) else label, f"labels of item {index}")
+    is_number = value.size == 1 and value.dtype.kind in "biuf"
+    if not is_number or not float(value.item()).is_integer():
+        raise InvalidInputError(
+            f"The label of image {index} is {label!r}; the index of its class, from 0, was "
+            "expected."
+        )
+    return int(value.item())

@@ -41,9 +41,12 @@ def read_grocery(root: Path, crop: bool = False) -> Listing:
         raise InvalidInputError("Grocery Store has no bounding boxes to crop to; leave out crop.")
     folder = LAYOUT.find(root)
     classes_path = folder / "classes.csv"
-    with classes_path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or not {NAME, NUMBER, COARSE} <= rows[0].keys():
+    try:
+        with classes_path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as failure:
+        raise InvalidInputError(f"{classes_path} cannot be read as a table: {failure}") from None
+    if not rows or not all(row.get(key) for row in rows for key in (NAME, NUMBER, COARSE)):
         raise InvalidInputError(f"{classes_path} lacks rows with {NAME}, {NUMBER} and {COARSE}.")
     label_of = {row[NUMBER]: label for label, row in enumerate(rows)}
     images = "img128/" if (folder / "img128").is_dir() else ""

@@ -93,7 +93,7 @@ def _validation_labels(places: list[Path]) -> tuple[Callable[[str], str], Path]:
             return partial(look_up, known, path=path, what="image"), path
         path = place / "meta.bin"
         if path.is_file():
-            return partial(_numbered, list(_read_meta_bin(path)[1]), path=path), path
+            return partial(_numbered, _read_meta_bin(path)[1], path=path), path
         path = place / DEVKIT / "ILSVRC2012_validation_ground_truth.txt"
         if path.is_file():
             wnids = {str(number): wnid for number, wnid, _ in _read_meta_mat(path.parent)}
@@ -152,7 +152,20 @@ def _read_meta_bin(path: Path) -> Any:
         raise InvalidInputError(
             f"{path} is not the file that torchvision writes: {failure}"
         ) from None
+    if not (
+        isinstance(synonyms, dict)
+        and all(map(_is_list_of_names, synonyms.values()))
+        and _is_list_of_names(wnids)
+    ):
+        raise InvalidInputError(
+            f"{path} is not the file that torchvision writes: names by the id of each class, and "
+            "the id of each validation image, were expected."
+        )
     return synonyms, wnids
+
+
+def _is_list_of_names(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value)
 
 
 def _read_meta_mat(folder: Path) -> list[tuple[int, str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -174,9 +175,12 @@ def read_numbers(cells: list[str], path: Path) -> list[float]:
     Raises
     ------
     InvalidInputError
-        If one is none.
+        If one is none, or not finite.
     """
     try:
-        return [float(cell) for cell in cells]
+        numbers = [float(cell) for cell in cells]
     except ValueError:
         raise InvalidInputError(f"{path}: {' '.join(cells)!r} are no numbers.") from None
+    if not all(map(math.isfinite, numbers)):
+        raise InvalidInputError(f"{path}: {' '.join(cells)!r} are no finite numbers.")
+    return numbers

@@ -74,12 +74,17 @@ def read_image(
     Raises
     ------
     InvalidInputError
-        If the file is missing or damaged, its pixels have no fixed range, or the box is missing or
-        outside the image; the message names the file.
+        If the file is missing or damaged, its pixels have no fixed range, other channels are asked
+        for, or the box is missing or outside the image; the message names the file.
     """
     from PIL import Image, ImageOps
 
     channels, height, width = shape
+    if channels not in (1, 3):
+        raise InvalidInputError(
+            f"{path} is asked for with {channels} channels; image files are read with 1 (grey) or "
+            "3 (RGB)."
+        )
     try:
         with Image.open(path) as image:
             region = _region(image.size, framing, box)
@@ -114,6 +119,8 @@ def _region(size: tuple[int, int], framing: Framing, box: Box | None) -> tuple[i
     if framing.crop:
         if box is None:
             raise ValueError("it has no bounding box to crop to")
+        if not all(map(math.isfinite, box)):
+            raise ValueError(f"its box {box} is not finite")
         left, upper = max(0, math.floor(box[0])), max(0, math.floor(box[1]))
         right, lower = min(right, math.ceil(box[2])), min(lower, math.ceil(box[3]))
     if left >= right or upper >= lower:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from qpm_nn.data import ImageSet
+from qpm_nn.explanations.maps import as_picture
 from qpm_nn.extraction import iterate_activations, spatial_maximum
 from qpm_nn.heads import Classifier
 from qpm_nn.saving import ClassifierSpec
@@ -135,6 +136,6 @@ def predicted_examples(
         predicted = batch.logits.argmax(1).tolist()
         for row, (c, label) in enumerate(zip(predicted, labels.tolist(), strict=True)):
             i = int(indices[len(found)])
-            image = images[i][0].permute(1, 2, 0).squeeze(2).numpy() / 255
+            image = as_picture(images[i][0]) / 255
             found.append((c, Example(i, c == label, image, features[row], maps[row])))
     return found

@@ -32,6 +32,16 @@ def bare_axes(canvas: Canvas, x: float, y: float) -> Axes:
     return axes
 
 
+def as_picture(image: Tensor) -> FloatArray:
+    """An image (channels, height, width) as people see it: (height, width), or with 3 for colours.
+
+    Other channels than one or three have no colours; their mean is grey.
+    """
+    if len(image) not in (1, 3):
+        image = image.float().mean(0, keepdim=True)
+    return image.permute(1, 2, 0).squeeze(2).cpu().numpy()
+
+
 def as_shown(image: FloatArray) -> FloatArray:
     """Bright ink on a dark ground becomes dark ink on paper, on which colours stand out."""
     is_bright_ink = image.ndim == 2 and np.median(image) < 0.5

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from qpm_nn.explanations import certainty
-from qpm_nn.explanations.maps import as_shown
+from qpm_nn.explanations.maps import as_picture, as_shown
 
 FloatArray = NDArray[np.floating]
 
@@ -68,7 +68,7 @@ def thumbnail(image: Tensor, side: int) -> str:
 
     Bright ink on a dark ground becomes dark ink on paper, as in all figures.
     """
-    pixels = as_shown(image.permute(1, 2, 0).squeeze(2).numpy() / 255)
+    pixels = as_shown(as_picture(image) / 255)
     picture = Image.fromarray(np.round(255 * pixels).astype(np.uint8))
     stream = io.BytesIO()
     if max(picture.size) <= LOSSLESS:

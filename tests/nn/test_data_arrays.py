@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
-from qpm_nn.data import DataModule, Framing, LabelledImages, Preprocessing
+from qpm_nn.data import AUGMENTATIONS, DataModule, Framing, LabelledImages, Preprocessing
+from qpm_nn.explanations.maps import as_picture
 from qpm_nn.pipelines.run import calibrate, report, run
 from qpm_nn.saving import load_classifier
 from qpm_opt import InvalidInputError
@@ -20,6 +21,7 @@ from tests.nn.conftest import Recorder, tiny_config
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (30, 3, 8, 10), dtype=np.uint8)
 LABELS = np.repeat([2, 5, 11], 10)
+HIERARCHY = (("even",), ("odd",), ("odd",))
 
 
 def test_every_fifth_array_of_a_class_is_a_test_image():
@@ -60,6 +62,11 @@ def test_grey_arrays():
         ((PIXELS.astype(int), LABELS), "has type int64"),
         ((PIXELS, np.zeros(30)), "has 1 class"),
         ((PIXELS[8:], LABELS[8:]), "Class '2' of arrays has no test image"),
+        (([*PIXELS[:29], PIXELS[29][:, :7]], LABELS), "The images are no array: .*inhomogeneous"),
+        ((PIXELS, [[0], [0, 1]] * 15), "The labels are no array: .*inhomogeneous"),
+        ((PIXELS, np.where(LABELS == 11, np.nan, LABELS)), "label of image 20 is nan; leave out"),
+        ((PIXELS, np.array([*map(str, LABELS[:29]), np.nan], object)), "label of image 29 is nan"),
+        ((PIXELS, [None, *LABELS[1:]]), "labels cannot be ordered: .*NoneType"),
     ],
 )
 def test_unusable_arrays(arguments, message):
@@ -74,6 +81,20 @@ def test_arrays_that_do_not_go_with_their_names_or_their_test_images():
         DataModule.from_arrays(PIXELS, LABELS, test=(PIXELS[:, 0], LABELS))
     with pytest.raises(InvalidInputError, match="the mean of ImageNet is of 3"):
         DataModule.from_arrays(PIXELS[:, 0], LABELS, normalisation="imagenet")
+    with pytest.raises(InvalidInputError, match="2 classes named 'a'; every class needs"):
+        DataModule.from_arrays(PIXELS, LABELS, class_names=["a", "b", "a"])
+    with pytest.raises(InvalidInputError, match="3 classes, but a hierarchy of 2"):
+        DataModule.from_arrays(PIXELS, LABELS, hierarchy=HIERARCHY[:2])
+    with pytest.raises(InvalidInputError, match="test has 30 parts; a pair"):
+        DataModule.from_arrays(PIXELS, LABELS, test=PIXELS)
+    for name in ("photographs", "imagenet"):
+        with pytest.raises(InvalidInputError, match="2 channels, and photographs have 1 or 3"):
+            DataModule.from_arrays(PIXELS[:, :2], LABELS, augmentation=AUGMENTATIONS[name])
+
+
+def test_names_of_classes_are_text():
+    data = DataModule.from_arrays(PIXELS, LABELS, class_names=np.array([7, 8, 9]))
+    assert data.class_names == ("7", "8", "9") and type(data.class_names[0]) is str
 
 
 class Pictures(Dataset):
@@ -147,6 +168,58 @@ def test_statistics_are_exact_and_of_a_sample_where_images_are_not_in_memory(mon
     assert data.preprocessing == Preprocessing.of(LabelledImages(PIXELS[::3], CLASSES[::3]))
 
 
+class Items(Dataset):
+    """Yields what it was given."""
+
+    def __init__(self, items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        return self.items[index]
+
+
+class Stream(IterableDataset):
+    """Has a length, but no access by index."""
+
+    def __iter__(self):
+        return iter(zip(PIXELS, CLASSES, strict=True))
+
+    def __len__(self):
+        return 30
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        (Stream(), "A Stream is no map-style data set"),
+        (iter(zip(PIXELS, CLASSES, strict=True)), "A zip is no map-style data set"),
+        (Items([(PIXELS[0],)]), "Item 0 of the data set is a tuple of 1; a pair"),
+        (Items([torch.from_numpy(PIXELS[0])]), "Item 0 of the data set is a Tensor; a pair"),
+        (Items([{"image": PIXELS[0], "label": 0}]), "is a dict; a pair of an image"),
+        (Items([(PIXELS[0], 0), (PIXELS[1], "cat")]), "label of image 1 is 'cat'; the index"),
+        (Items([(PIXELS[0], 1.5)]), r"label of image 0 is 1\.5; the index of its class"),
+        (Items([(PIXELS[0], float("nan"))]), "label of image 0 is nan; the index"),
+        (Items([(PIXELS[0], np.eye(3)[0])]), "label of image 0 is array.*; the index"),
+        (Items([(PIXELS[0], [[1], [1, 2]])]), "labels of item 0 are no array"),
+        (Targets(PIXELS[:2], ["cat", "dog"]), "label of image 0 is 'cat'"),
+        (Targets(PIXELS[:2], [[1], [1, 2]]), r"label of image 1 is \[1, 2\]; the index"),
+    ],
+)
+def test_torch_data_sets_that_are_no_pairs_with_class_indices(dataset, message):
+    with pytest.raises(InvalidInputError, match=message):
+        DataModule.from_datasets(dataset, dataset, NAMES)
+
+
+def test_labels_are_whole_numbers_of_any_type():
+    types = (int, np.int16, torch.tensor, float, bool)
+    items = Items([(PIXELS[i], types[i % 5](i // 5 % 2)) for i in range(10)])
+    data = DataModule.from_datasets(items, items, ["a", "b"])
+    assert data.train.labels.tolist() == [0] * 5 + [1] * 5
+
+
 def short_config(tmp_path, **changes):
     return tiny_config(
         tmp_path,
@@ -155,9 +228,6 @@ def short_config(tmp_path, **changes):
         solve={"method": "heuristic", "time_limit": 0.5},
         **changes,
     )
-
-
-HIERARCHY = (("even",), ("odd",), ("odd",))
 
 
 def test_a_run_on_own_arrays(tmp_path):
@@ -186,3 +256,16 @@ def test_a_hierarchy_that_comes_later_changes_only_what_needs_it(tmp_path):
     assert [c["parents"] for c in classes] == [["even"], ["odd"], ["odd"]]
     with pytest.raises(InvalidInputError, match="is of other images"):
         report(directory.path, data=replace(data, class_names=("a", "b", "c")))
+
+
+@pytest.mark.parametrize("n_channels", [2, 4])
+def test_other_numbers_of_channels_are_drawn_as_their_mean(n_channels, tmp_path):
+    pixels = RNG.integers(0, 256, (30, n_channels, 8, 8), dtype=np.uint8)
+    data = DataModule.from_arrays(pixels, LABELS)
+    directory = report(run(short_config(tmp_path), tmp_path / "run", data=data).path, data=data)
+    assert (directory / "figures/comparison.png").exists()
+    shown = as_picture(torch.from_numpy(pixels[0]))
+    np.testing.assert_allclose(shown, pixels[0].mean(0), rtol=1e-6)
+    _, spec = load_classifier(directory / "model.safetensors")
+    with pytest.raises(InvalidInputError, match=f"asked for with {n_channels} channels"):
+        spec.read(tmp_path / "any.png")

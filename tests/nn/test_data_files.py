@@ -189,7 +189,11 @@ def test_framings(tmp_path):
     # The filter rings a little beside edges.
     shown = squashed[0, [3, 3, 9], [0, 5, 0]].astype(int)
     assert np.abs(shown - [0, 200, 255]).max() < 15
-    for framing, box in ((Framing(trim_bottom=10), None), (Framing(crop=True), (20, 0, 25, 5))):
+    for framing, box in (
+        (Framing(trim_bottom=10), None),
+        (Framing(crop=True), (20, 0, 25, 5)),
+        (Framing(crop=True), (0, 0, float("inf"), 5)),
+    ):
         with pytest.raises(InvalidInputError, match=r"wide\.png cannot be read as an image"):
             read_image(tmp_path / "wide.png", (3, 8, 8), framing, box)
     with pytest.raises(InvalidInputError, match="no way to resize 'fit'"):

@@ -9,6 +9,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import torch
 
 from qpm_nn.config import make_config
 from qpm_nn.data import DATA_SETS, Framing, LabelledFiles, LabelledImages, load_data
@@ -217,6 +218,11 @@ def no_number(folder):
     path.write_text(path.read_text().replace("1 8.0", "1 eight", 1))
 
 
+def infinite(folder):
+    path = folder / "bounding_boxes.txt"
+    path.write_text(path.read_text().replace("1 8.0", "1 inf", 1))
+
+
 def far_box(folder):
     path = folder / "bounding_boxes.txt"
     path.write_text(path.read_text().replace("1 8.0", "1 80.0", 1))
@@ -231,6 +237,7 @@ def far_box(folder):
         (short_line, r"images\.txt, line 1 is '1'; 2 columns were expected"),
         (class_without_images, "Class 'Dodo' of cub2011 has no training image"),
         (no_number, r"bounding_boxes\.txt: 'eight 4.0 12.0 12.0' are no numbers"),
+        (infinite, r"bounding_boxes\.txt: 'inf 4.0 12.0 12.0' are no finite numbers"),
         (far_box, r"0000_0\.jpg cannot be read as an image: its box .* is outside the 32 x 24"),
     ],
 )
@@ -246,6 +253,33 @@ def test_crops_of_traveling_birds_need_the_boxes_of_cub(tmp_path):
     assert shows(load("traveling_birds", tmp_path))
     with pytest.raises(InvalidInputError, match="boxes of TravelingBirds are not beside"):
         load("traveling_birds", tmp_path, crop=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"Class Name (str),\xff", "cannot be read as a table: 'utf-8' codec"),
+        (b"", "lacks rows with Class Name"),
+        (
+            b"Class Name (str),Class ID (int),Coarse Class Name (str)\nLeek,0,Leek\nPear,1\n",
+            "lacks rows with Class Name",
+        ),
+    ],
+)
+def test_damaged_classes_of_grocery_store(content, message, tmp_path):
+    (trees.write_grocery(tmp_path) / "classes.csv").write_bytes(content)
+    with pytest.raises(InvalidInputError, match=message):
+        load("grocery", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [([1], 3), ({"n01440764": ("tench",)}, 3), ({"n01440764": 3}, ["n01440764"]), ({}, [1]), 7],
+)
+def test_another_meta_bin_of_imagenet(content, tmp_path):
+    torch.save(content, trees.write_imagenet(tmp_path, "meta.bin") / "meta.bin")
+    with pytest.raises(InvalidInputError, match=r"meta\.bin is not the file that torchvision"):
+        load("imagenet", tmp_path)
 
 
 def test_the_real_grocery_store(data_dir):

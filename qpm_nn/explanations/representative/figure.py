@@ -17,12 +17,11 @@ import torch
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.nn import functional
 
 from qpm_nn.explanations.canvas import STYLE, Canvas
 from qpm_nn.explanations.lettering import elided, printable, wrapped
-from qpm_nn.explanations.maps import CELL, MAP_SIZE, as_shown, bare_axes, draw_map
+from qpm_nn.explanations.maps import CELL, MAP_SIZE, as_picture, as_shown, bare_axes, draw_map
 from qpm_nn.explanations.representative.images import MappedImages
 from qpm_nn.explanations.representative.interpretation import Interpretation
 from qpm_opt import InvalidInputError
@@ -177,13 +176,9 @@ def _shown(
         i,
         distance,
         float(scores.softmax(0)[interpretation.c]),
-        _picture(images.pixels([i])),
+        as_picture(images.pixels([i])[0]),
         heat,
     )
-
-
-def _picture(pixels: Tensor) -> NDArray[np.floating]:
-    return pixels[0].permute(1, 2, 0).squeeze(2).cpu().numpy()
 
 
 @rc_context(STYLE)
