@@ -113,6 +113,14 @@ def demo(out: Path, seed: int) -> None:
     help="Keep the backbone as it is; train a small adapter on its embeddings.",
 )
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="Settings (TOML).")
+@click.option(
+    "--set",
+    "settings",
+    metavar="SECTION.NAME=VALUE",
+    multiple=True,
+    help="Any setting of config.toml, such as dense.learning_rate=0.01; can be given repeatedly. "
+    "Options for single settings win over it, it wins over --config.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="[runs/DATASET-MODEL-SEED]")
 @click.option(
     "--resume/--no-resume", default=True, show_default=True, help="Reuse what is still valid."
@@ -150,7 +158,12 @@ def demo(out: Path, seed: int) -> None:
 @click.option("--compile/--no-compile", default=None, help="Compile the backbone for training.")
 @click.option("--tensorboard/--no-tensorboard", default=None, help="Write for TensorBoard, too.")
 def run(
-    config_file: Path | None, preset: str, out: Path | None, resume: bool, **options: Any
+    config_file: Path | None,
+    settings: tuple[str, ...],
+    preset: str,
+    out: Path | None,
+    resume: bool,
+    **options: Any,
 ) -> None:
     """Train, select, assign and fine-tune: images to an interpretable classifier.
 
@@ -159,10 +172,11 @@ def run(
     layers whose weights differ in their signs alone. chiqpm is a qpm whose classes have partners
     that differ in one feature, with prediction sets of the hierarchy that its features make.
 
-    What is not given comes from the configuration file, then from --preset, then from the presets
-    of the model and of the data set. A killed run goes on where it was when it is started again;
-    whatever other settings have made is made anew.
+    What no option gives comes from --set, then from the configuration file, then from --preset,
+    then from the presets of the model and of the data set. A killed run goes on where it was when
+    it is started again; whatever other settings have made is made anew.
     """
+    from qpm_nn.cli_settings import read_setting
     from qpm_nn.config import read_config
 
     given: dict[str, Any] = {}
@@ -170,8 +184,8 @@ def run(
         if value is not None:
             *section, key = PLACES[name].split(".")
             (given.setdefault(section[0], {}) if section else given)[key] = value
-    layers = ([] if config_file is None else [read_config(config_file)]) + [given]
-    _run(*layers, preset=preset, out=out, resume=resume)
+    file = [] if config_file is None else [read_config(config_file)]
+    _run(*file, *map(read_setting, settings), given, preset=preset, out=out, resume=resume)
 
 
 @click.command()

@@ -11,8 +11,8 @@ import json
 import math
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -433,17 +433,16 @@ def make_config(*layers: Mapping[str, Any], preset: str = "") -> RunConfig:
     InvalidInputError
         If a setting is unknown, of the wrong type or out of range.
     """
-    given = _merge_all((SCHEDULE_PRESETS.get(preset, {}), *layers))
+    if preset and preset not in SCHEDULE_PRESETS:
+        raise unknown_name("preset", preset, SCHEDULE_PRESETS)
+    schedule = SCHEDULE_PRESETS.get(preset, {})
+    given = _make(schedule, *layers)
     presets = (
         PRESETS.get(given.data.name, {}),
         MODEL_PRESETS.get(given.model, {}),
         MODEL_OF_DATA_PRESETS.get((given.data.name, given.model), {}),
     )
-    if preset and preset not in SCHEDULE_PRESETS:
-        raise unknown_name("preset", preset, SCHEDULE_PRESETS)
-    # The model first: what it needs is refused for others.
-    named = {"model": given.model}
-    return _merge_all((named, *presets, SCHEDULE_PRESETS.get(preset, {}), *layers))
+    return _make(*presets, schedule, *layers)
 
 
 def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -462,32 +461,48 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise InvalidInputError(f"{path} cannot be read as TOML: {failure}") from None
 
 
-def _merge_all(layers: Iterable[Mapping[str, Any]]) -> RunConfig:
-    return functools.reduce(lambda config, layer: _merge(config, layer, ""), layers, RunConfig())
+def _make(*layers: Mapping[str, Any]) -> RunConfig:
+    """Defaults with the layers on them; names and types are those of each, ranges of the whole."""
+    checked = (_checked(RunConfig, layer, "") for layer in layers)
+    return _changed(RunConfig(), functools.reduce(_overlaid, checked, {}))
 
 
-def _merge(config: Any, layer: Mapping[str, Any], prefix: str) -> Any:
-    types = get_type_hints(type(config))
-    known = [entry.name for entry in fields(config)]
-    changes = {}
+def _checked(section: type, layer: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    types = get_type_hints(section)
+    checked = {}
     for key, value in layer.items():
-        if key not in known:
-            raise unknown_name("setting", prefix + key, [prefix + name for name in known])
-        current = getattr(config, key)
-        if hasattr(current, "__dataclass_fields__"):
+        if key not in types:
+            raise unknown_name("setting", prefix + key, [prefix + name for name in types])
+        wanted = types[key]
+        if is_dataclass(wanted):
             if not isinstance(value, Mapping):
                 raise InvalidInputError(f"{prefix}{key} is {value!r}; a section was expected.")
-            value = _merge(current, value, f"{prefix}{key}.")
+            value = _checked(wanted, value, f"{prefix}{key}.")
         else:
-            wanted = types[key]
             if wanted is float and type(value) is int:
                 value = float(value)
             if type(value) is not wanted:
                 raise InvalidInputError(
                     f"{prefix}{key} is {value!r}; a value of type {wanted.__name__} was expected."
                 )
-        changes[key] = value
-    return replace(config, **changes)
+        checked[key] = value
+    return checked
+
+
+def _overlaid(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
+    changes = {
+        key: _overlaid(lower.get(key, {}), value) if isinstance(value, dict) else value
+        for key, value in upper.items()
+    }
+    return {**lower, **changes}
+
+
+def _changed(config: Any, changes: Mapping[str, Any]) -> Any:
+    values = {
+        key: _changed(getattr(config, key), value) if isinstance(value, dict) else value
+        for key, value in changes.items()
+    }
+    return replace(config, **values)
 
 
 def _toml(value: str | int | float) -> str:

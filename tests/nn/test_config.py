@@ -135,6 +135,17 @@ def test_grounding_is_for_rectified_features():
     assert make_config(read(config.to_toml())) == config
 
 
+def test_layers_are_judged_together():
+    grounded, chiqpm = {"finetune": {"grounding_weight": 1.0}}, {"model": "chiqpm"}
+    for layers in ((grounded, chiqpm), ({"model": "qpm"}, grounded, chiqpm)):
+        assert make_config(*layers).finetune.grounding_weight == 1.0
+    # But a name or a type that is wrong is wrong beneath another layer, too.
+    with pytest.raises(InvalidInputError, match="dense is 5; a section was expected"):
+        make_config({"dense": 5}, {"dense": {"epochs": 1}})
+    with pytest.raises(InvalidInputError, match="seed is 'one'"):
+        make_config({"seed": "one"}, {"seed": 1})
+
+
 def read(text):
     return tomllib.loads(text)
 

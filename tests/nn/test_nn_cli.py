@@ -21,7 +21,7 @@ def test_importing_the_commands_needs_no_torch():
 
 def test_every_option_has_its_place():
     names = {parameter.name for parameter in run.params}
-    assert names == {*PLACES, "config_file", "preset", "out", "resume"}
+    assert names == {*PLACES, "config_file", "settings", "preset", "out", "resume"}
 
 
 def test_the_help_names_every_source_of_pairs():
@@ -86,6 +86,87 @@ def test_run_takes_options_over_the_file(tree, tmp_path):
     assert made.solve.time_limit == 0.5 and made.data.name == str(tree)
 
 
+@pytest.fixture
+def made_by(monkeypatch):
+    """Settings that a run would have, by its options."""
+    seen = []
+
+    def stop(made, *args, **options):
+        seen.append(made)
+        raise InvalidInputError("Stopped before anything runs.")
+
+    monkeypatch.setattr("qpm_nn.pipelines.run.run", stop)
+
+    def make(*options):
+        result = CliRunner().invoke(run, ["--dataset", "digits", *options])
+        assert "Stopped" in str(result.exception)
+        return seen[-1]
+
+    return make
+
+
+def test_any_setting_is_an_option(made_by, tmp_path):
+    file = tmp_path / "settings.toml"
+    file.write_text("seed = 5\n[dense]\nbatch_size = 8\nepochs = 9\nmomentum = 0.5\n")
+    options = ["--set", "dense.batch_size=4", "--set", "dense.epochs=7", "--set", "dense.epochs=3"]
+    made = made_by("--config", str(file), *options, "--set", "seed = 6", "--seed", "7")
+    assert (made.dense.batch_size, made.dense.epochs, made.dense.momentum) == (4, 3, 0.5)
+    assert made.seed == 7
+    options = ["--set", "finetune.grounding_weight=2", "--model", "chiqpm"]
+    assert made_by(*options).finetune.grounding_weight == 2.0
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("dense.learning_rate=1e-3", 1e-3),
+        ("dense.learning_rate=.1", 0.1),
+        ("dense.learning_rate=1", 1.0),
+        ("data.memory=2.", 2.0),
+        ("problem.negative=true", True),
+        ("adapter.depth=2", 2),
+        ("arch=timm:test_vit", "timm:test_vit"),
+        ("data.root=/some where/a=b #1", "/some where/a=b #1"),
+        ('data.root="/some where"', "/some where"),
+        ("data.root='2024'", "2024"),
+        ("data.root=2024", "2024"),
+        ("data.root=true", "true"),
+        ("data.root=nothing\nseed = 3", "nothing\nseed = 3"),
+        ("data.root=", ""),
+        ("conformal={alpha = 0.2, share = 0.3}", config.ConformalConfig(alpha=0.2, share=0.3)),
+    ],
+)
+def test_values_are_those_of_toml_and_strings_need_no_quotes(made_by, setting, value):
+    found = made_by("--set", setting)
+    for name in setting.partition("=")[0].split("."):
+        found = getattr(found, name)
+    assert found == value and type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "toml"),
+    [
+        ("dense.epoch=1", "[dense]\nepoch = 1"),
+        ("densee.epochs=1", "[densee]\nepochs = 1"),
+        ("dense.epochs.first=1", "[dense.epochs]\nfirst = 1"),
+        ("dense=5", "dense = 5"),
+        ("sed=1", "sed = 1"),
+        ("seed=one", "seed = 'one'"),
+        ("seed=1.0", "seed = 1.0"),
+        ("dense.learning_rate=high", "dense.learning_rate = 'high'"),
+        ("dense.learning_rate=-.1", "dense.learning_rate = -0.1"),
+        ("problem.negative=True", "problem.negative = 'True'"),
+    ],
+)
+def test_wrong_settings_are_refused_as_in_a_file(tmp_path, setting, toml):
+    (tmp_path / "settings.toml").write_text(toml)
+    with pytest.raises(InvalidInputError) as expected:
+        config.make_config(config.read_config(tmp_path / "settings.toml"))
+    result = CliRunner().invoke(run, ["--dataset", "digits", "--set", setting])
+    assert isinstance(result.exception, InvalidInputError)
+    assert str(result.exception) == str(expected.value)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -107,6 +188,8 @@ def test_run_takes_options_over_the_file(tree, tmp_path):
         (["--dataset", "digits", "--lambda", "-1"], "bias_scale is -1.0"),
         (["--dataset", "digits", "--class-similarity", "auc"], "did you mean auroc"),
         (["--dataset", "digits", "--config", "none.toml"], "none.toml does not exist"),
+        (["--dataset", "digits", "--set", "dense.epoch=1"], "(did you mean dense.epochs"),
+        (["--dataset", "digits", "--set", "seed"], "'seed' is no setting; SECTION.NAME=VALUE"),
     ],
 )
 def test_bad_options_end_in_one_sentence_before_any_training(tmp_path, options, message):
