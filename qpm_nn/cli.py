@@ -143,7 +143,7 @@ def demo(out: Path, seed: int) -> None:
 @click.option("--pairs", help="Which are contrastive: closest, disjoint, any (qpm, chiqpm).")
 @click.option("--alpha", type=float, help="Miscoverage of prediction sets (chiqpm).")
 @click.option("--seed", type=int)
-@click.option("--dense-epochs", type=int)
+@click.option("--dense-epochs", type=int, help="0: the weights are those of the dense model.")
 @click.option("--finetune-epochs", type=int)
 @click.option("--method", help="exact, compact, paper, heuristic.")
 @click.option("--solver", help="Of compact and paper: highs, cpsat, gurobi, scip.")

@@ -108,7 +108,9 @@ class TrainingConfig:
     ----------
     optimizer : str
         ``sgd``, with Nesterov momentum, or ``adamw``.
-    epochs, batch_size : int
+    epochs : int
+        Of the dense model 0, too: its head is then the classification layer of the weights.
+    batch_size : int
     accumulate : int
         Batches whose gradients make one step; the steps at the end of an epoch may have fewer.
     learning_rate : float
@@ -162,6 +164,8 @@ class TrainingConfig:
 
     def key(self) -> dict[str, Any]:
         """What training depends on, by name; what the grounding loss is if there is one."""
+        if not self.epochs:
+            return {"epochs": 0, "dropout": self.dropout}
         settings = asdict(self)
         if not self.grounding_weight:
             for name in ("grounding_weight", "grounding_share", "grounding_factor"):
@@ -174,7 +178,7 @@ class TrainingConfig:
         return round(self.grounding_share * self.epochs)
 
     def __post_init__(self) -> None:
-        _require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
+        _require(self.epochs >= 0, "epochs", self.epochs, "at least 0")
         _require(self.batch_size >= 2, "batch_size", self.batch_size, "at least 2")
         _require(self.accumulate >= 1, "accumulate", self.accumulate, "at least 1")
         for name in ("learning_rate", "head_factor"):
@@ -400,6 +404,8 @@ class RunConfig:
         if self.model not in MODELS:
             raise unknown_name("model", self.model, MODELS)
         _require(0 <= self.seed < 2**31, "seed", self.seed, "from 0 to 2147483647")
+        epochs = self.finetune.epochs
+        _require(epochs >= 1, "finetune.epochs", epochs, "at least 1")
         grounded = self.finetune.grounding_weight, self.dense.grounding_weight
         if grounded[1] or (grounded[0] and self.model != "chiqpm"):
             raise InvalidInputError(

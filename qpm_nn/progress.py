@@ -14,7 +14,7 @@ from qpm_opt.progress import format_progress
 
 TITLES = {
     "embeddings": "embed the images",
-    "dense": "train the dense model",
+    "dense": "make the dense model",
     "features": "extract features",
     "problem": "compute the constants",
     "solution": "select and assign features",

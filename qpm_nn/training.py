@@ -95,12 +95,15 @@ def train(
     Raises
     ------
     InvalidInputError
-        If the device asked for is not there, or the loss is no longer a number.
+        If there are no epochs, the device asked for is not there, or the loss is no longer a
+        number.
 
     References
     ----------
     Norrenbrock et al., QPM, ICLR 2025, appendix C and eq. 33.
     """
+    if not config.epochs:
+        raise InvalidInputError("epochs is 0; training takes at least 1.")
     fabric = make_fabric(runtime)
     # Fabric searches the arguments for modules to unshare, and stumbles over frozen dataclasses.
     job = partial(

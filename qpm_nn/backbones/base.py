@@ -25,7 +25,8 @@ class Backbone(nn.Module):
     signed : bool
         Whether :meth:`embed` gives negative values.
     classification_layers : tuple of str
-        Beginnings of the names that weights files have beyond those of ``published_part``.
+        Beginnings of the names that weights files have beyond those of ``published_part``; the
+        first is that of the linear layer that gives the logits.
     """
 
     n_features: int
@@ -50,8 +51,17 @@ class Backbone(nn.Module):
         """What to make of a file that does not fit ``published_part``; by default nothing else."""
         return tensors
 
-    def published_weights(self) -> Mapping[str, Tensor]:
+    def classified(self, images: Tensor) -> Tensor:
+        """What the network gives its own classification layer, (n_images, n_features)."""
+        return self.embed(images).mean((2, 3))
+
+    def published_weights(self, *, classifier: bool = False) -> Mapping[str, Tensor]:
         """Tensors for ``published_part`` from the network's publishers.
+
+        Parameters
+        ----------
+        classifier : bool
+            Whether those of the classification layer must be among them.
 
         Raises
         ------

@@ -49,8 +49,8 @@ class TorchvisionBackbone(PhotoBackbone):
         super().__init__(network, in_channels, mean, std)
         self.name = name
 
-    def published_weights(self) -> Mapping[str, Tensor]:
-        """ImageNet weights, downloaded if torch has not done so before."""
+    def published_weights(self, *, classifier: bool = False) -> Mapping[str, Tensor]:
+        """ImageNet weights, downloaded if torch has not done so before; of the whole network."""
         published = models.get_model_weights(self.name).IMAGENET1K_V1
         try:
             return published.get_state_dict(progress=False, check_hash=True)

@@ -69,7 +69,11 @@ class TimmBackbone(PhotoBackbone):
         except Exception:  # timm does not expect files of other models here
             return tensors
 
-    def published_weights(self) -> Mapping[str, Tensor]:
+    def classified(self, images: Tensor) -> Tensor:
+        """What comes before the classification layer, be it a class token or a mean."""
+        return self.network(self.prepare(images))
+
+    def published_weights(self, *, classifier: bool = False) -> Mapping[str, Tensor]:
         """The model's default weights from Hugging Face, or from its cache."""
         from huggingface_hub import constants, try_to_load_from_cache
 
@@ -85,7 +89,7 @@ class TimmBackbone(PhotoBackbone):
                     " where there is a network, and give that file as weights."
                 )
         try:
-            return _create(self.name, pretrained=True).state_dict()
+            return _create(self.name, pretrained=True, classifier=classifier).state_dict()
         except OSError as failure:
             raise InvalidInputError(
                 f"The weights of {PREFIX}{self.name} cannot be had from timm: {failure}"
@@ -122,13 +126,13 @@ def _maps(network: nn.Module, name: str, images: Tensor) -> Tensor:
     )
 
 
-def _create(name: str, pretrained: bool) -> nn.Module:
+def _create(name: str, pretrained: bool, classifier: bool = False) -> nn.Module:
     timm = _import_timm()
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() lists them."
         raise InvalidInputError(f"timm {timm.__version__} has no model {name!r}; {hint}")
-    options = {"pretrained": pretrained, "num_classes": 0}
+    options = {"pretrained": pretrained} | ({} if classifier else {"num_classes": 0})
     try:
         try:
             return timm.create_model(name, dynamic_img_size=True, **options)

@@ -91,7 +91,56 @@ def load_weights(backbone: Backbone, weights: str | os.PathLike[str], name: str)
     if weights == IMAGENET:
         _fit(backbone, backbone.published_weights(), f"The published weights of {name}", name)
     else:
-        _fit(backbone, _unwrap(_read(Path(weights)), Path(weights)), str(weights), name)
+        tensors = _unwrap(_read(Path(weights)), Path(weights))
+        _fit(backbone, _of_backbone(tensors), str(weights), name)
+
+
+def classification_layer(
+    backbone: Backbone, weights: str | os.PathLike[str], name: str, n_classes: int
+) -> tuple[Tensor, Tensor]:
+    """The layer that gives the logits in the weights of a whole network.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    weights, name
+        As for :func:`load_weights`.
+    n_classes : int
+        Demanded of the layer.
+
+    Returns
+    -------
+    weight : Tensor of shape (n_classes, n_features)
+    bias : Tensor of shape (n_classes,)
+        Zeros if the layer has none.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such layer for the features of the backbone, or it has other classes.
+    """
+    tensors: Mapping[str, Tensor]
+    if weights == IMAGENET:
+        tensors = backbone.published_weights(classifier=True)
+        source = f"The published weights of {name}"
+    else:
+        tensors = _unwrap(_read(Path(weights)), Path(weights))
+        source = str(weights)
+    prefix = "head.linear."
+    if not _is_ours(tensors):
+        tensors = _converted(backbone, tensors)
+        prefix = (*backbone.classification_layers, "")[0]
+    weight, bias = tensors.get(f"{prefix}weight"), tensors.get(f"{prefix}bias")
+    if weight is not None and bias is None:
+        bias = torch.zeros(len(weight))
+    if weight is None or weight.shape != (n_classes, backbone.n_features):
+        found = "there is none" if weight is None else f"its weight has shape {(*weight.shape,)}"
+        raise InvalidInputError(
+            f"{source} cannot be the dense model: a classification layer of {n_classes} classes on "
+            f"the {backbone.n_features} features of {name} was expected, but {found}; train the "
+            "dense model for at least 1 epoch."
+        )
+    return weight, bias
 
 
 def _read(path: Path) -> object:
@@ -131,11 +180,19 @@ def _unwrap(found: object, path: Path) -> dict[str, Tensor]:
         raise InvalidInputError(
             f"{path} holds no state dict: a mapping from names to tensors was expected."
         )
-    tensors = _without("module.", found)  # of a network that was trained on several devices
-    if tensors and all(name.startswith(("backbone.", "head.")) for name in tensors):
-        tensors = {name: t for name, t in tensors.items() if name.startswith("backbone.")}
-        tensors = _without("network.", _without("backbone.", tensors))
-    return tensors
+    return _without("module.", found)  # of a network that was trained on several devices
+
+
+def _is_ours(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether they are those of a classifier of this package."""
+    return bool(tensors) and all(name.startswith(("backbone.", "head.")) for name in tensors)
+
+
+def _of_backbone(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    if not _is_ours(tensors):
+        return tensors
+    chosen = {name: t for name, t in tensors.items() if name.startswith("backbone.")}
+    return _without("network.", _without("backbone.", chosen))
 
 
 def _without(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -146,11 +203,8 @@ def _without(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _fit(backbone: Backbone, tensors: Mapping[str, Tensor], source: str, name: str) -> None:
-    faults = _faults(backbone, tensors)
-    if faults:
-        tensors = backbone.convert(tensors)
-        faults = _faults(backbone, tensors)
-    if faults:
+    tensors = _converted(backbone, tensors)
+    if faults := _faults(backbone, tensors):
         raise InvalidInputError(
             f"{source} cannot be loaded into {name}: it {', and '.join(faults)}; take the weights "
             "of this architecture."
@@ -158,6 +212,11 @@ def _fit(backbone: Backbone, tensors: Mapping[str, Tensor], source: str, name: s
     expected = backbone.published_part.state_dict()
     known = {key: tensor for key, tensor in tensors.items() if key in expected}
     backbone.published_part.load_state_dict(known, strict=False)
+
+
+def _converted(backbone: Backbone, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The tensors, in the names of the backbone's own publishers if they do not fit as they are."""
+    return backbone.convert(tensors) if _faults(backbone, tensors) else tensors
 
 
 def _faults(backbone: Backbone, tensors: Mapping[str, Tensor]) -> list[str]:

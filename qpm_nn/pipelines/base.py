@@ -18,7 +18,13 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from qpm_nn.backbones import Backbone, create_backbone, map_shape, weights_key
+from qpm_nn.backbones import (
+    Backbone,
+    classification_layer,
+    create_backbone,
+    map_shape,
+    weights_key,
+)
 from qpm_nn.backbones.weights import IMAGENET
 from qpm_nn.config import RunConfig, TrainingConfig
 from qpm_nn.data import DataModule, load_data
@@ -91,6 +97,16 @@ class BasePipeline(ABC):
             raise InvalidInputError(
                 "A frozen backbone with random weights sees nothing; give weights: imagenet, or a "
                 "file."
+            )
+        if not config.dense.epochs and config.frozen:
+            raise InvalidInputError(
+                "dense.epochs is 0, but the adapter behind a frozen backbone has to be trained; "
+                "take at least 1."
+            )
+        if not config.dense.epochs and not config.weights:
+            raise InvalidInputError(
+                "dense.epochs is 0, which takes the dense model from the weights, but there are "
+                "none; give weights: imagenet, or a file, or take at least 1."
             )
         self.n_features, _, _ = map_shape(
             config.arch,
@@ -269,6 +285,8 @@ class BasePipeline(ABC):
 
     def _training(self, training: TrainingConfig) -> dict[str, Any]:
         """Settings of a stage that trains."""
+        if not training.epochs:
+            return self.images | {"training": training.key()}
         return self.images | {
             "seed": self.config.seed,
             "n_devices": self.config.runtime.n_devices,
@@ -295,7 +313,29 @@ class BasePipeline(ABC):
     def _train_dense(self, key: str) -> None:
         backbone = self._create_backbone()
         head = DenseHead(backbone.n_features, self.data.n_classes, self.config.dense.dropout)
-        self._train("dense", self.config.dense, Classifier(backbone, head), key, DENSE[0])
+        classifier = Classifier(backbone, head)
+        if self.config.dense.epochs:
+            self._train("dense", self.config.dense, classifier, key, DENSE[0])
+        else:
+            self._take_layer(classifier)
+            self.save(classifier, DENSE[0])
+
+    @torch.no_grad()
+    def _take_layer(self, classifier: Classifier) -> None:
+        """Make the classification layer of the weights the head; warn if it saw other features."""
+        config, backbone, linear = self.config, classifier.backbone, classifier.head.linear
+        found = classification_layer(backbone, config.weights, config.arch, self.data.n_classes)
+        for own, given in zip((linear.weight, linear.bias), found, strict=True):
+            own.copy_(given)
+        images = torch.randn(2, *self.data.image_shape)
+        backbone.eval()
+        features, expected = backbone(images).mean((2, 3)), backbone.classified(images)
+        if not torch.allclose(features, expected, rtol=1e-3, atol=1e-3 * float(expected.std())):
+            logger.warning(
+                "The classification layer of %s sees other features in its network than the means "
+                "of maps without negative values, which it has here; see what its accuracy is.",
+                config.arch,
+            )
 
     def _train(
         self, stage: str, training: TrainingConfig, classifier: Classifier, key: str, output: str

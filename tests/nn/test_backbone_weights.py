@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torchvision import models
 
-from qpm_nn.backbones import create_backbone, weights_key
+from qpm_nn.backbones import classification_layer, create_backbone, weights_key
 from qpm_nn.data import Preprocessing
 from qpm_nn.heads import Classifier, DenseHead
 from qpm_nn.pipelines.run import run
@@ -57,6 +57,45 @@ def test_a_classifier_gives_its_backbone(name, n_channels, tmp_path):
     spec = ClassifierSpec(name, (n_channels, 8, 8), ("a", "b"), Preprocessing((0.0,), (1.0,)))
     save_classifier(path, Classifier(backbone, DenseHead(backbone.n_features, 2)), spec)
     assert same(create_backbone(name, n_channels, weights=path), backbone.state_dict())
+
+
+@pytest.mark.parametrize("name", ["resnet18", "swin_t", "inception_v3"])
+def test_the_classification_layer_of_torchvision(name, tmp_path):
+    options = {"init_weights": False} if name == "inception_v3" else {}
+    published = models.get_model(name, weights=None, num_classes=3, **options)
+    torch.save(published.state_dict(), tmp_path / "weights.pth")
+    backbone = create_backbone(name, 3)
+    weight, bias = classification_layer(backbone, tmp_path / "weights.pth", name, 3)
+    layer = published.head if name == "swin_t" else published.fc
+    assert torch.equal(weight, layer.weight) and torch.equal(bias, layer.bias)
+
+
+def test_the_classification_layer_of_our_own_dense_model(tmp_path):
+    backbone = create_backbone("convnet_tiny", 1)
+    path, head = tmp_path / "dense.safetensors", DenseHead(backbone.n_features, 2)
+    spec = ClassifierSpec("convnet_tiny", (1, 8, 8), ("a", "b"), Preprocessing((0.0,), (1.0,)))
+    save_classifier(path, Classifier(backbone, head), spec)
+    weight, bias = classification_layer(backbone, path, "convnet_tiny", 2)
+    assert torch.equal(weight, head.linear.weight) and torch.equal(bias, head.linear.bias)
+
+
+def test_classification_layers_that_do_not_fit(resnet18, tmp_path):
+    backbone, path = create_backbone("resnet18", 3), tmp_path / "weights.pth"
+    torch.save(resnet18, path)
+    with pytest.raises(InvalidInputError, match=r"of 4 classes .* weight has shape \(1000, 512\);"):
+        classification_layer(backbone, path, "resnet18", 4)
+    torch.save(resnet18 | {"fc.weight": torch.zeros(4, 2048)}, path)
+    with pytest.raises(InvalidInputError, match=r"the 512 features .* shape \(4, 2048\); train"):
+        classification_layer(backbone, path, "resnet18", 4)
+    torch.save({n: t for n, t in resnet18.items() if not n.startswith("fc.")}, path)
+    with pytest.raises(InvalidInputError, match="was expected, but there is none; train the dense"):
+        classification_layer(backbone, path, "resnet18", 1000)
+    own = create_backbone("convnet_tiny", 3)
+    torch.save(own.state_dict(), path)
+    with pytest.raises(InvalidInputError, match="but there is none"):
+        classification_layer(own, path, "convnet_tiny", 4)
+    torch.save({n: t for n, t in resnet18.items() if n != "fc.bias"}, path)
+    assert not classification_layer(backbone, path, "resnet18", 1000)[1].any()
 
 
 def test_published_weights_are_the_first_version(resnet18, monkeypatch):

@@ -12,7 +12,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import save_file
 
-from qpm_nn.backbones import create_backbone, map_shape
+from qpm_nn.backbones import classification_layer, create_backbone, map_shape
 from qpm_nn.cli import run
 from qpm_nn.config import read_config
 from qpm_nn.saving import load_classifier
@@ -126,6 +126,9 @@ def test_files_of_the_authors_of_a_model(name, rename, tmp_path):
     backbone = create_backbone(f"timm:{name}", 3, weights=tmp_path / "original.pth")
     for key, tensor in backbone.network.state_dict().items():
         assert torch.equal(tensor, expected[key]), key
+    weight, _ = classification_layer(backbone, tmp_path / "original.pth", name, 1000)
+    layer = backbone.classification_layers[0]
+    assert torch.equal(weight, expected[f"{layer}weight"])
 
 
 def test_dinov2_with_registers():
@@ -154,6 +157,20 @@ def test_what_no_conversion_fits_is_named(tmp_path):
         create_backbone("timm:test_convnext", 3, weights=tmp_path / "other.pth")
 
 
+@pytest.mark.parametrize("name", ["test_vit", "test_convnext", "test_resnet"])
+def test_the_classification_layer_of_a_file(name, tmp_path):
+    published = timm.create_model(name, pretrained=False, num_classes=3)
+    path = tmp_path / "model.safetensors"
+    save_file(published.state_dict(), path)
+    backbone = create_backbone(f"timm:{name}", 3, weights=path).eval()
+    weight, bias = classification_layer(backbone, path, f"timm:{name}", 3)
+    images = torch.randn(2, 3, *published.pretrained_cfg["input_size"][1:])
+    with torch.no_grad():
+        expected = published.eval()(backbone.prepare(images))
+        logits = backbone.classified(images) @ weight.T + bias
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-4)
+
+
 def test_published_weights(monkeypatch):
     monkeypatch.setattr("qpm_nn.backbones.timm_models._answers", lambda address: True)
     create, asked = timm.create_model, []
@@ -169,6 +186,9 @@ def test_published_weights(monkeypatch):
     torch.manual_seed(len(asked))
     expected = create("test_vit", pretrained=False, num_classes=0, dynamic_img_size=True)
     assert torch.equal(backbone.network.cls_token, expected.cls_token)
+    weight, _ = classification_layer(backbone, "imagenet", "timm:test_vit", 1000)
+    torch.manual_seed(len(asked))
+    assert torch.equal(weight, create("test_vit", pretrained=False).head.weight)
 
 
 def test_without_network_the_message_says_what_to_fetch(monkeypatch, tmp_path):

@@ -180,7 +180,11 @@ def test_wrong_settings_are_refused_as_in_a_file(tmp_path, setting, toml):
         (["--dataset", "digits", "--model", "qpn"], "did you mean qpm"),
         (["--dataset", "digits", "--solver", "higs"], "no solver 'higs'"),
         (["--dataset", "digits", "--method", "compacted"], "no method 'compacted'"),
-        (["--dataset", "digits", "--dense-epochs", "0"], "epochs is 0"),
+        (
+            ["--dataset", "digits", "--dense-epochs", "0"],
+            "from the weights, but there are none; give",
+        ),
+        (["--dataset", "digits", "--finetune-epochs", "0"], "finetune.epochs is 0"),
         (["--dataset", "digits", "--n-selected", "4"], "10 classes cannot all differ"),
         (["--dataset", "digits", "--n-selected", "129"], "only 128 features"),
         (["--dataset", "digits", "--bias", "center"], "did you mean centre"),

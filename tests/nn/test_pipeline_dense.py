@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
+from torchvision import models
 
 from qpm_nn.config import MODELS
+from qpm_nn.data import load_data
 from qpm_nn.heads import DenseHead
+from qpm_nn.metrics import accuracy
 from qpm_nn.pipelines.run import PIPELINES, run
 from qpm_nn.saving import load_classifier
 from qpm_opt import InvalidInputError
-from tests.nn.conftest import tiny_config
+from tests.nn.conftest import Recorder, tiny_config
 
 
 def files(out):
@@ -54,3 +58,69 @@ def test_models_share_the_dense_one_and_leave_nothing_of_each_other(tree, tmp_pa
 def test_sizes_are_positive(tree, name):
     with pytest.raises(InvalidInputError, match=f"{name} is 0; it must be at least 1"):
         tiny_config(tree, problem={name: 0})
+
+
+def with_weights(tree, network, path, **changes):
+    """Settings of a run whose dense model is a network of torchvision."""
+    torch.save(network.state_dict(), path)
+    options = {"weights": str(path), "arch": "resnet18", "dense": {"epochs": 0}}
+    options["data"] = {"name": str(tree), "image_size": 32, "normalisation": "imagenet"}
+    return tiny_config(tree, **{**options, "finetune": {"epochs": 1}, **changes})
+
+
+@pytest.fixture
+def resnet18():
+    torch.manual_seed(2)
+    return models.resnet18(num_classes=4).eval()
+
+
+def test_without_epochs_the_dense_model_is_the_published_one(tree, tmp_path, resnet18, caplog):
+    out, weights = tmp_path / "run", tmp_path / "weights.pth"
+    run(with_weights(tree, resnet18, weights, model="dense"), out)
+    assert not (out / "training.csv").exists()
+    classifier, spec = load_classifier(out / "dense.safetensors")
+    assert isinstance(classifier.head, DenseHead)
+    data = load_data(str(tree), image_size=32, normalisation="imagenet")
+    with torch.no_grad():
+        inputs = spec.preprocessing(data.test.images)
+        logits, expected = classifier(inputs), resnet18(inputs)
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-4)
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["dense"]["accuracy"] == accuracy(expected, data.test.labels)
+    assert "sees other features" not in caplog.text
+
+
+def test_a_published_dense_model_is_used_like_a_trained_one(tree, tmp_path, resnet18):
+    out, weights = tmp_path / "run", tmp_path / "weights.pth"
+    run(with_weights(tree, resnet18, weights), out)
+    assert json.loads((out / "metrics.json").read_text()).keys() == {
+        "dense",
+        "before_finetuning",
+        "qpm",
+    }
+    dense = load_classifier(out / "dense.safetensors")[0]
+    assert torch.equal(dense.head.weight, resnet18.fc.weight)
+    # How a dense model would have been trained does not count.
+    observer = Recorder()
+    changed = with_weights(tree, resnet18, weights, dense={"epochs": 0, "batch_size": 4})
+    run(changed, out, observer=observer)
+    assert observer.ran == []
+
+
+def test_a_layer_of_other_features_is_taken_with_a_warning(tree, tmp_path, caplog):
+    torch.manual_seed(2)
+    swin = models.swin_t(num_classes=4)
+    config = with_weights(tree, swin, tmp_path / "weights.pth", arch="swin_t", model="dense")
+    run(config, tmp_path / "run")
+    assert "of swin_t sees other features in its network" in caplog.text
+    dense = load_classifier(tmp_path / "run" / "dense.safetensors")[0]
+    assert torch.equal(dense.head.weight, swin.head.weight)
+
+
+def test_weights_without_a_fitting_layer_are_no_dense_model(tree, tmp_path):
+    weights = tmp_path / "weights.pth"
+    config = with_weights(tree, models.resnet18(num_classes=5), weights)
+    with pytest.raises(InvalidInputError, match=r"of 4 classes .* has shape \(5, 512\); train the"):
+        run(config, tmp_path / "run")
+    with pytest.raises(InvalidInputError, match="the adapter behind a frozen backbone has to be"):
+        run(tiny_config(tree, weights=str(weights), frozen=True, dense={"epochs": 0}), tmp_path)

@@ -285,6 +285,11 @@ def test_accumulated_batches_step_like_one_large_batch(data, tmp_path):
         assert torch.allclose(value, rest[name], atol=1e-5), name
 
 
+def test_no_epochs_are_no_training(data, tmp_path):
+    with pytest.raises(InvalidInputError, match="epochs is 0; training takes at least 1"):
+        run(new_classifier(), data, tmp_path / "checkpoint", config=replace(CONFIG, epochs=0))
+
+
 def test_divergence_is_one_sentence(data, tmp_path):
     config = replace(CONFIG, learning_rate=1e30)
     with pytest.raises(InvalidInputError, match="training diverged; lower learning_rate"):
