@@ -16,7 +16,14 @@ from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
-from qpm_nn.presets import MODEL_OF_DATA_PRESETS, MODEL_PRESETS, PRESETS, SCHEDULE_PRESETS
+from qpm_nn.presets import (
+    MODEL_OF_DATA_PRESETS,
+    MODEL_PRESETS,
+    PRESETS,
+    SCHEDULE_OF_ARCH_PRESETS,
+    SCHEDULE_OF_DATA_PRESETS,
+    SCHEDULE_PRESETS,
+)
 from qpm_opt import InvalidInputError
 from qpm_opt.constants import BIAS_SCALE, ClassSimilarity, PairSource
 from qpm_opt.errors import unknown_name
@@ -107,7 +114,7 @@ class TrainingConfig:
     Attributes
     ----------
     optimizer : str
-        ``sgd``, with Nesterov momentum, or ``adamw``.
+        ``sgd`` or ``adamw``.
     epochs : int
         Of the dense model 0, too: its head is then the classification layer of the weights.
     batch_size : int
@@ -124,7 +131,9 @@ class TrainingConfig:
     step_epochs : int
     step_factor : float
     momentum : float
-        Of Nesterov, or the first beta of AdamW, whose second is 0.999.
+        Of ``sgd``, or the first beta of AdamW, whose second is 0.999.
+    nesterov : bool
+        Whether the momentum of ``sgd`` is that of Nesterov.
     weight_decay : float
         Of weights; normalisations and biases have none.
     warmup : float
@@ -153,6 +162,7 @@ class TrainingConfig:
     step_epochs: int = 30
     step_factor: float = 0.4
     momentum: float = 0.9
+    nesterov: bool = True
     weight_decay: float = 5e-4
     warmup: float = 0.1
     diversity_weight: float = 0.1
@@ -163,13 +173,15 @@ class TrainingConfig:
     dropout: float = 0.2
 
     def key(self) -> dict[str, Any]:
-        """What training depends on, by name; what the grounding loss is if there is one."""
+        """What training depends on, by name; what later versions have added, if it counts."""
         if not self.epochs:
             return {"epochs": 0, "dropout": self.dropout}
         settings = asdict(self)
         if not self.grounding_weight:
             for name in ("grounding_weight", "grounding_share", "grounding_factor"):
                 del settings[name]
+        if self.nesterov or self.optimizer != "sgd":
+            del settings["nesterov"]
         return settings
 
     @property
@@ -443,12 +455,19 @@ def make_config(*layers: Mapping[str, Any], preset: str = "") -> RunConfig:
         raise unknown_name("preset", preset, SCHEDULE_PRESETS)
     schedule = SCHEDULE_PRESETS.get(preset, {})
     given = _make(schedule, *layers)
+    data = given.data.name
     presets = (
-        PRESETS.get(given.data.name, {}),
+        PRESETS.get(data, {}),
         MODEL_PRESETS.get(given.model, {}),
-        MODEL_OF_DATA_PRESETS.get((given.data.name, given.model), {}),
+        MODEL_OF_DATA_PRESETS.get((data, given.model), {}),
+        schedule,
     )
-    return _make(*presets, schedule, *layers)
+    arch = _make(*presets, *layers).arch
+    published = (
+        SCHEDULE_OF_ARCH_PRESETS.get((preset, arch), {}),
+        SCHEDULE_OF_DATA_PRESETS.get((preset, data), {}),
+    )
+    return _make(*presets, *published, *layers)
 
 
 def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def train(
 ) -> Classifier:
     """Train with cross entropy, feature diversity loss and sparsity, resuming from a checkpoint.
 
-    Stochastic gradient descent with Nesterov momentum, or AdamW; the learning rate rises linearly
+    Stochastic gradient descent with momentum, or AdamW; the learning rate rises linearly
     over the warm-up and then falls by the schedule. Weight decay spares normalisations and biases.
 
     Parameters
@@ -241,7 +241,10 @@ def _make_optimizer(classifier: Classifier, config: TrainingConfig) -> torch.opt
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, config.learning_rate, betas=(config.momentum, 0.999))
     return torch.optim.SGD(
-        groups, config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0
+        groups,
+        config.learning_rate,
+        momentum=config.momentum,
+        nesterov=config.nesterov and config.momentum > 0,
     )
 
 

@@ -165,6 +165,10 @@ def test_keys_know_new_settings_only_if_they_count():
     config = make_config({})
     assert not {key for key in config.finetune.key() if key.startswith("grounding")}
     assert not {"pairs", "pair_density"} & config.problem.key().keys()
+    assert "nesterov" not in config.dense.key()
+    plain = {"nesterov": False}
+    assert make_config({"dense": plain}).dense.key()["nesterov"] is False
+    assert "nesterov" not in make_config({"dense": plain | {"optimizer": "adamw"}}).dense.key()
     config = make_config({"model": "chiqpm"})
     assert config.finetune.key()["grounding_weight"] == 3.0
     assert config.problem.key()["pairs"] == "closest"

@@ -13,7 +13,7 @@ from qpm_nn.config import RuntimeConfig, TrainingConfig
 from qpm_nn.data import Augmentation, Preprocessing, load_data
 from qpm_nn.devices import make_fabric
 from qpm_nn.heads import AssignmentHead, Classifier, DenseHead
-from qpm_nn.training import _schedule, train
+from qpm_nn.training import _make_optimizer, _schedule, train
 from qpm_opt import InvalidInputError
 from tests.nn.conftest import full_disk
 
@@ -85,6 +85,20 @@ def test_other_optimizers_learn_and_resume(data, tmp_path, changes):
     with pytest.raises(Killed):
         run(new_classifier(), data, tmp_path / "cut", config=config, on_epoch=kill_after(2))
     assert equal(whole, run(new_classifier(), data, tmp_path / "cut", config=config))
+
+
+def test_momentum_is_plain_where_it_is_asked_for():
+    classifier, steps = new_classifier(), []
+    config = replace(CONFIG, nesterov=False, momentum=0.5, weight_decay=0.0, warmup=0.0)
+    optimizer = _make_optimizer(classifier, config)
+    weight = classifier.head.linear.weight
+    for _ in range(3):
+        before = weight.detach().clone()
+        weight.grad = torch.ones_like(weight)
+        optimizer.step()
+        steps.append(float((before - weight.detach()).mean()))
+    # v = 1, 1 + 1/2, 1 + 1/2 + 1/4; with Nesterov each would be a step ahead.
+    assert steps == pytest.approx([0.05 * v for v in (1, 1.5, 1.75)], rel=1e-4)
 
 
 def test_checkpoint_of_other_settings_is_ignored(data, tmp_path):
