@@ -19,9 +19,11 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 from torch.multiprocessing import ProcessRaisedException
 
 from qpm_nn.config import RuntimeConfig
@@ -110,9 +112,9 @@ def launch(fabric: Fabric, job: Callable[..., T], *modules: Any) -> T:
             fabric.launch(partial(_keep_result, job, result), *modules)
         except ProcessRaisedException:
             if result.exists():
-                raise pickle.loads(result.read_bytes()) from None
+                raise _read(result) from None
             raise
-        return pickle.loads(result.read_bytes())
+        return _read(result)
 
 
 def _keep_result(job: Callable[..., Any], path: Path, fabric: Fabric, *modules: Any) -> None:
@@ -120,10 +122,20 @@ def _keep_result(job: Callable[..., Any], path: Path, fabric: Fabric, *modules: 
     try:
         value = job(fabric, *modules)
     except (QPMError, OSError) as failure:
-        path.write_bytes(pickle.dumps(failure))
+        _write(path, failure)
         raise
     if fabric.is_global_zero:
-        path.write_bytes(pickle.dumps(value))
+        _write(path, value)
+
+
+def _write(path: Path, value: Any) -> None:
+    with path.open("wb") as file:
+        pickle.dump(value, file, protocol=5)  # writes and reads arrays without a copy
+
+
+def _read(path: Path) -> Any:
+    with path.open("rb") as file:
+        return pickle.load(file)
 
 
 @contextmanager
@@ -166,6 +178,29 @@ def gather(fabric: Fabric, value: T) -> list[T]:
     gathered: list[Any] | None = [None] * fabric.world_size if fabric.is_global_zero else None
     dist.gather_object(value, gathered, group=_patient_group())
     return gathered or []
+
+
+def gather_rows(fabric: Fabric, rows: NDArray[Any] | None, n_own: int) -> None:
+    """Put the rows of the other devices behind those of the first one, in its array.
+
+    Parameters
+    ----------
+    fabric : Fabric
+    rows : array of shape (n_rows, ...)
+        On the first device with room for the rows of all; None where there are none.
+    n_own : int
+        Rows of this device.
+    """
+    counts = gather(fabric, n_own)
+    if not fabric.is_global_zero:
+        if rows is not None:
+            dist.send(torch.from_numpy(rows), 0, group=_patient_group())
+        return
+    ends = np.cumsum(counts)
+    for rank in range(1, fabric.world_size):
+        if counts[rank]:
+            place = rows[ends[rank - 1] : ends[rank]]
+            dist.recv(torch.from_numpy(place), rank, group=_patient_group())
 
 
 def _meet(runtime: RuntimeConfig) -> Fabric:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from qpm_nn.config import RuntimeConfig
 from qpm_nn.data import BatchLoader, ImageSet, Preprocessing
-from qpm_nn.devices import gather, launch, make_fabric
+from qpm_nn.devices import gather, gather_rows, launch, make_fabric
 from qpm_nn.heads import Activations, Classifier
 from qpm_opt.constants import FeatureStatistics
 
@@ -74,39 +74,19 @@ def _extract(
     preprocessing: Preprocessing,
     n_classes: int,
 ) -> Extraction | None:
-    """The parts of all devices together, on the first one."""
+    """Features and statistics of all images on the first device, of its part on every other."""
     rank, world_size = fabric.global_rank, fabric.world_size
-    first, end = (len(images) * place // world_size for place in (rank, rank + 1))
-    mine = range(first, end)
-    part = None
-    if mine:  # there may be fewer images than devices
-        part = _extract_part(classifier, images, preprocessing, n_classes, fabric.device, mine)
-    parts = [part for part in gather(fabric, part) if part is not None]
-    if not fabric.is_global_zero:
-        return None
-    statistics = parts[0].statistics
-    for part in parts[1:]:
-        statistics.merge(part.statistics)
-    features, labels = (
-        np.concatenate([getattr(part, name) for part in parts]) for name in ("features", "labels")
-    )
-    return Extraction(features, labels, statistics)
-
-
-def _extract_part(
-    classifier: Classifier,
-    images: ImageSet,
-    preprocessing: Preprocessing,
-    n_classes: int,
-    device: torch.device,
-    indices: Sequence[int],
-) -> Extraction:
-    features: list[NDArray[np.float32]] = []
+    # The first device has the largest part, and an image in any case.
+    first, end = (-(-len(images) * place // world_size) for place in (rank, rank + 1))
+    features: NDArray[np.float32] | None = None
     statistics: FeatureStatistics | None = None
-    seen = iterate_activations(classifier, images, preprocessing, device, indices)
+    n_done = 0
+    seen = iterate_activations(classifier, images, preprocessing, fabric.device, range(first, end))
     for activations, labels in seen:
         batch = activations.features.float().cpu().numpy()
-        if statistics is None:
+        if features is None or statistics is None:
+            n_rows = len(images) if fabric.is_global_zero else end - first
+            features = np.empty((n_rows, batch.shape[1]), np.float32)
             statistics = FeatureStatistics(n_classes, batch.shape[1])
         statistics.update(
             batch,
@@ -114,10 +94,16 @@ def _extract_part(
             locality=spatial_maximum(activations.maps).cpu().numpy(),
             centre=centre(activations.maps).cpu().numpy(),
         )
-        features.append(batch)
-    assert statistics is not None, "the part has images"
-    labels = images.labels[list(indices)].numpy()
-    return Extraction(np.concatenate(features), labels, statistics)
+        features[n_done : n_done + len(batch)] = batch
+        n_done += len(batch)
+    gather_rows(fabric, features, n_done)
+    parts = [part for part in gather(fabric, statistics) if part is not None]
+    if not fabric.is_global_zero:
+        return None
+    for part in parts[1:]:
+        parts[0].merge(part)
+    assert features is not None, "there are images"
+    return Extraction(features, images.labels.clone().numpy(), parts[0])
 
 
 def pooled_features(

@@ -50,6 +50,13 @@ def test_devices_see_each_image_once(data):
         )
 
 
+def test_there_may_be_fewer_images_than_devices(data):
+    few = data.train.subset([5])
+    found = extract_features(new_classifier(), few, data.preprocessing, n_classes=4, runtime=TWO)
+    assert found.features.shape == (1, 128) and found.labels == few.labels
+    assert found.statistics.n_images == 1
+
+
 def large_result(fabric: Fabric) -> np.ndarray | None:
     return np.arange(10**6) if fabric.is_global_zero else None
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
 
 from qpm_nn import extraction
 from qpm_nn.backbones import create_backbone
-from qpm_nn.data import load_data
+from qpm_nn.data import LabelledImages, Preprocessing, load_data
 from qpm_nn.extraction import centre, extract_features, spatial_maximum
 from qpm_nn.heads import Classifier, DenseHead
 from qpm_nn.metrics import class_independence
@@ -47,6 +49,22 @@ def test_statistics_equal_a_direct_computation(classifier, tree, monkeypatch):
     varies = features.std(0) > 0
     correlation = np.corrcoef(indicator.T, features[:, varies].T)[:4, 4:]
     np.testing.assert_allclose(statistics.class_similarity[:, varies], correlation, atol=1e-4)
+
+
+def test_every_feature_is_held_once():
+    # Of a convolution of one pixel: NumPy holds the features, and torch nothing that is large.
+    n_images, n_features = 4000, 500
+    images = LabelledImages(np.ones((n_images, 1, 1, 1), np.uint8), np.arange(n_images) % 4)
+    backbone = torch.nn.Sequential(torch.nn.Conv2d(1, n_features, 1), torch.nn.ReLU())
+    classifier = Classifier(backbone, DenseHead(n_features, 4))
+    tracemalloc.start()
+    try:
+        found = extract_features(classifier, images, Preprocessing((0.5,), (0.5,)), n_classes=4)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found.features.shape == (n_images, n_features)
+    assert peak < 1.5 * found.features.nbytes
 
 
 def equation_27(feature_map: np.ndarray) -> int:
