@@ -91,7 +91,7 @@ def demo(out: Path, seed: int) -> None:
 @click.option("--crop/--no-crop", default=None, help="Crop photographs to their boxes.")
 @click.option("--on-corrupt", help="What to do about unreadable images: fail, skip.")
 @click.option("--normalisation", help="Mean and std of: dataset, imagenet.")
-@click.option("--workers", type=int, help="Processes that read images.")
+@click.option("--workers", type=int, help="Processes that read and augment photographs.")
 @click.option("--augmentation", help="dataset, none, photographs, imagenet.")
 @click.option(
     "--nested/--no-nested",

@@ -25,7 +25,7 @@ from torch.nn import functional
 from torch.utils.data import DistributedSampler
 
 from qpm_nn.config import RuntimeConfig, TrainingConfig
-from qpm_nn.data import BatchLoader, DataModule
+from qpm_nn.data import AugmentedImages, BatchLoader, DataModule
 from qpm_nn.devices import launch, make_fabric
 from qpm_nn.heads import Classifier
 from qpm_nn.losses import feature_diversity_loss, feature_grounding_loss
@@ -152,9 +152,10 @@ def _run(
     sampler = DistributedSampler(
         data.train, fabric.world_size, fabric.global_rank, shuffle=True, seed=seed
     )
+    augmented = AugmentedImages(data, seed) if data.augments_while_reading else None
     # Not set up by Fabric, whose loaders count epochs from 0 again after a resumption.
     loader = BatchLoader(
-        data.train,
+        data.train if augmented is None else augmented,
         min(config.batch_size, len(sampler)),
         sampler=sampler,
         drop_last=True,  # batch normalisation cannot do with a last batch of one image
@@ -171,6 +172,8 @@ def _run(
     for epoch in range(_resume(checkpoint, key, classifier, optimizer), config.epochs):
         start = time.perf_counter()
         sampler.set_epoch(epoch)
+        if augmented is not None:
+            augmented.epoch = epoch
         torch.manual_seed(_epoch_seed(seed, epoch, fabric.global_rank))
         model.train()
         total_loss = torch.zeros((), device=fabric.device)
@@ -180,8 +183,9 @@ def _run(
             first = i - i % accumulate  # of the batches that make a step
             n_together = min(accumulate, n_batches - first)
             is_last = i - first == n_together - 1
-            augmented = data.augmentation(preprocessing.scale(images))
-            inputs = preprocessing.normalise(augmented).to(memory_format=torch.channels_last)
+            if augmented is None:
+                images = data.augmentation(preprocessing.scale(images))
+            inputs = preprocessing.normalise(images).to(memory_format=torch.channels_last)
             # Fabric's own autocast covers forward() only.
             with fabric.no_backward_sync(model, enabled=not is_last):
                 with fabric.autocast():

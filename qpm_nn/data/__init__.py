@@ -9,6 +9,7 @@ from pathlib import Path
 
 from qpm_nn.data.aircraft import read_aircraft
 from qpm_nn.data.augmentation import AUGMENTATIONS, Augmentation, PhotographAugmentation
+from qpm_nn.data.augmented import AugmentedImages
 from qpm_nn.data.base import DataModule, Preprocessing
 from qpm_nn.data.cub import read_cub
 from qpm_nn.data.digits import load_digits
@@ -30,6 +31,7 @@ __all__ = [
     "AUGMENTATIONS",
     "DATA_SETS",
     "Augmentation",
+    "AugmentedImages",
     "BatchLoader",
     "DataModule",
     "Framing",
@@ -104,7 +106,7 @@ def load_data(
         Gigabytes up to which photographs are decoded at the beginning and held; larger sets are
         read from the files in every epoch.
     workers : int
-        Processes that read such files; 0: none but this one.
+        Processes that read such files, and augment them as photographs; 0: none but this one.
     augmentation : str
         What training images go through: that of the data set (``dataset``), or one of
         ``AUGMENTATIONS``.

@@ -283,6 +283,16 @@ class DataModule:
         """Channels, height and width."""
         return self.train.shape
 
+    @property
+    def augments_while_reading(self) -> bool:
+        """Whether training images are augmented one by one, by the processes that read them.
+
+        Photographs are: that takes a processor some milliseconds for each, longer than a GPU needs
+        for all the rest. What is held in memory has no such processes.
+        """
+        is_slow = isinstance(self.augmentation, PhotographAugmentation)
+        return is_slow and not isinstance(self.train, LabelledImages)
+
     @cached_property
     def preprocessing(self) -> Preprocessing:
         """What the network's input is made with, to be stored with it."""

@@ -17,6 +17,8 @@ from qpm_opt import InvalidInputError
 if TYPE_CHECKING:
     from hashlib import _Hash
 
+    from qpm_nn.data.augmented import AugmentedImages
+
 
 class ImageSet(Dataset, ABC):
     """Images of one size with their labels, wherever they are.
@@ -94,12 +96,13 @@ class LabelledImages(ImageSet):
 class BatchLoader:
     """Batches (images, labels) of a set, read ahead by ``images.workers`` processes.
 
-    The workers draw no random numbers. What they raise arrives here as it was, a sentence instead
-    of the trace of another process.
+    The workers draw no random numbers but those of
+    :class:`~qpm_nn.data.augmented.AugmentedImages`. What they raise arrives here as it was, a
+    sentence instead of the trace of another process.
 
     Parameters
     ----------
-    images : ImageSet
+    images : ImageSet or AugmentedImages
     batch_size : int
     sampler : Sampler or sequence of int, optional
         Order of the images; that of the set by default.
@@ -109,7 +112,7 @@ class BatchLoader:
 
     def __init__(
         self,
-        images: ImageSet,
+        images: ImageSet | AugmentedImages,
         batch_size: int,
         *,
         sampler: Sampler[int] | Sequence[int] | None = None,
@@ -138,7 +141,7 @@ class BatchLoader:
 class _Guarded(Dataset):
     """Hands over errors instead of raising them."""
 
-    def __init__(self, images: ImageSet) -> None:
+    def __init__(self, images: ImageSet | AugmentedImages) -> None:
         self.images = images
 
     def __len__(self) -> int:
