@@ -12,10 +12,12 @@ import os
 import pickle
 import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import cache, partial
+from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -84,8 +86,13 @@ def make_fabric(runtime: RuntimeConfig) -> Fabric:
         ) from None
 
 
-def launch(fabric: Fabric, job: Callable[..., T], *modules: Any) -> T:
-    """Run ``job(fabric, *modules)`` on all devices; return what the first one returns.
+def launch(
+    fabric: Fabric,
+    job: Callable[..., T],
+    *modules: Any,
+    tell: Callable[[Any], None] | None = None,
+) -> T:
+    """Run ``job(fabric, *modules, tell=...)`` on all devices; return what the first one returns.
 
     Parameters
     ----------
@@ -95,32 +102,41 @@ def launch(fabric: Fabric, job: Callable[..., T], *modules: Any) -> T:
         Picklable, and what it returns, too.
     *modules
         Trained in place where there is one device; on several, the caller's may stay as they are.
+    tell : callable, optional
+        Called in this process with what the job tells on the first device, which waits for it; what
+        it raises ends the job.
     """
+    tell = tell or _tell_nobody
     if n_started() > 1:
         fabric.launch()
         _Lead.in_job = True  # and remains so if it fails
         dist.broadcast_object_list([(job, modules)], group=_patient_group())
-        value = job(fabric, *modules)
+        value = job(fabric, *modules, tell=tell)
         _Lead.in_job = False
         return value
     if fabric.strategy.launcher is None:
-        return fabric.launch(job, *modules)
+        return fabric.launch(partial(job, tell=tell), *modules)
     # By way of a file: Fabric's own way blocks as soon as a result does not fit into a pipe.
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result"
-        try:
-            fabric.launch(partial(_keep_result, job, result), *modules)
-        except ProcessRaisedException:
-            if result.exists():
-                raise _read(result) from None
-            raise
+        with _Listener(tell) as listener:
+            try:
+                fabric.launch(partial(_keep_result, job, result, listener.line), *modules)
+            except ProcessRaisedException:
+                if listener.failure is not None:
+                    raise listener.failure from None
+                if result.exists():
+                    raise _read(result) from None
+                raise
         return _read(result)
 
 
-def _keep_result(job: Callable[..., Any], path: Path, fabric: Fabric, *modules: Any) -> None:
+def _keep_result(
+    job: Callable[..., Any], path: Path, line: Connection, fabric: Fabric, *modules: Any
+) -> None:
     """Write what a job returns, or what went wrong for a reason that is one sentence."""
     try:
-        value = job(fabric, *modules)
+        value = job(fabric, *modules, tell=partial(_tell, line))
     except (QPMError, OSError) as failure:
         _write(path, failure)
         raise
@@ -136,6 +152,50 @@ def _write(path: Path, value: Any) -> None:
 def _read(path: Path) -> Any:
     with path.open("rb") as file:
         return pickle.load(file)
+
+
+class _Listener:
+    """A thread that hears what another process tells while this one waits for its end.
+
+    Attributes
+    ----------
+    line
+        The other process's end of the connection.
+    failure : BaseException, optional
+        What went wrong while something that was told was dealt with.
+    """
+
+    def __init__(self, hear: Callable[[Any], None]) -> None:
+        self._hear = hear
+        self._own, self.line = Pipe()
+        self.failure: BaseException | None = None
+
+    def __enter__(self) -> _Listener:
+        threading.Thread(target=self._listen, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.line.close()  # the thread ends as soon as the other process has none, either
+
+    def _listen(self) -> None:
+        with self._own, suppress(EOFError):
+            while True:
+                report = self._own.recv()
+                try:
+                    self._hear(report)
+                except BaseException as failure:
+                    self.failure = failure
+                    return  # the other process, left without an answer, fails
+                self._own.send(None)
+
+
+def _tell(line: Connection, report: Any) -> None:
+    line.send(report)
+    line.recv()
+
+
+def _tell_nobody(report: Any) -> None:
+    pass
 
 
 @contextmanager
@@ -168,7 +228,7 @@ def follow(runtime: RuntimeConfig) -> None:
         if received[0] is None:
             return
         job, modules = received[0]
-        job(fabric, *modules)
+        job(fabric, *modules, tell=_tell_nobody)
 
 
 def gather(fabric: Fabric, value: T) -> list[T]:

@@ -16,7 +16,14 @@ import torch
 from torch import Tensor
 
 from qpm_nn.backbones.frozen import FrozenBackbone
-from qpm_nn.data import AUGMENTATIONS, BatchLoader, DataModule, ImageSet, Preprocessing
+from qpm_nn.data import (
+    AUGMENTATIONS,
+    BatchLoader,
+    DataModule,
+    ImageSet,
+    OnImages,
+    Preprocessing,
+)
 from qpm_nn.heads import Classifier
 from qpm_opt import InvalidInputError
 from qpm_opt.files import replace_on_success
@@ -34,6 +41,7 @@ def write_embeddings(
     images: ImageSet,
     preprocessing: Preprocessing,
     device: torch.device | str = "cpu",
+    on_images: OnImages | None = None,
 ) -> None:
     """Write the embeddings of all images, in their order, as a ``.npy`` file.
 
@@ -48,7 +56,7 @@ def write_embeddings(
     backbone = backbone.to(device).eval()
     # No memory map: on a full disk, writing into one kills the process.
     with replace_on_success(path) as temporary, temporary.open("wb") as file:
-        for batch, _ in BatchLoader(images, BATCH_SIZE):
+        for batch, _ in BatchLoader(images, BATCH_SIZE, on_images=on_images):
             found = backbone.embeddings(preprocessing(batch.to(device))).half()
             if not torch.isfinite(found).all():
                 raise InvalidInputError(

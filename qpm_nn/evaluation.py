@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,9 +12,11 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from qpm_nn import metrics
-from qpm_nn.data import DataModule
+from qpm_nn.data import DataModule, OnImages
 from qpm_nn.extraction import iterate_activations
-from qpm_nn.heads import Classifier
+from qpm_nn.heads import Activations, Classifier
+
+_Seen = Iterator[tuple[Activations, Tensor]]
 
 
 def evaluate(
@@ -23,6 +27,7 @@ def evaluate(
     device: torch.device | str = "cpu",
     attributes: ArrayLike | None = None,
     text_embeddings: ArrayLike | None = None,
+    on_images: OnImages | None = None,
 ) -> dict[str, Any]:
     """Metrics of a classifier; see :mod:`qpm_nn.metrics` for each.
 
@@ -42,6 +47,8 @@ def evaluate(
         For ``structural_grounding``; those of the data set by default, if it has any.
     text_embeddings : array of shape (n_classes, n_dimensions), optional
         For ``text_grounding``.
+    on_images : callable, optional
+        Called after every batch with its number of images, test and training images alike.
 
     Returns
     -------
@@ -68,17 +75,22 @@ def evaluate(
         found["structural_grounding"] = metrics.structural_grounding(weight, attributes)
     if text_embeddings is not None:
         found["text_grounding"] = metrics.text_grounding(weight, text_embeddings)
-    found |= _on_test_images(classifier, data, weight, n_per_class, device)
-    found |= _on_training_images(classifier, data, weight, device)
+    activations = partial(
+        iterate_activations,
+        classifier,
+        preprocessing=data.preprocessing,
+        device=device,
+        on_images=on_images,
+    )
+    found |= _on_test_images(activations(images=data.test), weight, n_per_class)
+    found |= _on_training_images(activations(images=data.train), weight)
     return {name: None if math.isnan(value) else value for name, value in found.items()}
 
 
-def _on_test_images(
-    classifier: Classifier, data: DataModule, weight: Tensor, k: int, device: torch.device | str
-) -> dict[str, float]:
+def _on_test_images(seen: _Seen, weight: Tensor, k: int) -> dict[str, float]:
     names = ("accuracy", f"sid@{k}", f"diversity@{k}")
     accuracy, sid, diversity = means = [metrics.ImageMean() for _ in names]
-    for batch, labels in iterate_activations(classifier, data.test, data.preprocessing, device):
+    for batch, labels in seen:
         class_weights = weight[batch.logits.argmax(1)]
         accuracy.update(metrics.is_correct(batch.logits, labels))
         sid.update(metrics.scale_invariant_diversity(batch.maps, class_weights, k))
@@ -86,16 +98,14 @@ def _on_test_images(
     return {name: mean.compute() for name, mean in zip(names, means, strict=True)}
 
 
-def _on_training_images(
-    classifier: Classifier, data: DataModule, weight: Tensor, device: torch.device | str
-) -> dict[str, float]:
+def _on_training_images(seen: _Seen, weight: Tensor) -> dict[str, float]:
     used = (weight != 0).any(0)
     n_classes, n_features = len(weight), int(used.sum())
     independence = metrics.ClassIndependence(n_classes, n_features)
     contrastiveness = metrics.Contrastiveness(n_features)
     correlation = metrics.Correlation(n_features)
     dependence = metrics.ImageMean()
-    for batch, labels in iterate_activations(classifier, data.train, data.preprocessing, device):
+    for batch, labels in seen:
         features = batch.features[:, used]
         class_weights = weight[batch.logits.argmax(1)][:, used]
         independence.update(features, labels)

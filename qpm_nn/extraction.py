@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qpm_nn.config import RuntimeConfig
-from qpm_nn.data import BatchLoader, ImageSet, Preprocessing
+from qpm_nn.data import BatchLoader, ImageSet, OnImages, Preprocessing
 from qpm_nn.devices import gather, gather_rows, launch, make_fabric
 from qpm_nn.heads import Activations, Classifier
 from qpm_opt.constants import FeatureStatistics
@@ -45,6 +45,7 @@ def extract_features(
     *,
     n_classes: int,
     runtime: RuntimeConfig | None = None,
+    on_images: OnImages | None = None,
 ) -> Extraction:
     """Features of all images in their order, without augmentation, in evaluation mode.
 
@@ -59,9 +60,12 @@ def extract_features(
     n_classes : int
     runtime : RuntimeConfig, optional
         Device and number of devices, each of which takes a part of the images; the CPU by default.
+    on_images : callable, optional
+        Called after every batch with its number of images, times the number of devices.
     """
     job = partial(_extract, images=images, preprocessing=preprocessing, n_classes=n_classes)
-    extraction = launch(make_fabric(runtime or RuntimeConfig(device="cpu")), job, classifier)
+    fabric = make_fabric(runtime or RuntimeConfig(device="cpu"))
+    extraction = launch(fabric, job, classifier, tell=on_images)
     assert extraction is not None, "the first device has the result"
     return extraction
 
@@ -73,6 +77,7 @@ def _extract(
     images: ImageSet,
     preprocessing: Preprocessing,
     n_classes: int,
+    tell: OnImages,
 ) -> Extraction | None:
     """Features and statistics of all images on the first device, of its part on every other."""
     rank, world_size = fabric.global_rank, fabric.world_size
@@ -96,6 +101,8 @@ def _extract(
         )
         features[n_done : n_done + len(batch)] = batch
         n_done += len(batch)
+        if fabric.is_global_zero:
+            tell(len(batch) * world_size)
     gather_rows(fabric, features, n_done)
     parts = [part for part in gather(fabric, statistics) if part is not None]
     if not fabric.is_global_zero:
@@ -111,6 +118,7 @@ def pooled_features(
     images: ImageSet,
     preprocessing: Preprocessing,
     device: torch.device | str = "cpu",
+    on_images: OnImages | None = None,
 ) -> NDArray[np.float32]:
     """Features as the head normalises them, of all images in their order, in evaluation mode.
 
@@ -119,7 +127,7 @@ def pooled_features(
     ndarray of shape (n_images, n_selected)
         Means of the maps of the selected channels.
     """
-    batches = iterate_activations(classifier, images, preprocessing, device)
+    batches = iterate_activations(classifier, images, preprocessing, device, on_images=on_images)
     pooled = [activations.maps.mean((2, 3)).float().cpu().numpy() for activations, _ in batches]
     return np.concatenate(pooled)
 
@@ -161,11 +169,13 @@ def iterate_activations(
     preprocessing: Preprocessing,
     device: torch.device | str = "cpu",
     indices: Sequence[int] | None = None,
+    on_images: OnImages | None = None,
 ) -> Iterator[tuple[Activations, Tensor]]:
     """Activations (on the device) and labels (on the CPU), batch by batch, in evaluation mode.
 
-    Of all images by default, else of those at ``indices``.
+    Of all images by default, else of those at ``indices``; ``on_images`` as for
+    :class:`~qpm_nn.data.BatchLoader`.
     """
     classifier = classifier.to(device).eval()
-    for batch, labels in BatchLoader(images, BATCH_SIZE, sampler=indices):
+    for batch, labels in BatchLoader(images, BATCH_SIZE, sampler=indices, on_images=on_images):
         yield classifier.activations(preprocessing(batch.to(device))), labels

@@ -7,8 +7,8 @@ import time
 from rich.console import Console
 from rich.status import Status
 
-from qpm_nn.pipelines.observer import Observer
-from qpm_nn.training import EpochReport
+from qpm_nn.pipelines.observer import ImageReport, Observer
+from qpm_nn.training import BatchReport, EpochReport
 from qpm_opt import Progress
 from qpm_opt.progress import format_progress
 
@@ -40,7 +40,7 @@ def title(stage: str) -> str:
 
 
 class ConsoleObserver(Observer):
-    """Shows stage, epoch and solver progress; use as a context manager.
+    """Shows the progress of stages, epochs and the solver; use as a context manager.
 
     Parameters
     ----------
@@ -79,12 +79,25 @@ class ConsoleObserver(Observer):
         """Show the epoch's averages."""
         n_left = report.n_epochs - report.epoch
         left = f"   {_duration(n_left * report.duration)} left" if n_left else ""
+        epoch = f"epoch {report.epoch}/{report.n_epochs}"
+        self._show(f"{epoch}   {_averages(report)}{left}", is_last=not n_left)
+
+    def batch(self, name: str, report: BatchReport) -> None:
+        """Show the averages of the epoch so far."""
+        share = report.n_done / report.n_images
         self._show(
-            f"epoch {report.epoch}/{report.n_epochs}   loss {report.loss:.3f}   "
-            f"training accuracy {report.accuracy:.3f}   "
-            f"{report.images_per_second:.0f} images/s{left}",
-            is_last=not n_left,
+            f"epoch {report.epoch}/{report.n_epochs}, {share:.0%}   {_averages(report)}   "
+            f"{_duration(report.seconds_left)} left"
         )
+
+    def images(self, report: ImageReport) -> None:
+        """Show how many images are done."""
+        n_images, n_done = report.n_images, report.n_done
+        if n_done == n_images:
+            self._show(f"{n_images:,} images", is_last=True)
+        else:
+            left = _duration(report.seconds_left)
+            self._show(f"{n_done:,} of {n_images:,} images   {left} left")
 
     def solving(self, progress: Progress) -> None:
         """Show incumbent, bound, gap and free features."""
@@ -112,6 +125,13 @@ class ConsoleObserver(Observer):
                 soft_wrap=True,
             )
             self._stage = None
+
+
+def _averages(report: EpochReport | BatchReport) -> str:
+    return (
+        f"loss {report.loss:.3f}   training accuracy {report.accuracy:.3f}   "
+        f"{report.images_per_second:.0f} images/s"
+    )
 
 
 def _duration(seconds: float) -> str:

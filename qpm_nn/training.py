@@ -41,6 +41,28 @@ N_ROUNDS, ROUND_FACTOR = 3, 0.9
 CHECK_EVERY = 50
 
 
+#: Seconds between two reports within an epoch.
+REPORT_INTERVAL = 0.3
+
+
+class BatchReport(NamedTuple):
+    """An epoch until now: averages over what the first device has seen of it, in training mode."""
+
+    epoch: int
+    n_epochs: int
+    n_done: int
+    n_images: int
+    loss: float
+    accuracy: float
+    images_per_second: float
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the last epoch ends, at the pace of this one."""
+        n_left = (self.n_epochs - self.epoch + 1) * self.n_images - self.n_done
+        return n_left / self.images_per_second
+
+
 class EpochReport(NamedTuple):
     """One epoch: averages over its training images, in training mode; duration in seconds."""
 
@@ -63,6 +85,7 @@ def train(
     checkpoint: Path,
     key: str = "",
     on_epoch: Callable[[EpochReport], None] | None = None,
+    on_batch: Callable[[BatchReport], None] | None = None,
 ) -> Classifier:
     """Train with cross entropy, feature diversity loss and sparsity, resuming from a checkpoint.
 
@@ -84,8 +107,9 @@ def train(
     key : str
         Identifies the settings and inputs.
     on_epoch : callable, optional
-        Called with an :class:`EpochReport` after every epoch. With several devices it runs in
-        another process and must be picklable.
+        Called with an :class:`EpochReport` after every epoch, when its checkpoint is written.
+    on_batch : callable, optional
+        Called with a :class:`BatchReport` within epochs, a few times a second at most.
 
     Returns
     -------
@@ -104,6 +128,14 @@ def train(
     """
     if not config.epochs:
         raise InvalidInputError("epochs is 0; training takes at least 1.")
+
+    def hear(report: EpochReport | BatchReport) -> None:
+        if isinstance(report, BatchReport):
+            if on_batch is not None:
+                on_batch(report)
+        elif on_epoch is not None:
+            on_epoch(report)
+
     fabric = make_fabric(runtime)
     # Fabric searches the arguments for modules to unshare, and stumbles over frozen dataclasses.
     job = partial(
@@ -114,9 +146,8 @@ def train(
         seed=seed,
         checkpoint=checkpoint,
         key=key,
-        on_epoch=on_epoch,
     )
-    launch(fabric, job, classifier)
+    launch(fabric, job, classifier, tell=hear)
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     classifier.load_state_dict(state["classifier"])
     return classifier.cpu().to(memory_format=torch.contiguous_format).eval()
@@ -147,7 +178,7 @@ def _run(
     seed: int,
     checkpoint: Path,
     key: str,
-    on_epoch: Callable[[EpochReport], None] | None,
+    tell: Callable[[EpochReport | BatchReport], None],
 ) -> None:
     sampler = DistributedSampler(
         data.train, fabric.world_size, fabric.global_rank, shuffle=True, seed=seed
@@ -169,6 +200,8 @@ def _run(
     model.mark_forward_method("activations")
     preprocessing = data.preprocessing
     n_batches, accumulate = len(loader), config.accumulate
+    n_images = n_batches * loader.batch_size * fabric.world_size
+    last_report = -math.inf
     for epoch in range(_resume(checkpoint, key, classifier, optimizer), config.epochs):
         start = time.perf_counter()
         sampler.set_epoch(epoch)
@@ -214,7 +247,22 @@ def _run(
             n_correct += (predicted == labels).sum()
             if (i + 1) % CHECK_EVERY == 0 or i + 1 == n_batches:
                 _check_loss(float(total_loss), epoch + 1)
-        n_images = n_batches * loader.batch_size * fabric.world_size
+            now, n_seen = time.perf_counter(), (i + 1) * loader.batch_size
+            is_time = fabric.is_global_zero and now - last_report >= REPORT_INTERVAL
+            if is_time and i + 1 < n_batches:
+                last_report = now
+                n_done = n_seen * fabric.world_size
+                tell(
+                    BatchReport(
+                        epoch + 1,
+                        config.epochs,
+                        n_done,
+                        n_images,
+                        float(total_loss) / n_seen,
+                        float(n_correct) / n_seen,
+                        n_done / (now - start),
+                    )
+                )
         total_loss, n_correct = fabric.all_reduce((total_loss, n_correct), reduce_op="sum")
         duration = time.perf_counter() - start
         report = EpochReport(
@@ -228,8 +276,7 @@ def _run(
         )
         if fabric.is_global_zero:
             _save(checkpoint, key, epoch + 1, classifier, optimizer)
-            if on_epoch is not None:
-                on_epoch(report)
+            tell(report)
         fabric.barrier()
 
 

@@ -56,8 +56,6 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
 class TensorBoardLog:
     """Loss, accuracy, learning rate and images a second of a stage, for TensorBoard.
 
-    May be pickled before the first epoch, for training on several devices.
-
     Parameters
     ----------
     folder : Path

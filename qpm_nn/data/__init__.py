@@ -17,7 +17,7 @@ from qpm_nn.data.files import LabelledFiles
 from qpm_nn.data.folder import read_folder
 from qpm_nn.data.grocery import read_grocery
 from qpm_nn.data.imagenet import read_imagenet
-from qpm_nn.data.images import BatchLoader, ImageSet, LabelledImages
+from qpm_nn.data.images import BatchLoader, ImageSet, LabelledImages, OnImages
 from qpm_nn.data.listing import Listing
 from qpm_nn.data.omniglot import SIZE, load_omniglot, load_omniglot_full
 from qpm_nn.data.photographs import PhotoOptions, make_data_module
@@ -38,6 +38,7 @@ __all__ = [
     "ImageSet",
     "LabelledFiles",
     "LabelledImages",
+    "OnImages",
     "PhotographAugmentation",
     "Preprocessing",
     "load_data",

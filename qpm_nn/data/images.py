@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from hashlib import _Hash
 
     from qpm_nn.data.augmented import AugmentedImages
+
+
+#: Told how many images have been dealt with since the last time.
+OnImages = Callable[[int], None]
 
 
 class ImageSet(Dataset, ABC):
@@ -108,6 +112,8 @@ class BatchLoader:
         Order of the images; that of the set by default.
     drop_last : bool
         Whether to leave out a last batch that is not full.
+    on_images : callable, optional
+        Called after every batch, when the next one is asked for.
     """
 
     def __init__(
@@ -117,8 +123,10 @@ class BatchLoader:
         *,
         sampler: Sampler[int] | Sequence[int] | None = None,
         drop_last: bool = False,
+        on_images: OnImages | None = None,
     ) -> None:
         self.batch_size = batch_size
+        self._on_images = on_images
         self._loader: DataLoader[Any] = DataLoader(
             _Guarded(images),
             batch_size,
@@ -136,6 +144,8 @@ class BatchLoader:
             if isinstance(batch, InvalidInputError):
                 raise batch
             yield batch
+            if self._on_images is not None:
+                self._on_images(len(batch[1]))
 
 
 class _Guarded(Dataset):

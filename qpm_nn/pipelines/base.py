@@ -10,7 +10,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import metadata
 from typing import Any
 
@@ -34,7 +34,7 @@ from qpm_nn.evaluation import evaluate
 from qpm_nn.explanations.canvas import any_letters
 from qpm_nn.extraction import extract_features
 from qpm_nn.heads import Classifier, DenseHead
-from qpm_nn.pipelines.observer import Observer, OnEpoch
+from qpm_nn.pipelines.observer import ImageCounter, Observer, OnEpoch
 from qpm_nn.pipelines.stages import RunDirectory
 from qpm_nn.pretrained import CALIBRATION
 from qpm_nn.saving import ClassifierSpec, load_classifier, save_classifier
@@ -306,9 +306,10 @@ class BasePipeline(ABC):
 
     def _embed(self, key: str) -> None:
         backbone = self._create_backbone()
+        counter = ImageCounter(self.observer, len(self.data.train) + len(self.data.test))
         for name, images in (("train", self.data.train), ("test", self.data.test)):
             path = self.directory / f"embeddings/{name}.npy"
-            write_embeddings(path, backbone, images, self.spec.preprocessing, self.device)
+            write_embeddings(path, backbone, images, self.spec.preprocessing, self.device, counter)
 
     def _train_dense(self, key: str) -> None:
         backbone = self._create_backbone()
@@ -344,7 +345,6 @@ class BasePipeline(ABC):
         checkpoint = self.directory / f"{stage}.checkpoint"
         if not self.directory.resume:
             checkpoint.unlink(missing_ok=True)
-        observer = self.observer if runtime.n_devices == 1 else None
         trainable, data = self.trainable(classifier)
         train(
             trainable,
@@ -354,7 +354,8 @@ class BasePipeline(ABC):
             runtime=runtime,
             checkpoint=checkpoint,
             key=key,
-            on_epoch=OnEpoch(self.directory, stage, observer, self._tensorboard(stage)),
+            on_epoch=OnEpoch(self.directory, stage, self.observer, self._tensorboard(stage)),
+            on_batch=partial(self.observer.batch, stage),
         )
         self.save(classifier, output)
         checkpoint.unlink()
@@ -372,6 +373,7 @@ class BasePipeline(ABC):
             data.preprocessing,
             n_classes=self.data.n_classes,
             runtime=self.config.runtime,
+            on_images=ImageCounter(self.observer, len(data.train)),
         )
         self.write_arrays(
             "features.npz",
@@ -383,10 +385,17 @@ class BasePipeline(ABC):
 
     def _measure(self, key: str) -> None:
         found = {}
-        for name, classifier in self.classifiers().items():
+        classifiers = self.classifiers()
+        n_images = len(self.data.train) + len(self.data.test)
+        counter = ImageCounter(self.observer, len(classifiers) * n_images)
+        for name, classifier in classifiers.items():
             part, data = self.trainable(classifier)
             found[name] = evaluate(
-                part, data, n_per_class=self.config.problem.n_per_class, device=self.device
+                part,
+                data,
+                n_per_class=self.config.problem.n_per_class,
+                device=self.device,
+                on_images=counter,
             )
         self.write_text("metrics.json", json.dumps(found, indent=1) + "\n")
 

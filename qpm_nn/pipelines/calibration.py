@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from qpm_nn.config import ConformalConfig
 from qpm_nn.conformal import ALPHAS, Calibration, HeldOut, measure_sets
-from qpm_nn.data import DataModule
+from qpm_nn.data import DataModule, OnImages
 from qpm_nn.extraction import iterate_activations, spatial_maximum
 from qpm_nn.heads import Classifier
 from qpm_nn.metrics import attribute_similarity, hierarchy_similarity
@@ -18,7 +18,10 @@ from qpm_opt import InvalidInputError
 
 
 def predictions(
-    classifier: Classifier, data: DataModule, device: torch.device | str
+    classifier: Classifier,
+    data: DataModule,
+    device: torch.device | str,
+    on_images: OnImages | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Arrays of ``predictions.npz``.
 
@@ -35,20 +38,27 @@ def predictions(
             batch.features.float().cpu(),
             spatial_maximum(batch.maps).cpu(),
         )
-        for batch, labels in iterate_activations(classifier, data.test, data.preprocessing, device)
+        for batch, labels in iterate_activations(
+            classifier, data.test, data.preprocessing, device, on_images=on_images
+        )
     ]
     said = [torch.cat(parts).numpy() for parts in zip(*batches, strict=True)]
     return dict(zip(("logits", "labels", "features", "locality"), said, strict=True))
 
 
 def training_features(
-    classifier: Classifier, data: DataModule, device: torch.device | str
+    classifier: Classifier,
+    data: DataModule,
+    device: torch.device | str,
+    on_images: OnImages | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Arrays of ``training_features.npz``: ``features`` and ``labels`` of the training images.
 
     The features are those that the classifier adds up, not those of the dense model.
     """
-    batches = iterate_activations(classifier, data.train, data.preprocessing, device)
+    batches = iterate_activations(
+        classifier, data.train, data.preprocessing, device, on_images=on_images
+    )
     features = [batch.features.float().cpu() for batch, _ in batches]
     return {"features": torch.cat(features).numpy(), "labels": data.train.labels.numpy()}
 

@@ -20,6 +20,7 @@ from qpm_nn.config import TrainingConfig
 from qpm_nn.extraction import pooled_features
 from qpm_nn.heads import Classifier
 from qpm_nn.pipelines.base import DENSE, MODEL
+from qpm_nn.pipelines.observer import ImageCounter
 from qpm_nn.pipelines.sparse import SelectingPipeline
 from qpm_nn.sparse import SparseLayer, qsenn_layer
 from qpm_opt.constants import load_features
@@ -109,7 +110,8 @@ class QSENNPipeline(SelectingPipeline):
 
     def _extract_selected(self, model: str, output: str, key: str) -> None:
         classifier, data = self.trainable(self.load(model))
-        features = pooled_features(classifier, data.train, data.preprocessing, self.device)
+        counter = ImageCounter(self.observer, len(data.train))
+        features = pooled_features(classifier, data.train, data.preprocessing, self.device, counter)
         self.write_arrays(output, features=features, labels=data.train.labels.numpy())
 
     def _fit_layer(self, source: str, output: str, key: str) -> None:

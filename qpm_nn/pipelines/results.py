@@ -22,6 +22,7 @@ from qpm_nn.pipelines.calibration import (
     predictions,
     training_features,
 )
+from qpm_nn.pipelines.observer import ImageCounter
 from qpm_nn.pipelines.stages import RunDirectory
 from qpm_nn.pretrained import CALIBRATION
 from qpm_nn.report import (
@@ -162,7 +163,8 @@ class Pipeline(BasePipeline):
 
     def _predict(self, key: str) -> None:
         part, data = self.trainable(self.load("model"))
-        self.write_arrays("predictions.npz", **predictions(part, data, self.device))
+        counter = ImageCounter(self.observer, len(data.test))
+        self.write_arrays("predictions.npz", **predictions(part, data, self.device, counter))
 
     def _calibrate(self, key: str) -> None:
         chosen, measures = calibrate_and_measure(
@@ -174,7 +176,9 @@ class Pipeline(BasePipeline):
 
     def _see_training(self, key: str) -> None:
         part, data = self.trainable(self.load("model"))
-        self.write_arrays("training_features.npz", **training_features(part, data, self.device))
+        counter = ImageCounter(self.observer, len(data.train))
+        features = training_features(part, data, self.device, counter)
+        self.write_arrays("training_features.npz", **features)
 
     def report_source(self) -> ReportSource:
         """What reports and figures are made of, once the model has seen the images."""

@@ -74,17 +74,22 @@ def full_disk(n_bytes: int):
 
 
 class Recorder(Observer):
-    """Which stages ran."""
+    """Which stages ran, and how many images each went through."""
 
     def __init__(self):
         self.ran = []
         self.fits = []
+        self.n_images = {}
 
     def stage(self, name):
         self.ran.append(name)
 
     def fitting(self, detail):
         self.fits.append(detail)
+
+    def images(self, report):
+        if report.n_done == report.n_images:
+            self.n_images[self.ran[-1]] = report.n_images
 
     def reused(self, name):
         self.ran.remove(name)

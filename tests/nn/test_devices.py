@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 
@@ -18,7 +17,7 @@ from qpm_nn.devices import launch, make_fabric
 from qpm_nn.extraction import extract_features
 from qpm_nn.heads import Classifier, DenseHead
 from qpm_nn.pipelines.run import run
-from qpm_nn.training import train
+from qpm_nn.training import BatchReport, EpochReport, train
 from qpm_opt import InvalidInputError
 from tests.nn.conftest import tiny_config
 
@@ -36,11 +35,19 @@ def new_classifier() -> Classifier:
 
 
 def test_devices_see_each_image_once(data):
-    classifier = new_classifier()
+    n_done: list[int] = []
     alone, together = (
-        extract_features(classifier, data.train, data.preprocessing, n_classes=4, runtime=runtime)
+        extract_features(
+            new_classifier(),
+            data.train,
+            data.preprocessing,
+            n_classes=4,
+            runtime=runtime,
+            on_images=n_done.append,
+        )
         for runtime in (None, TWO)
     )
+    assert n_done == [32, 2 * 16]
     np.testing.assert_array_equal(together.labels, alone.labels)
     np.testing.assert_allclose(together.features, alone.features, atol=1e-6)
     assert together.statistics.n_images == len(data.train)
@@ -57,33 +64,44 @@ def test_there_may_be_fewer_images_than_devices(data):
     assert found.statistics.n_images == 1
 
 
-def large_result(fabric: Fabric) -> np.ndarray | None:
+def large_result(fabric: Fabric, tell) -> np.ndarray | None:
+    if fabric.is_global_zero:
+        tell("one")
+        tell("two")
     return np.arange(10**6) if fabric.is_global_zero else None
 
 
-def refused(fabric: Fabric) -> None:
+def refused(fabric: Fabric, tell) -> None:
     raise InvalidInputError("one sentence")
 
 
 def test_results_may_be_larger_than_a_pipe_and_errors_stay_what_they_are():
-    np.testing.assert_array_equal(launch(make_fabric(TWO), large_result), np.arange(10**6))
+    told: list[str] = []
+    result = launch(make_fabric(TWO), large_result, tell=told.append)
+    np.testing.assert_array_equal(result, np.arange(10**6))
+    assert told == ["one", "two"]
     with pytest.raises(InvalidInputError, match="one sentence"):
         launch(make_fabric(TWO), refused)
 
 
-class Epochs:
-    """Writes reports to a file: they are made in another process."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __call__(self, report):
-        with self.path.open("a") as file:
-            file.write(json.dumps(report._asdict()) + "\n")
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it."""
 
 
-def test_training_on_two_devices_resumes(data, tmp_path):
-    def trained(n_epochs, name):
+def test_what_is_raised_here_ends_the_job_there():
+    told = []
+
+    def kill(report):
+        told.append(report)
+        raise Killed
+
+    with pytest.raises(Killed):
+        launch(make_fabric(TWO), large_result, tell=kill)
+    assert told == ["one"]
+
+
+def test_training_on_two_devices_resumes_and_reports_here(data, tmp_path):
+    def trained(n_epochs, name, on_epoch=None, on_batch=None):
         return train(
             new_classifier(),
             data,
@@ -91,16 +109,21 @@ def test_training_on_two_devices_resumes(data, tmp_path):
             seed=1,
             runtime=TWO,
             checkpoint=tmp_path / name,
-            on_epoch=Epochs(tmp_path / f"{name}.log"),
+            on_epoch=on_epoch,
+            on_batch=on_batch,
         ).state_dict()
 
+    epochs: list[EpochReport] = []
+    batches: list[BatchReport] = []
     whole = trained(2, "whole")
-    trained(1, "parts")
-    resumed = trained(2, "parts")
+    trained(1, "parts", epochs.append, batches.append)
+    resumed = trained(2, "parts", epochs.append)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    first, second = map(json.loads, (tmp_path / "parts.log").read_text().splitlines())
-    assert (first["epoch"], second["epoch"]) == (1, 2)
-    assert second["loss"] < first["loss"]
+    first, second = epochs
+    assert (first.epoch, second.epoch) == (1, 2)
+    assert second.loss < first.loss
+    # The first batch of each device; averages are those of the first device.
+    assert (batches[0].epoch, batches[0].n_done, batches[0].n_images) == (1, 16, 32)
 
 
 def test_torchrun_makes_the_same_as_devices_of_our_own(tree, tmp_path):

@@ -256,7 +256,15 @@ def test_qsenn_behind_a_frozen_backbone(finished, tree, tmp_path):
         "frozen": True,
         "adapter": {"depth": 1, "n_features": 16},
     }
-    run(tiny_config(tree, **settings), out)
+    recorder = Recorder()
+    run(tiny_config(tree, **settings), out, observer=recorder)
+    assert recorder.n_images == {
+        "embeddings": 40,
+        **{name: 32 for name in ("features", "features_2", "features_3", "features_4")},
+        "metrics": 3 * 40,  # three classifiers
+        "predictions": 8,
+        "activations": 32,
+    }
     model, spec = load_classifier(out / "model.safetensors")
     assert spec.adapter == (16,)
     start = load_classifier(out / "iteration_3.safetensors")[0]

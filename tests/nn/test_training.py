@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from qpm_nn import training
 from qpm_nn.backbones import create_backbone
 from qpm_nn.config import RuntimeConfig, TrainingConfig
 from qpm_nn.data import Augmentation, Preprocessing, load_data
@@ -31,7 +32,9 @@ def new_classifier(seed: int = 0) -> Classifier:
     return Classifier(create_backbone("convnet_tiny", 3), DenseHead(128, 4, dropout=0.3))
 
 
-def run(classifier, data, checkpoint, *, config=CONFIG, seed=1, key="key", on_epoch=None):
+def run(
+    classifier, data, checkpoint, *, config=CONFIG, seed=1, key="key", on_epoch=None, on_batch=None
+):
     return train(
         classifier,
         data,
@@ -41,6 +44,7 @@ def run(classifier, data, checkpoint, *, config=CONFIG, seed=1, key="key", on_ep
         checkpoint=checkpoint,
         key=key,
         on_epoch=on_epoch,
+        on_batch=on_batch,
     ).state_dict()
 
 
@@ -212,6 +216,34 @@ def test_it_learns(data, tmp_path):
     run(new_classifier(), data, tmp_path / "checkpoint", config=config, on_epoch=reports.append)
     assert reports[-1].accuracy > 0.9 and reports[-1].loss < reports[0].loss
     assert all(report.n_epochs == 12 for report in reports)
+
+
+def test_reports_within_epochs(data, tmp_path, monkeypatch):
+    reports, epochs = [], []
+    monkeypatch.setattr(training, "REPORT_INTERVAL", 0.0)
+    config = replace(CONFIG, epochs=2)
+    told = run(
+        new_classifier(),
+        data,
+        tmp_path / "told",
+        config=config,
+        on_epoch=epochs.append,
+        on_batch=reports.append,
+    )
+    places = [(report.epoch, report.n_done) for report in reports]
+    assert places == [(epoch, n_done) for epoch in (1, 2) for n_done in (8, 16, 24)]
+    assert all((report.n_epochs, report.n_images) == (2, 32) for report in reports)
+    # A correct image more or less in the last batch.
+    assert abs(32 * epochs[0].accuracy - 24 * reports[2].accuracy - 4) <= 4
+    assert 0 < reports[2].loss < 10
+    pace = [report.images_per_second * report.seconds_left for report in reports]
+    assert pace == pytest.approx([56, 48, 40, 24, 16, 8])
+
+    monkeypatch.setattr(training, "REPORT_INTERVAL", 1e9)
+    seldom = []
+    alike = run(new_classifier(), data, tmp_path / "seldom", config=config, on_batch=seldom.append)
+    assert [(report.epoch, report.n_done) for report in seldom] == [(1, 8)]
+    assert equal(told, alike)
 
 
 def test_fine_tuning_leaves_the_head_alone(data, tmp_path):
