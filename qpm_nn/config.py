@@ -359,6 +359,9 @@ class RuntimeConfig:
         it, though its rounding may differ.
     tensorboard : bool
         Whether the epochs are written for TensorBoard, too.
+    deterministic : bool
+        Whether training on a GPU uses deterministic algorithms, as far as torch has them, so that a
+        seed makes the same weights each time; otherwise the fastest. CPUs always do.
     """
 
     device: str = "auto"
@@ -367,6 +370,7 @@ class RuntimeConfig:
     threads: int = 0
     compile: bool = False
     tensorboard: bool = False
+    deterministic: bool = True
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:

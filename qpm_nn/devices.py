@@ -154,6 +154,27 @@ def _read(path: Path) -> Any:
         return pickle.load(file)
 
 
+@contextmanager
+def algorithms(runtime: RuntimeConfig, device: torch.device) -> Iterator[None]:
+    """On a GPU deterministic algorithms of torch, or the fastest, within; then those of before.
+
+    Sums of gradients come in any order otherwise. Without a deterministic algorithm torch warns.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    if runtime.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at its first use
+    before = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark
+    torch.set_deterministic_debug_mode("warn" if runtime.deterministic else "default")
+    torch.backends.cudnn.benchmark = not runtime.deterministic
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(before[0])
+        torch.backends.cudnn.benchmark = before[1]
+
+
 class _Listener:
     """A thread that hears what another process tells while this one waits for its end.
 

@@ -26,7 +26,7 @@ from torch.utils.data import DistributedSampler
 
 from qpm_nn.config import RuntimeConfig, TrainingConfig
 from qpm_nn.data import AugmentedImages, BatchLoader, DataModule
-from qpm_nn.devices import launch, make_fabric
+from qpm_nn.devices import algorithms, launch, make_fabric
 from qpm_nn.heads import Classifier
 from qpm_nn.losses import feature_diversity_loss, feature_grounding_loss
 from qpm_opt import InvalidInputError
@@ -39,8 +39,6 @@ logger = logging.getLogger(__name__)
 N_ROUNDS, ROUND_FACTOR = 3, 0.9
 #: Batches after which the loss is looked at: a loss that is no number does not recover.
 CHECK_EVERY = 50
-
-
 #: Seconds between two reports within an epoch.
 REPORT_INTERVAL = 0.3
 
@@ -100,7 +98,7 @@ def train(
     config : TrainingConfig
     seed : int
     runtime : RuntimeConfig
-        Device, number of devices, precision, and whether to compile.
+        Device, number of devices, precision, algorithms, and whether to compile.
     checkpoint : Path
         Written after every epoch, atomically; read back if it carries the same ``key``, ignored
         otherwise, with a warning if it is damaged or of another classifier.
@@ -157,7 +155,8 @@ def _train_or_say_why_not(
     fabric: Fabric, classifier: Classifier, *, runtime: RuntimeConfig, **options: Any
 ) -> None:
     try:
-        _run(fabric, classifier, runtime=runtime, **options)
+        with algorithms(runtime, fabric.device):
+            _run(fabric, classifier, runtime=runtime, **options)
     except RuntimeError as failure:
         compilers = "torch._dynamo", "torch._inductor"
         if not runtime.compile or not type(failure).__module__.startswith(compilers):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -10,10 +11,11 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
+from qpm_nn import training
 from qpm_nn.backbones import create_backbone
 from qpm_nn.config import RuntimeConfig, TrainingConfig
 from qpm_nn.data import load_data
-from qpm_nn.devices import launch, make_fabric
+from qpm_nn.devices import algorithms, launch, make_fabric
 from qpm_nn.extraction import extract_features
 from qpm_nn.heads import Classifier, DenseHead
 from qpm_nn.pipelines.run import run
@@ -82,6 +84,63 @@ def test_results_may_be_larger_than_a_pipe_and_errors_stay_what_they_are():
     assert told == ["one", "two"]
     with pytest.raises(InvalidInputError, match="one sentence"):
         launch(make_fabric(TWO), refused)
+
+
+@pytest.fixture
+def kernels(monkeypatch):
+    """What torch is set to, now; as before afterwards."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # so that it is undone
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+
+    def now() -> tuple[bool, bool, bool]:
+        return (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+            torch.backends.cudnn.benchmark,
+        )
+
+    yield now
+    torch.use_deterministic_algorithms(False)
+
+
+def test_gpus_compute_deterministically_unless_asked_for_speed(kernels):
+    gpu, before = torch.device("cuda", 0), kernels()
+    with algorithms(RuntimeConfig(deterministic=False), gpu):
+        assert kernels() == (False, False, True)
+        assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+    with pytest.raises(InvalidInputError), algorithms(RuntimeConfig(), gpu):
+        assert kernels() == (True, True, False)
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+        raise InvalidInputError("one sentence")
+    assert kernels() == before
+    with algorithms(RuntimeConfig(), torch.device("cpu")):
+        assert kernels() == before
+
+
+def test_training_uses_these_algorithms(data, tmp_path, kernels, monkeypatch):
+    def as_on_a_gpu(runtime, device):
+        assert device.type == "cpu"
+        return algorithms(runtime, torch.device("cuda"))
+
+    seen, config = [], TrainingConfig(epochs=1, batch_size=8)
+    runtime = RuntimeConfig(device="cpu")
+    plain = train(
+        new_classifier(), data, config, seed=1, runtime=runtime, checkpoint=tmp_path / "plain"
+    )
+    monkeypatch.setattr(training, "algorithms", as_on_a_gpu)
+    found = train(
+        new_classifier(),
+        data,
+        config,
+        seed=1,
+        runtime=runtime,
+        checkpoint=tmp_path / "found",
+        on_epoch=lambda report: seen.append(kernels()),
+    )
+    assert seen == [(True, True, False)] and kernels() == (False, False, False)
+    for first, second in zip(plain.parameters(), found.parameters(), strict=True):
+        assert torch.equal(first, second)
 
 
 class Killed(BaseException):
