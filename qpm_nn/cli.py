@@ -247,7 +247,7 @@ def export(run_dir: Path, out: Path | None) -> None:
     from qpm_opt.locking import locked_if_run
 
     out = out or run_dir / EXPORTED
-    with locked_if_run(run_dir):
+    with locked_if_run(run_dir, out.parent):
         export_onnx(QPMModel.from_pretrained(run_dir), out)
     click.echo(out)
 

@@ -42,7 +42,7 @@ def read_setting(text: str) -> dict[str, Any]:
 def _read_value(text: str, wanted: object) -> Any:
     try:
         found = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         found = {}
     if found.keys() == {"value"} and (wanted is not str or isinstance(found["value"], str)):
         return found["value"]

@@ -10,6 +10,7 @@ import functools
 import json
 import math
 import os
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
@@ -508,7 +509,7 @@ def _checked(section: type, layer: Mapping[str, Any], prefix: str) -> dict[str, 
                 raise InvalidInputError(f"{prefix}{key} is {value!r}; a section was expected.")
             value = _checked(wanted, value, f"{prefix}{key}.")
         else:
-            if wanted is float and type(value) is int:
+            if wanted is float and type(value) is int and abs(value) < sys.float_info.max:
                 value = float(value)
             if type(value) is not wanted:
                 raise InvalidInputError(

@@ -61,6 +61,9 @@ def make_fabric(runtime: RuntimeConfig) -> Fabric:
     InvalidInputError
         If Fabric refuses them, or machines have different numbers of processes.
     """
+    if runtime.deterministic:
+        # Read when the first GPU is first used, so before anything is computed.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     started, wanted, n_nodes = n_started(), runtime.n_devices, 1
     strategy = "ddp_spawn" if wanted > 1 else "auto"
     if started > 1:
@@ -163,8 +166,6 @@ def algorithms(runtime: RuntimeConfig, device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    if runtime.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at its first use
     before = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark
     torch.set_deterministic_debug_mode("warn" if runtime.deterministic else "default")
     torch.backends.cudnn.benchmark = not runtime.deterministic

@@ -238,6 +238,8 @@ class QPMModel(nn.Module):
                 raise unknown_name("class", c, names)
             return names.index(c)
         try:
+            if isinstance(c, bool):
+                raise TypeError
             label = operator.index(c)
         except TypeError:
             raise InvalidInputError(

@@ -7,11 +7,11 @@ uninterrupted one would.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 import math
 import time
-import zipfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -41,6 +41,8 @@ N_ROUNDS, ROUND_FACTOR = 3, 0.9
 CHECK_EVERY = 50
 #: Seconds between two reports within an epoch.
 REPORT_INTERVAL = 0.3
+#: Bytes of the digest at the beginning of a checkpoint.
+DIGEST_SIZE = hashlib.sha256().digest_size
 
 
 class BatchReport(NamedTuple):
@@ -146,7 +148,7 @@ def train(
         key=key,
     )
     launch(fabric, job, classifier, tell=hear)
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    state = _read_state(checkpoint)
     classifier.load_state_dict(state["classifier"])
     return classifier.cpu().to(memory_format=torch.contiguous_format).eval()
 
@@ -342,10 +344,25 @@ def _save(
         "classifier": classifier.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
+    _write_state(path, state)
+
+
+def _write_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a file of torch behind its SHA-256, without which torch takes damaged ones, too."""
     buffer = io.BytesIO()  # torch reports a full disk by an error of its own
     torch.save(state, buffer)
-    with replace_on_success(path) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
+    content = buffer.getbuffer()
+    with replace_on_success(path) as temporary, temporary.open("wb") as file:
+        file.write(hashlib.sha256(content).digest())
+        file.write(content)
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    content = memoryview(path.read_bytes())
+    digest, content = content[:DIGEST_SIZE], content[DIGEST_SIZE:]
+    if hashlib.sha256(content).digest() != digest:
+        raise ValueError(path)
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
 def _resume(path: Path, key: str, classifier: Classifier, optimizer: torch.optim.Optimizer) -> int:
@@ -353,10 +370,7 @@ def _resume(path: Path, key: str, classifier: Classifier, optimizer: torch.optim
     if not path.exists():
         return 0
     try:
-        with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums
-            if archive.testzip() is not None:
-                raise zipfile.BadZipFile
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = _read_state(path)
         if state["key"] != key:
             return 0
         n_epochs_done = int(state["n_epochs_done"])

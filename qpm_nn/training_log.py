@@ -45,9 +45,9 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
             rows = list(reader)
         # Versions may differ in the other columns.
         is_ours = {"stage", "epoch"} <= set(reader.fieldnames or ())
-        if is_ours and all((row["epoch"] or "").isdecimal() for row in rows):
+        if is_ours and all(int(row["epoch"]) > 0 for row in rows):
             return rows
-    except (ValueError, csv.Error):
+    except (TypeError, ValueError, csv.Error):
         pass
     logger.warning("%s is no table of epochs; it begins anew.", path)
     return []

@@ -38,13 +38,13 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked_if_run(folder: Path) -> Iterator[None]:
-    """The same for a folder that may be no run, or one that this user can only read.
+def locked_if_run(*folders: Path) -> Iterator[None]:
+    """The same for folders that may be no runs, or ones that this user can only read.
 
     A run has the file of the lock before any result.
     """
-    if not os.access(folder / LOCK, os.W_OK):
-        yield
-        return
-    with locked(folder):
+    with contextlib.ExitStack() as locks:
+        for folder in sorted({folder.resolve() for folder in folders}):
+            if os.access(folder / LOCK, os.W_OK):
+                locks.enter_context(locked(folder))
         yield

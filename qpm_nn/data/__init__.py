@@ -41,6 +41,7 @@ __all__ = [
     "OnImages",
     "PhotographAugmentation",
     "Preprocessing",
+    "data_root",
     "load_data",
     "read_image",
 ]
@@ -67,6 +68,11 @@ DATA_SETS = (*DRAWINGS, *PHOTOGRAPHS)
 #: Side of images in pixels, where nothing else is asked for.
 IMAGE_SIZE = 64
 IMAGE_SIZES = {"omniglot": SIZE, "omniglot_full": SIZE}
+
+
+def data_root(root: str | os.PathLike[str]) -> Path:
+    """Folder with the files of named data sets: the given one, ``QPM_DATA``, or the current one."""
+    return Path(root or os.environ.get("QPM_DATA", "."))
 
 
 def load_data(
@@ -125,7 +131,7 @@ def load_data(
     if image_size is None:
         image_size = IMAGE_SIZES.get(name, IMAGE_SIZE)
     options = PhotoOptions(image_size, crop, on_corrupt, normalisation, memory, workers)
-    data = _load(name, Path(root or os.environ.get("QPM_DATA", ".")), options, nested)
+    data = _load(name, data_root(root), options, nested)
     if augmentation == "dataset":
         return data
     return replace(data, augmentation=AUGMENTATIONS[augmentation])

@@ -202,9 +202,10 @@ class DataModule:
         InvalidInputError
             If the arrays do not fit together, or a class has too few images.
         """
-        if test is not None and len(test) != 2:
+        if test is not None and not (isinstance(test, (tuple, list)) and len(test) == 2):
+            n = f" of {len(test)}" if isinstance(test, (tuple, list)) else ""
             raise InvalidInputError(
-                f"test has {len(test)} parts; a pair of images and labels was expected."
+                f"test is a {type(test).__name__}{n}; a pair of images and labels was expected."
             )
         parts = [(images, labels)] + ([] if test is None else [test])
         stacks = [image_stack(part[0]) for part in parts]

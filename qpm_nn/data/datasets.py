@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,7 +37,7 @@ class WrappedDataset(ImageSet):
 
     def __init__(self, dataset: Any, workers: int = 0) -> None:
         is_map = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
-        if isinstance(dataset, IterableDataset) or not is_map:
+        if isinstance(dataset, (IterableDataset, Mapping)) or not is_map:
             raise InvalidInputError(
                 f"A {type(dataset).__name__} is no map-style data set, with a length and images by "
                 "their index; put what it yields into a list."
@@ -154,16 +154,17 @@ def class_indices(labels: NDArray[Any]) -> tuple[NDArray[np.int64], tuple[str, .
     InvalidInputError
         If one is NaN, or they cannot be ordered.
     """
-    missing = np.flatnonzero(labels != labels)  # only NaN differs from itself
+    try:
+        missing = np.flatnonzero(labels != labels)  # only NaN differs from itself
+        if not missing.size:
+            names, indices = np.unique(labels, return_inverse=True)
+    except (TypeError, ValueError) as failure:
+        raise InvalidInputError(f"The labels cannot be ordered: {failure}") from None
     if missing.size:
         raise InvalidInputError(
             f"The label of image {missing[0]} is {labels[missing[0]]}; leave out images that have "
             "no class."
         )
-    try:
-        names, indices = np.unique(labels, return_inverse=True)
-    except TypeError as failure:
-        raise InvalidInputError(f"The labels cannot be ordered: {failure}") from None
     return indices.astype(np.int64), tuple(map(str, names))
 
 

@@ -35,7 +35,7 @@ SIZE = 28
 #: Katakana.
 ALPHABETS = ("Balinese", "Early_Aramaic", "Greek", "Korean", "Latin", "Sanskrit", "Tagalog")
 #: Drawers 1 to 14 are for training, 15 to 20 for testing.
-LAST_TRAIN_DRAWER = 14
+LAST_TRAIN_DRAWER, N_DRAWERS = 14, 20
 AUGMENTATION = Augmentation(degrees=15, scale=0.15, shear=0.15, translate=0.08)
 #: Ink is dark in the drawings, and bright in the images of this data set.
 FRAMING = Framing(invert=True)
@@ -206,10 +206,10 @@ def _folders(folder: Path) -> list[Path]:
 
 def _drawer_of(path: Path) -> tuple[int, Path]:
     match = re.fullmatch(r"[0-9]+_([0-9]+)\.png", path.name)
-    if match is None:
+    if match is None or not 1 <= int(match[1]) <= N_DRAWERS:
         raise InvalidInputError(
-            f"{path} is no drawing of Omniglot; <number>_<drawer>.png was expected, such as "
-            "0108_01.png."
+            f"{path} is no drawing of Omniglot; <number>_<drawer>.png was expected, with a drawer "
+            f"from 1 to {N_DRAWERS}, such as 0108_01.png."
         )
     return int(match[1]), path
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from qpm_nn.config import DataConfig, RunConfig, make_config, read_config
-from qpm_nn.data import DATA_SETS, DataModule
+from qpm_nn.data import DATA_SETS, DataModule, data_root
 from qpm_nn.devices import follow, is_follower, leading, n_started
 from qpm_nn.pipelines.chiqpm import ChiQPMPipeline
 from qpm_nn.pipelines.dense import DensePipeline
@@ -160,6 +160,8 @@ def run(
 
 def _from_anywhere(data: DataConfig) -> DataConfig:
     """The same images by absolute paths: what is done with a run may start in another folder."""
-    is_folder = data.name not in DATA_SETS and Path(data.name).is_dir()
-    name = os.path.abspath(data.name) if is_folder else data.name
-    return replace(data, name=name, root=data.root and os.path.abspath(data.root))
+    if data.name in DATA_SETS and data.name != "digits":  # which are in a package
+        return replace(data, root=os.path.abspath(data_root(data.root)))
+    if Path(data.name).is_dir():
+        return replace(data, name=os.path.abspath(data.name))
+    return data

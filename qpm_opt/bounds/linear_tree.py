@@ -29,7 +29,7 @@ from qpm_opt.validation import FloatArray, IntArray
 
 N_PROBED, RELIABLE = 8, 2
 """Features looked at before one is branched on, and measurements after which one is known."""
-WARM_FROM = 1
+WARM_FROM = 3
 """Leaves split before a process is started that goes on from the basis of a leaf."""
 ROUNDING_TIME = 1.0
 """Seconds that the exact assignment of one rounded point may take."""

@@ -318,7 +318,7 @@ class _Child:
             pickle.dump(job, jobs)
             jobs.flush()
             return cast(object, pickle.load(answers))
-        except (OSError, EOFError, pickle.UnpicklingError):
+        except (OSError, EOFError, ValueError, pickle.UnpicklingError):  # ValueError: closed
             logger.warning("The process of the linear programs ended; going on without it.")
             self.close()
             return None

@@ -53,6 +53,12 @@ def test_grey_arrays():
     assert DataModule.from_arrays(PIXELS[:, 0], LABELS).image_shape == (1, 8, 10)
 
 
+def arrays_in_an_array():
+    labels = np.empty(30, object)
+    labels[:] = [np.arange(2) for _ in range(30)]
+    return labels
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -67,6 +73,7 @@ def test_grey_arrays():
         ((PIXELS, np.where(LABELS == 11, np.nan, LABELS)), "label of image 20 is nan; leave out"),
         ((PIXELS, np.array([*map(str, LABELS[:29]), np.nan], object)), "label of image 29 is nan"),
         ((PIXELS, [None, *LABELS[1:]]), "labels cannot be ordered: .*NoneType"),
+        ((PIXELS, arrays_in_an_array()), "labels cannot be ordered: .*ambiguous"),
     ],
 )
 def test_unusable_arrays(arguments, message):
@@ -85,8 +92,9 @@ def test_arrays_that_do_not_go_with_their_names_or_their_test_images():
         DataModule.from_arrays(PIXELS, LABELS, class_names=["a", "b", "a"])
     with pytest.raises(InvalidInputError, match="3 classes, but a hierarchy of 2"):
         DataModule.from_arrays(PIXELS, LABELS, hierarchy=HIERARCHY[:2])
-    with pytest.raises(InvalidInputError, match="test has 30 parts; a pair"):
-        DataModule.from_arrays(PIXELS, LABELS, test=PIXELS)
+    for test, what in ((PIXELS, "ndarray"), (5, "int"), ((PIXELS,), "tuple of 1")):
+        with pytest.raises(InvalidInputError, match=f"test is a {what}; a pair"):
+            DataModule.from_arrays(PIXELS, LABELS, test=test)
     for name in ("photographs", "imagenet"):
         with pytest.raises(InvalidInputError, match="2 channels, and photographs have 1 or 3"):
             DataModule.from_arrays(PIXELS[:, :2], LABELS, augmentation=AUGMENTATIONS[name])

@@ -370,7 +370,10 @@ def test_drawings_of_omniglot_with_other_names(tmp_path):
     folder = trees.write_omniglot(tmp_path) / "images_background" / trees.CHARACTERS[0]
     (folder / ".DS_Store").touch()
     load("omniglot", tmp_path)
-    (folder / "Thumbs.db").touch()
+    (folder / "0108_21.png").touch()
+    with pytest.raises(InvalidInputError, match=r"0108_21\.png is no drawing .* from 1 to 20"):
+        load("omniglot", tmp_path)
+    (folder / "0108_21.png").rename(folder / "Thumbs.db")
     with pytest.raises(InvalidInputError, match=r"Thumbs\.db is no drawing of Omniglot; <number>"):
         load("omniglot", tmp_path)
 

@@ -106,12 +106,14 @@ def kernels(monkeypatch):
 
 def test_gpus_compute_deterministically_unless_asked_for_speed(kernels):
     gpu, before = torch.device("cuda", 0), kernels()
+    make_fabric(RuntimeConfig("cpu", deterministic=False))
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+    make_fabric(RuntimeConfig("cpu"))
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     with algorithms(RuntimeConfig(deterministic=False), gpu):
         assert kernels() == (False, False, True)
-        assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
     with pytest.raises(InvalidInputError), algorithms(RuntimeConfig(), gpu):
         assert kernels() == (True, True, False)
-        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
         raise InvalidInputError("one sentence")
     assert kernels() == before
     with algorithms(RuntimeConfig(), torch.device("cpu")):

@@ -156,6 +156,9 @@ def test_values_are_those_of_toml_and_strings_need_no_quotes(made_by, setting, v
         ("dense.learning_rate=high", "dense.learning_rate = 'high'"),
         ("dense.learning_rate=-.1", "dense.learning_rate = -0.1"),
         ("problem.negative=True", "problem.negative = 'True'"),
+        (f"dense.learning_rate=1{400 * '0'}", f"dense.learning_rate = 1{400 * '0'}"),
+        (f"dense.epochs={5000 * '['}", f"dense.epochs = '{5000 * '['}'"),
+        (f"dense.epochs={5000 * '9'}", f"dense.epochs = '{5000 * '9'}'"),
     ],
 )
 def test_wrong_settings_are_refused_as_in_a_file(tmp_path, setting, toml):

@@ -58,7 +58,7 @@ def test_classes_in_words(model):
         with pytest.raises(InvalidInputError, match="labels from 0 to 2"):
             model.compare(0, c)
     assert model.compare(np.int64(0), torch.tensor(1)) == compared
-    for c in (1.5, None, [1]):
+    for c in (1.5, None, [1], True):
         with pytest.raises(InvalidInputError, match=r"The class is .*whole number, or a name"):
             model.explain_class(c)
         with pytest.raises(InvalidInputError, match=r"The class is .*whole number, or a name"):

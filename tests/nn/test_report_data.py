@@ -181,12 +181,22 @@ def test_the_root_of_a_data_set_is_kept_as_an_absolute_path(tmp_path, monkeypatc
             raise KeyboardInterrupt
 
     monkeypatch.chdir(tmp_path)
-    for root, kept in (("data", str(tmp_path / "data")), ("", "")):
+    monkeypatch.delenv("QPM_DATA", raising=False)
+    images = load_data("digits")
+
+    def kept(name, root):
         with pytest.raises(KeyboardInterrupt):
-            config = make_config({"data": {"name": "digits", "root": root}})
-            run(config, "run", observer=Killed())
+            config = make_config({"data": {"name": name, "root": root}})
+            run(config, "run", observer=Killed(), data=images)
         data = read_config("run/config.toml")["data"]
-        assert (data["name"], data["root"]) == ("digits", kept)
+        assert data["name"] == name
+        return data["root"]
+
+    assert kept("cub2011", "data") == str(tmp_path / "data")
+    assert kept("cub2011", "") == str(tmp_path)
+    monkeypatch.setenv("QPM_DATA", "elsewhere")
+    assert kept("cub2011", "") == str(tmp_path / "elsewhere")
+    assert kept("digits", "") == ""
 
 
 def seen(logits, labels, weight, features=None, locality=None):

@@ -51,6 +51,7 @@ def test_epochs_of_an_earlier_run_make_way(tmp_path):
         b"epoch\n1\n",
         b"stage,epoch\ndense\n",
         b"stage,epoch\ndense,x\n",
+        b"stage,epoch\ndense," + 5000 * b"9" + b"\n",
         b"\xff\n",
     ],
 )

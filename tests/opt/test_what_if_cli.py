@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -187,13 +188,18 @@ def test_bad_sources(run):
     assert "has no solution.json; give the directory of a run" in refused(folder, *one)
 
 
-def test_a_run_that_goes_on_is_refused(run):
+def test_a_run_that_goes_on_is_refused(run, tmp_path):
     folder, _, held = run
     demand = ("--require", int(held.selected[0]), "--time-limit", 0.2)
     files = (folder / "problem.npz", folder / "solution.json")
     with locked(folder):
         for source in ((folder,), files):
             assert "in use by another command, such as qpm run" in refused(*source, *demand)
+        # Its files from elsewhere, but a result in its folder.
+        (tmp_path / "elsewhere").mkdir()
+        copies = [shutil.copy(path, tmp_path / "elsewhere") for path in files]
+        out = ("--out", folder / "what-if.json")
+        assert "in use by another command" in refused(*copies, *demand, *out)
     assert not (folder / "what-if.json").exists()
     for source in ((folder,), files):
         assert invoke(*source, *demand).exit_code == 0
