@@ -89,8 +89,8 @@ def what_if(
     from qpm_opt.problem import Problem
 
     folder = source if solution is None else solution.parent
-    written = [] if out is None else [out.parent]
-    click.get_current_context().with_resource(locked_if_run(folder, *written))
+    folders = [folder] if out is None else [folder, out.parent]
+    click.get_current_context().with_resource(locked_if_run(*folders))
     problem_file, solution, names = _input(source, solution)
     out = solution.with_name("what-if.json") if out is None else out
     beside = out.with_name(f"{out.stem}.solution.json")
