@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -202,10 +201,9 @@ def report_data(
     if source.similarity is not None:
         given, similarity = source.similarity
         scatter = grounding_scatter(layer, similarity)
-    data_name = printable(Path(source.data.name).name)  # pages are passed on, paths are private
     report = {
         "format": FORMAT,
-        "title": f"{MODELS[config.model]} on {data_name}",
+        "title": f"{MODELS[config.model]} on {printable(source.data.name)}",
         "run": {
             "n_classes": n_classes,
             "n_selected": n_selected,
@@ -219,7 +217,7 @@ def report_data(
             "thumbnail": sizes.thumbnail,
             "map_shape": list(sizes.map_shape),
             "settings": {
-                "data": data_name,
+                "data": printable(source.data.name),
                 "model": config.model,
                 "backbone": config.arch,
                 "seed": config.seed,

@@ -70,6 +70,12 @@ class Cuts:
             pair_price=np.concatenate([self.pair_price, price]),
         )
 
+    def and_rows_of(self, other: Cuts) -> Cuts:
+        """These and the thresholds and pairs of others."""
+        return self.and_thresholds(other.classes, other.thresholds).and_pairs(
+            other.pairs, other.pair_thresholds, other.pair_price
+        )
+
     def kept(self, threshold: BoolArray, pair: BoolArray, conflict: BoolArray) -> Cuts:
         """Those marked."""
         return Cuts(

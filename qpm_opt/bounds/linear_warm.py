@@ -174,9 +174,7 @@ class WarmBounds:
         if seconds <= 0.0:
             return None
         new, self._pending = self._pending, Cuts()
-        self._cuts = self._cuts.and_thresholds(new.classes, new.thresholds).and_pairs(
-            new.pairs, new.pair_thresholds, new.pair_price
-        )
+        self._cuts = self._cuts.and_rows_of(new)
         self._is_pair = np.concatenate([self._is_pair, new.is_pair])
         job = _Solve(*self._limits(region), *self._rows(new), time_limit=seconds)
         optimum = cast("_Optimum | None", self._child.ask(job))
@@ -196,15 +194,12 @@ class WarmBounds:
         is_pair, new = self._is_pair, self._pending
         tight = (optimum.dual > 0.0) | (optimum.slack < SLACK)
         kept = self._cuts.kept(tight[~is_pair], tight[is_pair], np.zeros(0, dtype=bool))
-        cuts = kept.and_thresholds(new.classes, new.thresholds).and_pairs(
-            new.pairs, new.pair_thresholds, new.pair_price
-        )
         of_sum, of_rows = np.split(optimum.rows, [1])
         known = [of_rows[tight & ~is_pair], of_rows[tight & is_pair]]
         found = [np.full(n_new, BASIC, np.int8) for n_new in (len(new.classes), len(new.pairs))]
         rows = np.concatenate([of_sum, known[0], found[0], known[1], found[1]])
         basis = Basis(self._home.free, optimum.columns, rows)
-        return LinearState(cuts, multipliers, basis)
+        return LinearState(kept.and_rows_of(new), multipliers, basis)
 
     def _separate_thresholds(self, region: Region, point: _Point, tolerance: float) -> float:
         """Add what the point breaks; return by how much together."""
