@@ -42,7 +42,7 @@ class Network(NamedTuple):
 
 
 RESNET = Network(224, "resnet50", reduced_strides=True, batch_size=64, n_steps=20)
-SIZES = [Network(16), Network(32), Network(64), RESNET]
+SIZES = [Network(16, n_steps=40), Network(32, n_steps=10), Network(64), RESNET]
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_plain_loop(benchmark, data, kind, size, runtime):
         losses.append(loss.item())
 
     benchmark.pedantic(
-        run, setup=lambda: ((classifier(kind, size),), {}), rounds=3, warmup_rounds=1
+        run, setup=lambda: ((classifier(kind, size),), {}), rounds=5, warmup_rounds=1
     )
     assert np.isfinite(losses).all()
     benchmark.extra_info.update(n_steps=size.n_steps, batch_size=size.batch_size)
@@ -137,7 +137,7 @@ def test_training_steps(benchmark, data, kind, size, runtime, tmp_path):
         )
 
     benchmark.pedantic(
-        run, setup=lambda: ((classifier(kind, size),), {}), rounds=3, warmup_rounds=1
+        run, setup=lambda: ((classifier(kind, size),), {}), rounds=5, warmup_rounds=1
     )
     assert np.isfinite(epochs[-1].loss)
     benchmark.extra_info.update(
