@@ -92,6 +92,11 @@ def test_search_and_keyboard(browser, finished):
     keys.press("Enter")
     page.page.wait_for_timeout(50)
     assert page.heading() == "class3"
+    # The page that was gone to has the focus, but no frame around all of it.
+    focused = page.page.evaluate(
+        "[document.activeElement.tagName, getComputedStyle(document.activeElement).outlineStyle]"
+    )
+    assert focused == ["MAIN", "none"]
     keys.press("/")
     keys.type("feature")
     for key in ("ArrowDown", "ArrowDown", "Enter"):
