@@ -137,6 +137,7 @@ class EmbeddedData(DataModule):
             AUGMENTATIONS["none"],
             data.hierarchy,
             class_attributes=data.class_attributes,
+            test_masks=data.test_masks,
         )
 
     @cached_property

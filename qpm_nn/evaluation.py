@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -11,9 +12,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from qpm_nn import metrics
-from qpm_nn.data import DataModule, OnImages
-from qpm_nn.extraction import iterate_activations
+from qpm_nn import extraction, metrics
+from qpm_nn.data import BatchLoader, DataModule, ImageSet, OnImages
 from qpm_nn.heads import Activations, Classifier
 
 _Seen = Iterator[tuple[Activations, Tensor]]
@@ -31,10 +31,10 @@ def evaluate(
 ) -> dict[str, Any]:
     """Metrics of a classifier; see :mod:`qpm_nn.metrics` for each.
 
-    Accuracy, SID@k and diversity@k are of the test images, the other metrics of features of the
-    training images without augmentation, as in the QPM paper (section 4.2). Features that no class
-    uses do not count. No maps are kept, and of the features 4 bytes for each training image and
-    used feature.
+    Accuracy, SID@k, diversity@k and Plausibility are of the test images, the other metrics of
+    features of the training images without augmentation, as in the QPM paper (section 4.2).
+    Features that no class uses do not count. No maps are kept, and of the features 4 bytes for each
+    training image and used feature.
 
     Parameters
     ----------
@@ -55,8 +55,9 @@ def evaluate(
     dict
         ``accuracy``, ``n_features`` (used ones), ``features_per_class``,
         ``contrastive_pair_share``, ``sid@<k>``, ``diversity@<k>``, ``class_independence``,
-        ``contrastiveness``, ``correlation``, ``dependence``, and ``structural_grounding`` and
-        ``text_grounding`` if asked for. None where a metric is not defined.
+        ``contrastiveness``, ``correlation``, ``dependence``; ``structural_grounding`` and
+        ``text_grounding`` if asked for; ``plausibility`` and ``plausibility_by_chance`` if the data
+        set has masks. None where a metric is not defined.
 
     Raises
     ------
@@ -76,26 +77,40 @@ def evaluate(
     if text_embeddings is not None:
         found["text_grounding"] = metrics.text_grounding(weight, text_embeddings)
     activations = partial(
-        iterate_activations,
+        extraction.iterate_activations,
         classifier,
         preprocessing=data.preprocessing,
         device=device,
         on_images=on_images,
     )
-    found |= _on_test_images(activations(images=data.test), weight, n_per_class)
+    seen = activations(images=data.test)
+    found |= _on_test_images(seen, weight, n_per_class, data.test_masks)
     found |= _on_training_images(activations(images=data.train), weight)
     return {name: None if math.isnan(value) else value for name, value in found.items()}
 
 
-def _on_test_images(seen: _Seen, weight: Tensor, k: int) -> dict[str, float]:
-    names = ("accuracy", f"sid@{k}", f"diversity@{k}")
-    accuracy, sid, diversity = means = [metrics.ImageMean() for _ in names]
+def _on_test_images(
+    seen: _Seen, weight: Tensor, k: int, masks: ImageSet | None
+) -> dict[str, float]:
+    means: dict[str, metrics.ImageMean] = defaultdict(metrics.ImageMean)
+    objects = None if masks is None else iter(BatchLoader(masks, extraction.BATCH_SIZE))
     for batch, labels in seen:
         class_weights = weight[batch.logits.argmax(1)]
-        accuracy.update(metrics.is_correct(batch.logits, labels))
-        sid.update(metrics.scale_invariant_diversity(batch.maps, class_weights, k))
-        diversity.update(metrics.diversity(batch.maps, class_weights, k))
-    return {name: mean.compute() for name, mean in zip(names, means, strict=True)}
+        values = {
+            "accuracy": metrics.is_correct(batch.logits, labels),
+            f"sid@{k}": metrics.scale_invariant_diversity(batch.maps, class_weights, k),
+            f"diversity@{k}": metrics.diversity(batch.maps, class_weights, k),
+        }
+        if objects is not None:
+            mask = next(objects)[0][:, 0].to(weight.device)
+            height, width = batch.maps.shape[2:]
+            values |= {
+                "plausibility": metrics.plausibility(batch.maps, class_weights, mask),
+                "plausibility_by_chance": metrics.plausibility_by_chance(mask, (height, width)),
+            }
+        for name, value in values.items():
+            means[name].update(value)
+    return {name: mean.compute() for name, mean in means.items()}
 
 
 def _on_training_images(seen: _Seen, weight: Tensor) -> dict[str, float]:

@@ -104,6 +104,9 @@ class DataModule:
         Whose mean and std the network's input has.
     class_attributes : array of shape (n_classes, n_attributes), optional
         What people see in the images of each class, for the metric Structural Grounding.
+    test_masks : ImageSet, optional
+        Not 0 where the object of each test image is, for the metric Plausibility: of one channel
+        and any size, framed like the images.
     """
 
     name: str
@@ -115,6 +118,7 @@ class DataModule:
     framing: Framing = AS_IS
     normalisation: str = "dataset"
     class_attributes: NDArray[np.float64] | None = field(default=None, compare=False)
+    test_masks: ImageSet | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.n_classes < 2:
@@ -148,6 +152,12 @@ class DataModule:
             raise InvalidInputError(
                 f"{self.name} has images with {self.image_shape[0]} channels, and photographs have "
                 "1 or 3; take another augmentation."
+            )
+        masks = self.test_masks
+        if masks is not None and (masks.shape[0] != 1 or len(masks) != len(self.test)):
+            raise InvalidInputError(
+                f"{self.name} has {len(masks)} masks of {masks.shape[0]} channels; one of one "
+                f"channel for each of its {len(self.test)} test images was expected."
             )
         for part, images in (("training", self.train), ("test", self.test)):
             labels = images.labels.numpy()

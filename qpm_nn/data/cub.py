@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from qpm_nn.data.cub_attributes import find_class_attributes
 from qpm_nn.data.listing import FileList, Layout, Listing, look_up, read_numbers, read_rows
 from qpm_nn.data.reading import Box
 from qpm_opt import InvalidInputError
+
+logger = logging.getLogger(__name__)
 
 LAYOUT = Layout(
     name="CUB-200-2011",
@@ -25,7 +28,8 @@ CUB_200_2011/
     images/001.Black_footed_Albatross/*.jpg, ...
     images.txt  image_class_labels.txt  train_test_split.txt  classes.txt
     bounding_boxes.txt (for crops)
-    attributes/class_attribute_labels_continuous.txt (for Structural Grounding)""",
+    attributes/class_attribute_labels_continuous.txt (for Structural Grounding)
+    segmentations/001.Black_footed_Albatross/*.png, ... (for Plausibility)""",
     source="https://www.vision.caltech.edu/datasets/cub_200_2011/ (CUB_200_2011.tgz, 1.1 GB)",
 )
 
@@ -33,8 +37,8 @@ CUB_200_2011/
 def read_cub(root: Path, crop: bool = False) -> Listing:
     """CUB-200-2011, 5,994 training and 5,794 test images; boxes if ``crop``.
 
-    Attributes of the classes come along if their file is there. The numbers of the classes may have
-    gaps (a part of the data set); labels follow their order.
+    Attributes of the classes come along if their file is there, masks if their folder is. The
+    numbers of the classes may have gaps (a part of the data set); labels follow their order.
 
     Raises
     ------
@@ -63,13 +67,47 @@ def read_cub(root: Path, crop: bool = False) -> Listing:
             raise InvalidInputError(f"{split_path}: image {image} has {part!r}; 0 or 1 expected.")
         box = look_up(boxes, path, folder / "bounding_boxes.txt", "image") if crop else None
         parts[part].add(f"images/{path}", label, box)
+    mask_folder, masks = find_masks(folder, parts["0"])
     return Listing(
         folder,
         parts["1"],
         parts["0"],
         species(classes.values()),
         class_attributes=find_class_attributes(folder, list(classes)),
+        test_masks=masks,
+        mask_folder=mask_folder,
     )
+
+
+def find_masks(birds: Path, images: FileList) -> tuple[Path, FileList | None]:
+    """Segmentations of some images, which come in an archive of their own.
+
+    Parameters
+    ----------
+    birds : Path
+        The folder ``CUB_200_2011``; the archive may have been unpacked in it or beside it.
+    images : FileList
+        The last two parts of their paths are those of CUB-200-2011.
+
+    Returns
+    -------
+    folder : Path
+    masks : FileList or None
+        As many, with the same labels and boxes; None, with a warning if there are any, unless each
+        image has one.
+    """
+    paths = [PurePosixPath(path).with_suffix(".png") for path in images.paths]
+    masks = [f"{path.parent.name}/{path.name}" for path in paths]
+    for folder in (birds / "segmentations", birds / ".." / "segmentations"):
+        if folder.is_dir():
+            missing = [path for path in masks if not (folder / path).is_file()]
+            if not missing:
+                return folder, FileList(masks, images.labels, images.boxes)
+            logger.warning(
+                "%s has no masks for %d of %d test images (%s, for one); Plausibility is left out.",
+                folder, len(missing), len(masks), missing[0],
+            )  # fmt: skip
+    return birds, None
 
 
 def read_boxes(folder: Path) -> dict[str, Box]:

@@ -45,6 +45,8 @@ class LabelledFiles(ImageSet):
         Processes that a loader should start.
     channels : int
         3: RGB, 1: grey.
+    are_masks : bool
+        Whether they are resized as masks are.
     """
 
     def __init__(
@@ -55,10 +57,12 @@ class LabelledFiles(ImageSet):
         framing: Framing,
         workers: int = 0,
         channels: int = 3,
+        are_masks: bool = False,
     ) -> None:
         self.folder = folder
         self.framing = framing
         self.workers = workers
+        self.are_masks = are_masks
         self.shape = (channels, image_size, image_size)
         self.labels = torch.tensor(files.labels, dtype=torch.int64)
         # Arrays, because the reference counts of a million strings would make every worker copy
@@ -79,7 +83,7 @@ class LabelledFiles(ImageSet):
             If it cannot be read; the message names the file.
         """
         box: Box | None = None if self._boxes is None else tuple(self._boxes[index].tolist())
-        return read_image(self.path(index), self.shape, self.framing, box)
+        return read_image(self.path(index), self.shape, self.framing, box, is_mask=self.are_masks)
 
     def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         images = torch.empty((len(indices), *self.shape), dtype=torch.uint8)

@@ -62,6 +62,9 @@ class Listing:
         Whether the images are drawings in dark ink: they are read in grey, with bright ink.
     class_attributes : array of shape (n_classes, n_attributes), optional
         What people see in the images of each class.
+    test_masks : FileList, optional
+        Images that are not 0 where the object of a test image is, as many; below ``mask_folder``.
+    mask_folder : Path
     """
 
     folder: Path
@@ -72,6 +75,8 @@ class Listing:
     trim_bottom: int = 0
     are_drawings: bool = False
     class_attributes: NDArray[np.float64] | None = None
+    test_masks: FileList | None = None
+    mask_folder: Path = Path()
 
 
 @dataclass(frozen=True)

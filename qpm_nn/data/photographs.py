@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qpm_nn.data.augmentation import Augmentation
 from qpm_nn.data.base import NORMALISATIONS, DataModule
@@ -71,30 +71,51 @@ def make_data_module(name: str, listing: Listing, options: PhotoOptions) -> Data
     n_bytes = n_images * channels * options.image_size**2
     in_memory = n_bytes <= options.memory * GIGABYTE
 
-    def read(files: FileList) -> ImageSet:
+    def read(files: FileList) -> tuple[ImageSet, list[int]]:
+        """The images, in memory if they fit, and which of the files they are."""
         images = LabelledFiles(
             listing.folder, files, options.image_size, framing, options.workers, channels
         )
+        kept = list(range(len(images)))
         if options.on_corrupt == "skip":
-            images = _without_corrupt(images)
-        return images.in_memory() if in_memory else images
+            corrupt = _corrupt(images)
+            kept = [index for index in kept if index not in corrupt]
+            images = images.subset(kept)
+        return images.in_memory() if in_memory else images, kept
 
+    train, _ = read(listing.train)
+    test, kept = read(listing.test)
+    masks: ImageSet | None = None
+    if listing.test_masks is not None:
+        files = LabelledFiles(
+            listing.mask_folder,
+            listing.test_masks,
+            options.image_size,
+            replace(framing, invert=False),
+            options.workers,
+            channels=1,
+            are_masks=True,
+        ).subset(kept)
+        if options.on_corrupt == "fail" or not _corrupt(files):
+            masks = files.in_memory() if in_memory else files
     return DataModule(
         name=name,
-        train=read(listing.train),
-        test=read(listing.test),
+        train=train,
+        test=test,
         class_names=listing.class_names,
         augmentation=AUGMENTATION,
         hierarchy=listing.hierarchy,
         framing=framing,
         normalisation=options.normalisation,
         class_attributes=listing.class_attributes,
+        test_masks=masks,
     )
 
 
-def _without_corrupt(images: LabelledFiles) -> LabelledFiles:
+def _corrupt(images: LabelledFiles) -> set[int]:
+    """Indices of the images that cannot be read, after a warning about each."""
     corrupt = set()
     for index, failure in images.failures():
         logger.warning("Skipped: %s", failure)
         corrupt.add(index)
-    return images.subset([index for index in range(len(images)) if index not in corrupt])
+    return corrupt

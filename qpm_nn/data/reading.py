@@ -55,6 +55,8 @@ def read_image(
     shape: tuple[int, int, int],
     framing: Framing = Framing(),
     box: Box | None = None,
+    *,
+    is_mask: bool = False,
 ) -> NDArray[np.uint8]:
     """An image file as pixels: upright, 8 bits, RGB or grey.
 
@@ -66,6 +68,8 @@ def read_image(
     framing : Framing
     box : tuple of float, optional
         For ``framing.crop``; what sticks out of the image is ignored.
+    is_mask : bool
+        Whether it is resized by means over pixels, which are 0 exactly where there is nothing.
 
     Returns
     -------
@@ -101,10 +105,11 @@ def read_image(
         Image.DecompressionBombError,
     ) as failure:
         raise InvalidInputError(f"{path} cannot be read as an image: {failure}") from None
+    kernel = Image.Resampling.BOX if is_mask else Image.Resampling.LANCZOS
     if framing.resize == "fill":
-        fitted = ImageOps.fit(upright, (width, height), Image.Resampling.LANCZOS)
+        fitted = ImageOps.fit(upright, (width, height), kernel)
     else:
-        fitted = upright.resize((width, height), Image.Resampling.LANCZOS)
+        fitted = upright.resize((width, height), kernel)
     if channels == 1:
         pixels = np.asarray(fitted.convert("L"))[None]
     else:

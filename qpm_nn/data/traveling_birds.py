@@ -22,7 +22,8 @@ LAYOUT = Layout(
 CUB_fixed/
     train/001.Black_footed_Albatross/*.jpg, ...
     test/001.Black_footed_Albatross/*.jpg, ...
-CUB_200_2011/ (for crops: images.txt, bounding_boxes.txt)""",
+CUB_200_2011/ (for crops: images.txt, bounding_boxes.txt; for metrics: attributes,
+    segmentations)""",
     source=(
         "https://github.com/yewsiang/ConceptBottleneck, which names the bundle with CUB_fixed; "
         "boxes from https://www.vision.caltech.edu/datasets/cub_200_2011/"
@@ -31,7 +32,7 @@ CUB_200_2011/ (for crops: images.txt, bounding_boxes.txt)""",
 
 
 def read_traveling_birds(root: Path, crop: bool = False) -> Listing:
-    """TravelingBirds; if ``crop``, with the boxes of CUB-200-2011, and its attributes if there.
+    """TravelingBirds; of CUB-200-2011 boxes if ``crop``, and attributes and masks if there are any.
 
     Its images have the names and, as far as boxes go, the sizes of those of CUB-200-2011.
 
@@ -66,11 +67,16 @@ def read_traveling_birds(root: Path, crop: bool = False) -> Listing:
                 box = look_up(boxes, below, boxes_path, "image") if crop else None
                 listed[part].add(f"{part}/{below}", label, box)
     numbers = [name.partition(".")[0] for name in names]  # of folders like 004.Groove_billed_Ani
-    attributes = None if birds is None else find_class_attributes(birds, numbers)
+    attributes, masks, mask_folder = None, None, folder
+    if birds is not None:
+        attributes = find_class_attributes(birds, numbers)
+        mask_folder, masks = cub.find_masks(birds, listed["test"])
     return Listing(
         folder,
         listed["train"],
         listed["test"],
         cub.species(names),
         class_attributes=attributes,
+        test_masks=masks,
+        mask_folder=mask_folder,
     )

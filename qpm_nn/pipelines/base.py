@@ -232,15 +232,23 @@ class BasePipeline(ABC):
             | {
                 "n_per_class": self.config.problem.n_per_class,
                 "model": self.config.model,
-                "attributes": self._attributes_key(),
-            },
+            }
+            | self._truth(),
             inputs=inputs,
             outputs=["metrics.json"],
         )
 
-    def _attributes_key(self) -> str:
-        attributes = self.data.class_attributes
-        return "" if attributes is None else hashlib.sha256(attributes.tobytes()).hexdigest()
+    def _truth(self) -> dict[str, str]:
+        """Hashes of what people say about the images, as far as metrics depend on it."""
+        attributes, masks = self.data.class_attributes, self.data.test_masks
+        held = {"attributes": ""}
+        if attributes is not None:
+            held["attributes"] = hashlib.sha256(attributes.tobytes()).hexdigest()
+        if masks is not None:
+            digest = hashlib.sha256()
+            masks.update_digest(digest)
+            held["masks"] = digest.hexdigest()
+        return held
 
     def load(self, name: str) -> Classifier:
         """A classifier of the run: ``dense``, ``model``."""

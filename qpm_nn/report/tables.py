@@ -19,6 +19,8 @@ METRICS: dict[str, tuple[str, str, str]] = {
     "contrastiveness": ("contrastiveness", "higher", "percent"),
     "structural_grounding": ("structural grounding", "higher", "percent"),
     "text_grounding": ("grounding by text", "higher", "percent"),
+    "plausibility": ("plausibility", "higher", "percent"),
+    "plausibility_by_chance": ("plausibility by chance", "", "percent"),
     "correlation": ("correlation of features", "lower", "percent"),
     "dependence": ("dependence", "lower", "percent"),
     "contrastive_pair_share": ("classes with a contrastive partner", "", "percent"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from qpm_nn import metrics
 from qpm_nn.backbones import create_backbone
-from qpm_nn.data import load_data
+from qpm_nn.data import LabelledImages, load_data
 from qpm_nn.evaluation import evaluate
 from qpm_nn.heads import AssignmentHead, Classifier, DenseHead
 from qpm_opt import InvalidInputError
@@ -71,6 +72,31 @@ def test_grounding_is_measured_if_there_is_a_ground_truth(classifier, data):
     assert found["text_grounding"] == (None if math.isnan(expected) else expected)
     with pytest.raises(InvalidInputError, match="attributes has 3 rows"):
         evaluate(classifier, data, n_per_class=2, attributes=attributes[:3])
+
+
+def test_plausibility_is_measured_if_there_are_masks(classifier, data, monkeypatch):
+    monkeypatch.setattr("qpm_nn.extraction.BATCH_SIZE", 5)
+    rng = np.random.default_rng(0)
+    masks = (rng.random((len(data.test), 1, 16, 16)) < 0.01).astype(np.uint8)
+    held = LabelledImages(masks, data.test.labels.numpy())
+    found = evaluate(classifier, replace(data, test_masks=held), n_per_class=2)
+    with torch.no_grad():
+        seen = classifier.activations(data.preprocessing(data.test.images))
+    weight = torch.from_numpy(ASSIGNMENT).float()[seen.logits.argmax(1)]
+    masks = torch.from_numpy(masks[:, 0])
+    share = metrics.plausibility(seen.maps, weight, masks).mean().item()
+    chance = metrics.plausibility_by_chance(masks, tuple(seen.maps.shape[2:])).mean().item()
+    assert found["plausibility"] == pytest.approx(share, abs=1e-6)
+    assert found["plausibility_by_chance"] == pytest.approx(chance)
+    assert 0 < share < 1 and 0 < chance < 1
+    without = {name: value for name, value in found.items() if "plausibility" not in name}
+    assert without == evaluate(classifier, data, n_per_class=2)
+
+
+def test_masks_that_are_not_of_the_test_images_are_refused(data):
+    masks = np.zeros((3, 1, 8, 8), np.uint8)
+    with pytest.raises(InvalidInputError, match="3 masks of 1 channels; one of one"):
+        replace(data, test_masks=LabelledImages(masks, np.zeros(3, int)))
 
 
 def test_what_is_not_defined_is_none(classifier, data):

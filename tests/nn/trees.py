@@ -56,6 +56,17 @@ def write_cub(root: Path, n_train: int = 2, n_test: int = 1) -> Path:
     return folder
 
 
+def write_segmentations(folder: Path, birds: Path) -> None:
+    """A mask for every image of :func:`write_cub`, of its box, grey where few saw the bird."""
+    for image in (birds / "images").rglob("*.jpg"):
+        pixels = np.zeros((SIZE[1], SIZE[0]), dtype=np.uint8)
+        pixels[BOX[1] : BOX[3], BOX[0] : BOX[2]] = 255
+        pixels[BOX[1], BOX[0] : BOX[2]] = 51
+        path = folder / image.parent.name / f"{image.stem}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+
+
 def write_traveling_birds(root: Path) -> Path:
     """CUB_fixed with the birds of :func:`write_cub`, which is written too."""
     cub = write_cub(root)
