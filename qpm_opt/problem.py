@@ -18,6 +18,7 @@ from qpm_opt.files import replace_on_success
 from qpm_opt.pairs import check_least_pairs, check_pairs, contrastive_pairs_of
 from qpm_opt.problem_file import read_problem
 from qpm_opt.validation import (
+    SMALLEST_SCALE,
     BoolArray,
     FloatArray,
     IntArray,
@@ -151,6 +152,11 @@ class Problem:
         ):
             array.setflags(write=False)
             set_field(self, name, array)
+        if self.scale < SMALLEST_SCALE:
+            raise InvalidProblemError(
+                f"The largest magnitude in A, R and b is {self.scale:g}; {SMALLEST_SCALE:g} or "
+                "more (or zeros everywhere) was expected: multiply all three."
+            )
         for name in (
             "n_selected", "n_per_class", "min_classes_per_feature", "min_contrastive_pairs",
         ):  # fmt: skip

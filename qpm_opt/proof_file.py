@@ -23,7 +23,7 @@ FORMAT = "qpm-proof/2"
 #: Arrays of one certificate by the names of the file.
 Multipliers = dict[str, NDArray[Any]]
 
-_Kind = type[np.float64] | type[np.float32] | type[np.int64]
+_Kind = type[np.float64] | type[np.floating[Any]] | type[np.int64]
 
 
 class _Field(NamedTuple):
@@ -53,7 +53,7 @@ _FIELDS = {
     "row_level": _Field(np.int64),
     "row_price": _Field(np.float64, least=0),
     "reward": _Field(np.float64),
-    "nonnegativity": _Field(np.float32, least=0),  # by far the largest array
+    "nonnegativity": _Field(np.floating, least=0),  # by far the largest array: of either precision
     "corner": _Field(np.float64),
     "border": _Field(np.float64),
     "diagonal": _Field(np.float64),
@@ -140,6 +140,8 @@ def _numbers(
             f"{name} of the proof is {array.dtype} of shape {array.shape}; {expected} in "
             f"{ndim} dimensions were expected."
         )
+    if kind is np.floating:
+        kind = np.float32 if array.dtype == np.float32 else np.float64
     with np.errstate(over="ignore"):
         array = array.astype(kind, copy=False)
     if not np.isfinite(array).all():

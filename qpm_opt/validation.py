@@ -16,6 +16,8 @@ IntArray = NDArray[np.intp]
 
 #: Magnitudes from here on are refused: sums and squares of smaller ones cannot overflow.
 LARGEST = 1e100
+#: Below this, the largest coefficient of a problem is too near to where numbers vanish for proofs.
+SMALLEST_SCALE = 1e-250
 
 
 def as_bool(

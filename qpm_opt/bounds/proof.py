@@ -60,6 +60,9 @@ from qpm_opt.problem import Problem
 from qpm_opt.proof_file import FORMAT, Multipliers, ProofFile
 from qpm_opt.validation import FloatArray, IntArray
 
+#: Factors beyond which products with single precision might overflow or lose digits.
+SINGLE_RANGE = (2.0**-64, 2.0**64)
+
 
 def _none(*shape: int) -> FloatArray:
     return np.zeros(shape)
@@ -87,7 +90,7 @@ class Certificate:
         Number of the row in this certificate, a feature of it, its weight; b and price of each.
     reward : ndarray, (n_free,)
         rho, in the order of the region's free features.
-    nonnegativity : ndarray of float32, (n_free * (n_free - 1) / 2,), or (0,)
+    nonnegativity : ndarray of float32 or float64, (n_free * (n_free - 1) / 2,), or (0,)
         Upper triangle of N, row by row. Empty: no semidefinite part.
     out, into : ndarray
         Free features that are in no, or in every, selection of the region better than B.
@@ -115,7 +118,9 @@ class Certificate:
     reward: FloatArray
     out: IntArray = field(default_factory=lambda: _no_indices(0))
     into: IntArray = field(default_factory=lambda: _no_indices(0))
-    nonnegativity: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    nonnegativity: NDArray[np.floating[Any]] = field(
+        default_factory=lambda: np.zeros(0, np.float32)
+    )
     corner: float = 0.0
     border: FloatArray = field(default_factory=lambda: _none(0))
     diagonal: FloatArray = field(default_factory=lambda: _none(0))
@@ -127,7 +132,12 @@ class Certificate:
             "conflict_price", "row_price", "reward", "nonnegativity", "corner", "border",
             "diagonal",
         )  # fmt: skip
-        return replace(self, **{name: getattr(self, name) * factor for name in linear})
+        certificate = self
+        if not SINGLE_RANGE[0] <= factor <= SINGLE_RANGE[1]:
+            certificate = replace(self, nonnegativity=self.nonnegativity.astype(np.float64))
+        return replace(
+            certificate, **{name: getattr(certificate, name) * factor for name in linear}
+        )
 
 
 @dataclass(eq=False)

@@ -16,7 +16,7 @@ from qpm_opt import BoundStatus, Problem, TerminationCondition, solve, verify
 from qpm_opt.bounds import projections
 from qpm_opt.methods import exact
 from tests import oracle
-from tests.conftest import DEGENERATE, degenerate, random_problem
+from tests.conftest import DEGENERATE, degenerate, random_problem, scaled
 
 
 def check(problem: Problem, path, **options):
@@ -204,6 +204,19 @@ def test_degenerate_data(tmp_path, name):
     best = oracle.optimum(problem)
     assert result.objective == pytest.approx(best, rel=1e-6, abs=1e-7 * problem.scale)
     assert result.termination_condition is TerminationCondition.OPTIMAL
+
+
+@pytest.mark.parametrize("scale", [1e-190, 1e-45, 1e45, 1e98])
+def test_proofs_reach_as_far_as_coefficients(tmp_path, scale):
+    rng = np.random.default_rng(0)
+    A, R = rng.normal(size=(4, 12)), np.triu(rng.normal(size=(12, 12)), 1)
+    problem = scaled(Problem(A, R + R.T, n_selected=5, n_per_class=2), scale)
+    path = tmp_path / "solution.json"
+    result = check(problem, path)
+    assert "semidefinite" in result.bound_kind
+    assert result.termination_condition is TerminationCondition.OPTIMAL
+    again = solve(problem, method="heuristic", warm_start=path, threads=1)
+    assert again.bound == pytest.approx(result.bound, rel=1e-9, abs=0)
 
 
 def test_a_bound_changed_by_hand_is_caught(tmp_path):

@@ -49,6 +49,14 @@ def with_entry(array, index, value):
         ({"class_similarity": [[None] * 4] * 3}, "not an array of numbers"),
         ({"class_similarity": [[1, 2, 3, 4], [1, 2]]}, "not an array of numbers"),
         ({"class_similarity": np.full((3, 4), 1e100)}, r"not below 1e\+100.* \(0, 0\)"),
+        (
+            {
+                "class_similarity": np.full((3, 4), -1e-251),
+                "feature_similarity": np.zeros((4, 4)),
+                "feature_bias": np.zeros(4),
+            },
+            "largest magnitude in A, R and b is 1e-251; 1e-250 or more",
+        ),
         ({"feature_similarity": np.zeros((3, 3))}, r"shape \(3, 3\).*\(4, 4\) was expected"),
         ({"feature_similarity": with_entry(np.zeros((4, 4)), (0, 1), 1)}, "not symmetric"),
         ({"feature_similarity": np.eye(4)}, "diagonal"),

@@ -293,7 +293,7 @@ def test_the_checker_uses_nothing_of_the_provers(name):
             )
         ),
         ({"threshold": np.array([np.nan])}, "threshold of the proof .* not finite"),
-        ({"nonnegativity": np.array([1e300])}, "nonnegativity of the proof .* not finite"),
+        ({"nonnegativity": np.array([np.inf])}, "nonnegativity of the proof .* not finite"),
         ({"bound": np.array(np.inf)}, "bound of the proof .* not finite"),
         ({"bound": np.array([1.0])}, "bound of the proof is float64 of shape"),
         ({"row_members": np.zeros((2, 4), int)}, "row_members of the proof has 4 columns, not 3"),
