@@ -123,18 +123,31 @@ def _receive(jobs: BinaryIO, inbox: queue.SimpleQueue[bytes]) -> None:
         os._exit(0)
 
 
-def _without_bursts(send: Callable[[Event], None]) -> Callable[[Event], None]:
-    """Pass on all points, but of bounds that follow closely only the first."""
-    last = float("-inf")
+class _Reports:
+    """What one solve reports: all points, of bounds that follow closely the first, nothing later.
 
-    def report(event: Event) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if event.point is not None or now - last >= _BOUND_INTERVAL:
-            send(event)
-            last = now
+    A model that Python frees during the next solve may still tell of its own bounds: SCIP's does.
+    """
 
-    return report
+    def __init__(self, send: Callable[[Event], None]) -> None:
+        self._send = send
+        self._last = float("-inf")
+        self._ended = False
+        self._lock = threading.Lock()  # solvers report from their own threads
+
+    def __call__(self, event: Event) -> None:
+        """Pass an event on, or not."""
+        with self._lock:
+            now = time.monotonic()
+            if self._ended or (event.point is None and now - self._last < _BOUND_INTERVAL):
+                return
+            self._send(event)
+            self._last = now
+
+    def end(self) -> None:
+        """Pass nothing on from now on."""
+        with self._lock:
+            self._ended = True
 
 
 def _run(solver: Solver, frame: bytes, send: Callable[[Event], None]) -> Any:
@@ -144,13 +157,17 @@ def _run(solver: Solver, frame: bytes, send: Callable[[Event], None]) -> Any:
             return Ready()
         if isinstance(job, AvailabilityJob):
             return solver.availability()
-        return solver.solve(
-            job.model,
-            job.options,
-            start=job.start,
-            separate=job.separate,
-            report=_without_bursts(send),
-        )
+        reports = _Reports(send)
+        try:
+            return solver.solve(
+                job.model,
+                job.options,
+                start=job.start,
+                separate=job.separate,
+                report=reports,
+            )
+        finally:
+            reports.end()
     except QPMError as error:
         return Failure(error, traceback.format_exc())
     except Exception as error:

@@ -74,7 +74,7 @@ class ObedientSolver(Solver):
 
     def solve(self, model, options, *, start, separate, report):
         orders = options.solver_options
-        self.report = report
+        self.former, self.report = getattr(self, "report", None), report
         for point, bound in orders.get("events", ()):
             report(Event(None if point is None else np.array(point), bound))
         getattr(self, orders.get("do", "nothing"))(orders)
@@ -112,6 +112,10 @@ class ObedientSolver(Solver):
     def garble(self, orders):
         """Send what cannot be unpickled, and serve on as if nothing had happened."""
         self.report(Event(Unreadable()))
+
+    def recall(self, orders):
+        """Report as if the solve before were still going on."""
+        self.former(Event(np.zeros(2), -1.0))
 
     def refuse(self, orders):
         raise UnsupportedFormulationError("no such models here")

@@ -111,6 +111,13 @@ def test_bursts_of_bounds_are_thinned():
     assert len(seen) < 25
 
 
+def test_what_a_solve_reports_after_its_end_is_not_taken_for_the_next():
+    taken = []
+    obey(on_event=taken.append, events=EVENTS)
+    obey("recall", on_event=taken.append)
+    assert len(taken) == len(EVENTS)
+
+
 def test_an_overrunning_child_is_killed_and_the_incumbent_kept():
     before = pid()
     raw = obey("sleep", seconds=600, events=EVENTS, time_limit=0.1, grace=0.3)
