@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from qpm_opt.cli import stderr
+from qpm_opt.cli import SEED, FiniteRange, stderr
 from qpm_opt.errors import InvalidInputError
 
 
@@ -52,18 +52,18 @@ def _bench_extra() -> Iterator[None]:
     help="Of compact, projected and paper. [all; several times]",
 )  # fmt: skip
 @click.option(
-    "--time-limit", type=click.FloatRange(min=0.0, min_open=True), default=60.0, show_default=True,
+    "--time-limit", type=FiniteRange(min_open=True), default=60.0, show_default=True,
     metavar="SECONDS", help="For each run.",
 )  # fmt: skip
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--seed", "seeds", type=click.IntRange(min=0), multiple=True, help="[0; several]")
+@click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True)
+@click.option("--seed", "seeds", type=SEED, multiple=True, help="[0; several]")
 @click.option(
     "--permutation", "permutations", type=click.IntRange(min=0), multiple=True,
     help="Order of classes and features; 0 is the file's, others are drawn. [0; several]",
 )  # fmt: skip
 @click.option("--warm-start", is_flag=True, help="All runs on an instance begin from one start.")
 @click.option(
-    "--memory-limit", type=click.FloatRange(min=0.0, min_open=True), metavar="GIB",
+    "--memory-limit", type=FiniteRange(min_open=True), metavar="GIB",
     help="Runs that hold more are killed.",
 )  # fmt: skip
 @click.option(
@@ -225,7 +225,7 @@ def report(folder: Path, out: Path | None) -> None:
 @bench.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--runs", "n_runs", type=click.IntRange(min=2), default=5, show_default=True)
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True)
 def noise(folder: Path, n_runs: int, threads: int) -> None:
     """Time identical runs and keep the spread for the report of the campaign in DIR."""
     with _bench_extra():

@@ -46,10 +46,10 @@ stderr = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
 class FiniteRange(click.FloatRange):
-    """A finite number, 0 or more."""
+    """A finite number, 0 or more, or above 0."""
 
-    def __init__(self) -> None:
-        super().__init__(min=0)
+    def __init__(self, *, min_open: bool = False) -> None:
+        super().__init__(min=0, min_open=min_open)
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None

@@ -44,6 +44,23 @@ def test_a_folder_of_instances_becomes_a_table_and_is_not_run_twice(tmp_path):
     assert "exact  seed" in first.stderr and "exact  seed" not in again.stderr
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *[
+            (option, value)
+            for option in ("--time-limit", "--memory-limit")
+            for value in ("nan", "inf")
+        ],
+        *[("--seed", 2**31), ("--threads", 1025)],
+    ],
+)
+def test_numbers_that_no_run_can_take_are_refused(tmp_path, option, value):
+    outcome = run("--suite", "tiny", option, value, "--out", tmp_path / "out")
+    assert outcome.exit_code == 2
+    assert "Invalid value" in outcome.stderr and not (tmp_path / "out").exists()
+
+
 def test_unknown_suites_list_the_near_ones():
     with pytest.raises(InvalidInputError, match="did you mean small"):
         suite("smal")
