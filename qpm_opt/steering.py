@@ -31,7 +31,7 @@ from qpm_opt.problem import Problem
 from qpm_opt.result import SolutionStatus, TerminationCondition, meets
 from qpm_opt.steering_result import WhatIf
 from qpm_opt.swaps import Swaps
-from qpm_opt.verification import VALUE_TOLERANCE, certificate_path, recheck
+from qpm_opt.verification import VALUE_TOLERANCE, certificate_path, finite_number, recheck
 
 #: Room beyond what the objective can differ, relative to the largest coefficient and the objective.
 _SPARE, _SPARE_OF_VALUE = 1e-2, 1e-5
@@ -129,12 +129,11 @@ class _Before:
             raise InvalidSolutionError(f"The solution is infeasible: {violations[0].message}")
         objective = problem.objective(held)
         record = {} if path is None else read_solution(path)
-        bound = record.get("bound")
+        bound = finite_number(record.get("bound"))
         if (
             path is None
             or record.get("problem_sha256") != problem.sha256
-            or not isinstance(bound, float | int)
-            or not math.isfinite(bound)
+            or bound is None
             or (not meets(bound, objective, scale=problem.scale) and bound < objective)
         ):
             return cls(held, objective)
@@ -142,7 +141,7 @@ class _Before:
             certificate = certificate_path(record, path.resolve().parent)
         except InvalidSolutionError:
             certificate = None
-        return cls(held, objective, float(bound), str(record.get("bound_kind")), certificate)
+        return cls(held, objective, bound, str(record.get("bound_kind")), certificate)
 
 
 class _Case:

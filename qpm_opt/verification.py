@@ -272,7 +272,7 @@ def _exact_sum(values: Any) -> Fraction:
     return sum((Fraction(float(value)) for value in values), Fraction(0))
 
 
-def _number(value: Any) -> float | None:
+def finite_number(value: Any) -> float | None:
     """The finite number that JSON held, or None if it held something else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
@@ -284,7 +284,7 @@ def _number(value: Any) -> float | None:
 
 
 def _close(claimed: Any, exact: Fraction | float, tolerance: float) -> bool:
-    number = _number(claimed)
+    number = finite_number(claimed)
     return number is not None and abs(Fraction(number) - Fraction(exact)) <= tolerance
 
 
@@ -320,7 +320,7 @@ def _bound(record: dict[str, Any]) -> tuple[float | None, list[str]]:
         return None, ["bound is missing; expected a finite number or null."]
     if record["bound"] is None:
         return None, []
-    bound = _number(record["bound"])
+    bound = finite_number(record["bound"])
     if bound is None:
         given = reprlib.repr(record["bound"])
         return None, [f"bound is {given}; expected a finite number or null."]
