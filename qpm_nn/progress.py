@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from rich.console import Console
 from rich.status import Status
+from rich.text import Text
 
 from qpm_nn.pipelines.observer import ImageReport, Observer
 from qpm_nn.training import BatchReport, EpochReport
@@ -31,6 +33,10 @@ TITLES = {
 }
 #: Seconds between two lines where there is no terminal.
 LINE_INTERVAL = 5.0
+#: Between two parts of a line, and before what a terminal has no room for in the line above.
+GAP, INDENT = "   ", "    "
+#: Columns of the spinner before a line.
+SPINNER_WIDTH = 2
 
 
 def title(stage: str) -> str:
@@ -109,7 +115,7 @@ class ConsoleObserver(Observer):
 
     def _show(self, detail: str, is_last: bool = False) -> None:
         self._detail = detail
-        self._status.update(f"{title(self._stage or 'dense')}   {detail}")
+        self._status.update(Text(self._folded(title(self._stage or "dense"), SPINNER_WIDTH)))
         now = time.perf_counter()
         if not self._console.is_terminal and not is_last:
             if now - self._last_line > LINE_INTERVAL:
@@ -119,12 +125,23 @@ class ConsoleObserver(Observer):
     def _finish(self) -> None:
         if self._stage is not None:
             elapsed = time.perf_counter() - self._stage_start
-            self._console.print(
-                f"[green]✓[/] {title(self._stage):<36} {elapsed:6.1f} s   [dim]{self._detail}[/]",
-                highlight=False,
-                soft_wrap=True,
-            )
+            done = f"✓ {title(self._stage):<36} {elapsed:6.1f} s"
+            text = Text(self._folded(done))
+            text.stylize("green", 0, 1)
+            text.stylize("dim", len(done))
+            self._console.print(text, highlight=False, soft_wrap=True)
             self._stage = None
+
+    def _folded(self, line: str, margin: int = 0) -> str:
+        """The line and the detail, which a terminal too narrow for it has broken between parts."""
+        width = self._console.width - margin if self._console.is_terminal else math.inf
+        lines = [line]
+        for part in self._detail.split(GAP):
+            if len(lines[-1]) + len(GAP) + len(part) <= width:
+                lines[-1] += GAP + part
+            else:
+                lines.append(INDENT + part)
+        return "\n".join(lines)
 
 
 def _averages(report: EpochReport | BatchReport) -> str:

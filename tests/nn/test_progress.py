@@ -77,3 +77,27 @@ def test_images_are_shown(monkeypatch):
     )
     assert line == "1,500 of 6,000 images   1:30 min left"
     assert end.endswith("6,000 images")
+
+
+def test_a_narrow_terminal_has_lines_broken_between_their_parts():
+    text = io.StringIO()
+    terminal = Console(file=text, width=80, force_terminal=True, color_system=None)
+    with ConsoleObserver(terminal) as observer:
+        observer.stage("finetune")
+        observer.epoch("finetune", EpochReport(20, 20, 0.3, 0.9, 0.1, 10.0, 100.0))
+    *_, first, second = text.getvalue().split("\r")[-1].splitlines()
+    assert first.endswith("s   epoch 20/20   loss 0.300")
+    assert second == "    training accuracy 0.900   100 images/s"
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_the_live_line_is_never_wider_than_the_terminal(width, monkeypatch):
+    terminal = Console(file=io.StringIO(), width=width, force_terminal=True)
+    observer = ConsoleObserver(terminal)
+    seen = []
+    monkeypatch.setattr(observer._status, "update", lambda text: seen.append(str(text)))
+    observer.stage("finetune")
+    observer.batch("finetune", BatchReport(12, 40, 500, 1000, 31.5, 0.75, 1.0))
+    lines = seen[-1].splitlines()
+    assert max(map(len, lines)) <= width - 2
+    assert lines[-1].endswith("h left")
