@@ -141,6 +141,7 @@ class QPMPipeline(Pipeline):
             inputs=["problem.npz"],
             outputs=["solution.json"],
             extras=["solution.certificate.npz"],  # the method exact writes it
+            check=self._check_assignment,
         )
         self.finetune_stage(
             "finetune",
@@ -206,16 +207,21 @@ class QPMPipeline(Pipeline):
         """The bias by name or by its values: a file may change under its name."""
         return self.bias if isinstance(self.bias, str) else self.bias.tolist()
 
+    def _check_assignment(self) -> None:
+        """Refuse an assignment that is no solution of the run's problem."""
+        given = self.config.solve.assignment
+        if not given:
+            return
+        outcome = verify(Problem.load(self.directory / "problem.npz"), given)
+        if not outcome.accepted:
+            raise InvalidInputError(
+                f"{given} is no solution of the problem of this run: {outcome.rejections[0]}"
+            )
+
     def _solve(self, key: str) -> None:
         options = self.config.solve
         problem = Problem.load(self.directory / "problem.npz")
         if options.assignment:
-            outcome = verify(problem, options.assignment)
-            if not outcome.accepted:
-                raise InvalidInputError(
-                    f"{options.assignment} is no solution of the problem of this run: "
-                    f"{outcome.rejections[0]}"
-                )
             copy_solution(options.assignment, self.directory / "solution.json")
             return
         limits: dict[str, Any] = {

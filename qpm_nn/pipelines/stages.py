@@ -86,6 +86,7 @@ class RunDirectory:
         inputs: Sequence[str] = (),
         outputs: Sequence[str],
         extras: Sequence[str] = (),
+        check: Callable[[], None] | None = None,
     ) -> bool:
         """Run a stage unless its outputs are valid; within :meth:`locked`.
 
@@ -100,6 +101,8 @@ class RunDirectory:
             File names below the run directory.
         extras : sequence of str
             Files that it may write besides; they go when the outputs go.
+        check : callable, optional
+            Raises if the stage cannot run; called before it would, with nothing removed yet for it.
 
         Returns
         -------
@@ -113,6 +116,8 @@ class RunDirectory:
             self._up_to_date.add(name)
             self.log(name, "reused")
             return False
+        if check is not None:
+            check()
         if self.settings_changed:
             self._forget_the_rest()
         self.log(name, "started")

@@ -278,7 +278,12 @@ def test_only_a_solution_of_the_problem_is_taken(copy, tree):
     record = json.loads(solution.read_text())
     record["problem_sha256"] = "0" * 64
     other.write_text(json.dumps(record))
+    made = {path.name for path in copy.rglob("*")}
     assert "is no solution of the problem of this run: problem_sha256" in refused(other)
+    assert {path.name for path in copy.rglob("*")} == made  # nothing is lost by asking
+    recorder = Recorder()
+    run(tiny_config(tree), copy, observer=recorder)
+    assert recorder.ran == []
 
 
 def test_settings_without_an_assignment_keep_their_key():
