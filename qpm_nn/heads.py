@@ -77,6 +77,10 @@ class _SelectedHead(nn.Module):
                 f"mean and std have shapes {mean.shape} and {std.shape}; both must be "
                 f"({n_selected},) with every std positive: a constant feature cannot be selected."
             )
+        if not (np.isfinite(mean).all() and np.isfinite(std).all()):
+            raise InvalidInputError(
+                "mean and std hold numbers that are not finite; was a feature NaN or infinite?"
+            )
         self.dropout = nn.Dropout(dropout)
         self.register_buffer("selected", torch.from_numpy(selected))
         self.register_buffer("mean", torch.from_numpy(mean))
@@ -168,6 +172,11 @@ class AssignmentHead(_SelectedHead):
         features, (n_classes, n_features): that of the similarities, if the problem has their
         absolute values (``negative``).
         """
+        if np.shape(mean) != np.shape(std):
+            raise InvalidInputError(
+                f"mean and std have shapes {np.shape(mean)} and {np.shape(std)}; both must be of "
+                "all features, (n_features,)."
+            )
         chosen = assignment.selected
         negative = None if sign is None else signed_matrix(assignment, sign)[:, chosen] < 0
         return cls(

@@ -70,7 +70,18 @@ class Preprocessing:
         return cls(mean, tuple(max(math.sqrt(v) / n / 255, 1e-6) for v in variances))
 
     def scale(self, images: Tensor) -> Tensor:
-        """Float images in [0, 1] from uint8 ones."""
+        """Float images in [0, 1] from uint8 ones.
+
+        Raises
+        ------
+        InvalidInputError
+            If they are of another type: images that are scaled already would be so twice.
+        """
+        if images.dtype != torch.uint8:
+            raise InvalidInputError(
+                f"The images have type {images.dtype}; uint8 was expected, not scaled, as "
+                "spec.read gives them."
+            )
         return images.to(torch.get_default_dtype()) / 255
 
     def normalise(self, images: Tensor) -> Tensor:

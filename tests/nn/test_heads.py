@@ -55,6 +55,8 @@ def test_head_of_a_solution(tmp_path, method):
     np.testing.assert_array_equal(weight, (sign * result.assignment.matrix)[:, chosen])
     with pytest.raises(InvalidInputError, match="give mean and std of all of them"):
         AssignmentHead.from_solution(result, mean[:5], std[:5])
+    with pytest.raises(InvalidInputError, match=r"shapes \(7,\) and \(6,\)"):
+        AssignmentHead.from_solution(tmp_path / "solution.json", mean, std[:6])
     with pytest.raises(InvalidInputError, match="outside the 1 features"):
         AssignmentHead.from_solution(tmp_path / "solution.json", mean[:1], std[:1])
     with pytest.raises(InvalidInputError, match="does not exist"):
@@ -124,6 +126,9 @@ def test_unusable_sparse_heads_are_refused():
 def test_unusable_heads_are_refused():
     with pytest.raises(InvalidInputError, match="every std positive"):
         AssignmentHead([0, 1], np.eye(2, dtype=bool), [0, 0], [1, 0])
+    for mean, std in (([0, np.nan], [1, 1]), ([0, 0], [1, np.inf])):
+        with pytest.raises(InvalidInputError, match="not finite"):
+            AssignmentHead([0, 1], np.eye(2, dtype=bool), mean, std)
     with pytest.raises(InvalidInputError, match="assignment has shape"):
         AssignmentHead([0, 1], np.ones((2, 3), bool), [0, 0], [1, 1])
 

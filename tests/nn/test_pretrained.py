@@ -45,6 +45,12 @@ def test_a_folder_holds_the_whole_model(model, tmp_path):
     assert torch.equal(classifier(spec.preprocessing(IMAGES)), model(IMAGES))
 
 
+@pytest.mark.parametrize("use", ["forward", "features", "explain"])
+def test_images_that_are_scaled_already_are_refused(model, use):
+    with pytest.raises(InvalidInputError, match=r"torch\.float32; uint8 was expected"):
+        getattr(model, use)(IMAGES / 255)
+
+
 def test_classes_in_words(model):
     assert model.explain_class("bee") == model.explain_class(1)
     assert model.explain_class(1).startswith("class bee = features 50, 99")
