@@ -105,7 +105,7 @@ class Pipeline(BasePipeline):
             settings=asdict(self.config.conformal)
             | {
                 "seed": self.config.seed,
-                "attributes": self._attributes_key(),
+                "attributes": self._truth()["attributes"],
                 "hierarchy": self.data.hierarchy,
                 "format": CALIBRATION_FORMAT,
                 "level_share": LEVEL_SHARE,
