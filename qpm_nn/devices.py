@@ -26,7 +26,7 @@ import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from torch.multiprocessing import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from qpm_nn.config import RuntimeConfig
 from qpm_opt import InvalidInputError, QPMError
