@@ -53,7 +53,7 @@ _MODULES = {
     "feature_grounding_loss": "losses",
     "load_classifier": "saving",
     "load_data": "data",
-    "make_config": "config",
+    "make_config": "config_layers",
     "run": "pipelines.run",
     "save_classifier": "saving",
     "train": "training",
@@ -61,7 +61,8 @@ _MODULES = {
 
 if TYPE_CHECKING:
     from qpm_nn.backbones import create_backbone
-    from qpm_nn.config import RunConfig, make_config
+    from qpm_nn.config import RunConfig
+    from qpm_nn.config_layers import make_config
     from qpm_nn.data import DataModule, load_data
     from qpm_nn.estimator import QPMClassifier
     from qpm_nn.evaluation import evaluate

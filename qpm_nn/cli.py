@@ -177,7 +177,7 @@ def run(
     it is started again; whatever other settings have made is made anew.
     """
     from qpm_nn.cli_settings import read_setting
-    from qpm_nn.config import read_config
+    from qpm_nn.config_layers import read_config
 
     given: dict[str, Any] = {}
     for name, value in options.items():
@@ -265,7 +265,7 @@ def nn_extra() -> Iterator[None]:
 
 def _run(*layers: dict[str, Any], preset: str = "", out: Path | None, resume: bool) -> None:
     with nn_extra():
-        from qpm_nn.config import make_config
+        from qpm_nn.config_layers import make_config
         from qpm_nn.devices import is_follower
         from qpm_nn.pipelines.qpm import NoAssignmentError
         from qpm_nn.pipelines.run import run as run_pipeline

@@ -13,7 +13,7 @@ from qpm_opt import InvalidInputError
 
 
 def read_setting(text: str) -> dict[str, Any]:
-    """Layer for :func:`~qpm_nn.config.make_config` of one setting.
+    """Layer for :func:`~qpm_nn.config_layers.make_config` of one setting.
 
     Parameters
     ----------

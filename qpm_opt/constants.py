@@ -184,8 +184,10 @@ def compute_constants(
     elif epsilon == "auto":
         tuning = tune_epsilon(R, n_selected, candidate=candidate, seed=seed)
         threshold, clique = tuning.epsilon, tuning.clique
-    elif isinstance(epsilon, str) or np.isnan(epsilon):
-        raise InvalidInputError(f'epsilon is {epsilon!r}; a number or "auto" was expected.')
+    elif isinstance(epsilon, str) or not epsilon >= 0:
+        raise InvalidInputError(
+            f'epsilon is {epsilon!r}; a number from 0 on, or "auto", was expected.'
+        )
     else:
         threshold, clique = float(epsilon), None
     largest = np.abs(A).max()

@@ -13,7 +13,7 @@ import torch
 from benchmarks.models import records, report, sets
 from benchmarks.models.variants import VARIANTS, settings_of
 from qpm_bench.figures import as_svg
-from qpm_nn.config import make_config, read_config
+from qpm_nn.config_layers import make_config, read_config
 from qpm_nn.conformal import ALPHAS, HeldOut
 from qpm_nn.saving import load_classifier
 from qpm_opt import InvalidInputError, QPMError

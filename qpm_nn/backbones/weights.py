@@ -60,8 +60,8 @@ def weights_key(weights: str | os.PathLike[str]) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as failure:
         raise InvalidInputError(
-            f"weights is {str(weights)!r}, but {failure.strerror or failure}; {IMAGENET!r} or the "
-            "path of a file was expected."
+            f"The weights {str(weights)!r} cannot be read ({failure.strerror or failure}); "
+            f"{IMAGENET!r} or the path of a file was expected."
         ) from None
 
 

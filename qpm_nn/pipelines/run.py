@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from qpm_nn.config import DataConfig, RunConfig, make_config, read_config
+from qpm_nn.config import DataConfig, RunConfig
+from qpm_nn.config_layers import make_config, read_config
 from qpm_nn.data import DATA_SETS, DataModule, data_root
 from qpm_nn.devices import follow, is_follower, leading, n_started
 from qpm_nn.pipelines.chiqpm import ChiQPMPipeline

@@ -54,8 +54,6 @@ def select_by_path(
     features, labels, alpha, n_lambdas, epsilon, tolerance
         As for ``elastic_net_path``.
     n_selected : int
-    on_feature : callable, optional
-        Called with the number of features so far, as each enters.
 
     Raises
     ------
@@ -72,8 +70,8 @@ def select_by_path(
         above = fit.lambda_
     else:
         raise InvalidInputError(
-            f"The path ends with {len(fit.features)} of {n_selected} features; let it go on with a "
-            "smaller epsilon, or select fewer."
+            f"The path ends with {len(fit.features)} of {n_selected} features; select fewer, or "
+            f"let it go further down than epsilon = {epsilon:g}."
         )
     for _ in range(MAX_BISECTIONS):
         if len(fit.features) == n_selected:
@@ -112,6 +110,8 @@ def select_forward(
         As for ``elastic_net_path``; the path goes from 0.1 lambda_max, not from lambda_max, to
         epsilon times that.
     n_selected : int
+    on_feature : callable, optional
+        Called with the number of features so far, as each enters.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def select_forward(
         else:
             raise InvalidInputError(
                 f"After {chosen.sum()} of {n_selected} features no other lowers the objective; "
-                "take a smaller epsilon, or select fewer."
+                f"select fewer, or let the path go further down than epsilon = {epsilon:g}."
             )
     return FeatureSelection(features=np.flatnonzero(chosen), fit=fit)
 

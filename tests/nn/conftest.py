@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from qpm_nn.config import RunConfig, make_config
+from qpm_nn.config import RunConfig
+from qpm_nn.config_layers import make_config
 from qpm_nn.pipelines.observer import Observer
 
 

@@ -178,5 +178,5 @@ def test_weights_count_by_their_content(tmp_path):
     assert weights_key(first) == weights_key(str(second)) != weights_key("imagenet")
     second.write_bytes(b"2")
     assert weights_key(first) != weights_key(second)
-    with pytest.raises(InvalidInputError, match="weights is 'imagnet', but No such file"):
+    with pytest.raises(InvalidInputError, match="weights 'imagnet' cannot be read"):
         weights_key("imagnet")

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from qpm_nn.backbones import classification_layer, create_backbone, map_shape
 from qpm_nn.cli import run
-from qpm_nn.config import read_config
+from qpm_nn.config_layers import read_config
 from qpm_nn.saving import load_classifier
 from qpm_opt import InvalidInputError
 

@@ -6,7 +6,8 @@ import tomllib
 
 import pytest
 
-from qpm_nn.config import RunConfig, make_config, read_config
+from qpm_nn.config import RunConfig
+from qpm_nn.config_layers import make_config, read_config
 from qpm_nn.presets import PRESETS, SCHEDULE_PRESETS
 from qpm_opt import InvalidInputError
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from qpm_nn.config import make_config
+from qpm_nn.config_layers import make_config
 from qpm_nn.data import DATA_SETS, Framing, LabelledFiles, LabelledImages, load_data
 from qpm_nn.pipelines.run import run
 from qpm_nn.presets import PRESETS

@@ -17,7 +17,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from qpm_nn.backbones import FrozenBackbone, create_backbone, map_shape
-from qpm_nn.config import AdapterConfig, make_config
+from qpm_nn.config import AdapterConfig
+from qpm_nn.config_layers import make_config
 from qpm_nn.data import load_data
 from qpm_nn.embedding import EmbeddedData, EmbeddedSet, trained_part, write_embeddings
 from qpm_nn.heads import Classifier, DenseHead

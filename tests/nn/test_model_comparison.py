@@ -12,7 +12,7 @@ from benchmarks.models import report
 from benchmarks.models.__main__ import models
 from benchmarks.models.records import TrainedModel, append, read
 from benchmarks.models.variants import TABLES, VARIANTS, settings_of
-from qpm_nn.config import make_config
+from qpm_nn.config_layers import make_config
 from qpm_nn.pipelines.run import run
 from qpm_opt import InvalidInputError
 from tests.nn.conftest import tiny_config

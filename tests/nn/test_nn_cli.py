@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from qpm_nn import config
+from qpm_nn import config, config_layers
 from qpm_nn.cli import PLACES, demo, run
 from qpm_opt import InvalidInputError
 
@@ -53,12 +53,12 @@ def test_other_models_tell_what_they_have(tree, tmp_path, model, told):
 
 
 def test_demo_ends_with_accuracy_gap_and_words(monkeypatch, tmp_path):
-    preset = config.PRESETS["digits"] | {
+    preset = config_layers.PRESETS["digits"] | {
         "dense": {"epochs": 1},
         "finetune": {"epochs": 1},
         "solve": {"method": "heuristic", "time_limit": 1.0},
     }
-    monkeypatch.setitem(config.PRESETS, "digits", preset)
+    monkeypatch.setitem(config_layers.PRESETS, "digits", preset)
     result = CliRunner().invoke(demo, ["--out", str(tmp_path / "run")], catch_exceptions=False)
     assert result.exit_code == 0
     lines = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
@@ -81,7 +81,7 @@ def test_run_takes_options_over_the_file(tree, tmp_path):
     options += ["--device", "cpu", "--threads", "1", "--out", str(tmp_path / "run")]
     result = CliRunner().invoke(run, options, catch_exceptions=False)
     assert result.exit_code == 0
-    made = config.make_config(config.read_config(tmp_path / "run" / "config.toml"))
+    made = config_layers.make_config(config_layers.read_config(tmp_path / "run" / "config.toml"))
     assert (made.seed, made.dense.epochs, made.dense.batch_size) == (5, 1, 8)
     assert made.solve.time_limit == 0.5 and made.data.name == str(tree)
 
@@ -164,7 +164,7 @@ def test_values_are_those_of_toml_and_strings_need_no_quotes(made_by, setting, v
 def test_wrong_settings_are_refused_as_in_a_file(tmp_path, setting, toml):
     (tmp_path / "settings.toml").write_text(toml)
     with pytest.raises(InvalidInputError) as expected:
-        config.make_config(config.read_config(tmp_path / "settings.toml"))
+        config_layers.make_config(config_layers.read_config(tmp_path / "settings.toml"))
     result = CliRunner().invoke(run, ["--dataset", "digits", "--set", setting])
     assert isinstance(result.exception, InvalidInputError)
     assert str(result.exception) == str(expected.value)
@@ -177,7 +177,10 @@ def test_wrong_settings_are_refused_as_in_a_file(tmp_path, setting, toml):
         (["--dataset", "digits", "--arch", "resnet"], "no backbone 'resnet'"),
         (["--dataset", "digits", "--reduced-strides"], "convnet_tiny has no stages"),
         (["--dataset", "digits", "--frozen"], "with random weights sees nothing; give weights"),
-        (["--dataset", "digits", "--weights", "none.pth"], "'none.pth', but No such file"),
+        (
+            ["--dataset", "digits", "--weights", "none.pth"],
+            "'none.pth' cannot be read (No such file",
+        ),
         (["--dataset", "digits", "--weights", "{bias}"], "bias.npy is damaged"),
         (["--dataset", "digits", "--arch", "inception_v3"], "cannot take images of 8 x 8 pixels"),
         (["--dataset", "digits", "--model", "qpn"], "did you mean qpm"),

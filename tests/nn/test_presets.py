@@ -9,7 +9,8 @@ import math
 
 import pytest
 
-from qpm_nn.config import TrainingConfig, make_config
+from qpm_nn.config import TrainingConfig
+from qpm_nn.config_layers import make_config
 from qpm_nn.data import AUGMENTATIONS
 from qpm_nn.presets import SCHEDULE_OF_ARCH_PRESETS, SCHEDULE_OF_DATA_PRESETS
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from qpm_nn.config import make_config
+from qpm_nn.config_layers import make_config
 from qpm_nn.data import DataModule
 from qpm_nn.pipelines.run import run
 from qpm_nn.report import html_page

@@ -15,7 +15,7 @@ from qpm_nn import QPMModel
 from qpm_nn.cli import calibrate
 from qpm_nn.cli import report as report_command
 from qpm_nn.cli_explain import explain
-from qpm_nn.config import make_config, read_config
+from qpm_nn.config_layers import make_config, read_config
 from qpm_nn.data import load_data
 from qpm_nn.explanations import LastLayer
 from qpm_nn.pipelines.observer import Observer

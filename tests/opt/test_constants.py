@@ -297,7 +297,7 @@ def test_epsilon_can_be_given():
     assert not none.feature_similarity.any()
     everything = compute_constants(statistics, n_selected=12, n_per_class=2)
     assert everything.epsilon == np.inf and not everything.feature_similarity.any()
-    for wrong in ("tuned", float("nan")):
+    for wrong in ("tuned", float("nan"), -0.1):
         with pytest.raises(InvalidInputError, match="epsilon"):
             compute_constants(statistics, n_selected=6, n_per_class=2, epsilon=wrong)
 
