@@ -69,7 +69,7 @@ def read_image(
     box : tuple of float, optional
         For ``framing.crop``; what sticks out of the image is ignored.
     is_mask : bool
-        Whether it is resized by means over pixels, which are 0 exactly where there is nothing.
+        Whether only which pixels are 0 counts: the result is the share of the others, of 255.
 
     Returns
     -------
@@ -94,7 +94,7 @@ def read_image(
             region = _region(image.size, framing, box)
             # Boxes count the pixels of the file, which Exif may say are lying on their side.
             part = image if region == (0, 0, *image.size) else image.crop(region)
-            upright = _as_rgb(ImageOps.exif_transpose(part))
+            upright = _as_rgb(ImageOps.exif_transpose(part), "black" if is_mask else "white")
     except (
         OSError,
         ValueError,
@@ -105,7 +105,10 @@ def read_image(
         Image.DecompressionBombError,
     ) as failure:
         raise InvalidInputError(f"{path} cannot be read as an image: {failure}") from None
-    kernel = Image.Resampling.BOX if is_mask else Image.Resampling.LANCZOS
+    kernel = Image.Resampling.LANCZOS
+    if is_mask:
+        upright = upright.convert("L").point(lambda value: 255 if value else 0)
+        kernel = Image.Resampling.BOX
     if framing.resize == "fill":
         fitted = ImageOps.fit(upright, (width, height), kernel)
     else:
@@ -134,8 +137,8 @@ def _region(size: tuple[int, int], framing: Framing, box: Box | None) -> tuple[i
     return left, upper, right, lower
 
 
-def _as_rgb(image: Image.Image) -> Image.Image:
-    """Image in 8-bit RGB: 16 bits scaled down, transparency on white.
+def _as_rgb(image: Image.Image, background: str) -> Image.Image:
+    """Image in 8-bit RGB: 16 bits scaled down, what is transparent before a background.
 
     Raises
     ------
@@ -150,6 +153,6 @@ def _as_rgb(image: Image.Image) -> Image.Image:
         raise ValueError(f"pixels of mode {image.mode} have no fixed range; save it with 8 bits")
     if image.has_transparency_data:
         opaque = image.convert("RGBA")
-        white = Image.new("RGBA", opaque.size, "white")
-        return Image.alpha_composite(white, opaque).convert("RGB")
+        behind = Image.new("RGBA", opaque.size, background)
+        return Image.alpha_composite(behind, opaque).convert("RGB")
     return image.convert("RGB")

@@ -71,6 +71,23 @@ def test_a_mask_is_0_exactly_where_there_is_nothing(tmp_path):
     assert ((found > 0) == expected).all()
 
 
+def test_a_mask_may_be_of_ones_or_transparent(tmp_path):
+    seen = np.zeros((375, 500), np.uint8)
+    seen[100:104, 50:150] = 1
+    clear = np.zeros((375, 500, 4), np.uint8)
+    clear[100:104, 50:150] = 255
+    files = FileList(["mask.png"], [0])
+    found = []
+    for pixels in (seen, clear):
+        Image.fromarray(pixels).save(tmp_path / "mask.png")
+        masks = LabelledFiles(tmp_path, files, 32, Framing("squash"), channels=1, are_masks=True)
+        found.append(masks[0][0][0].numpy())
+    assert (found[0] == found[1]).all()
+    expected = np.zeros((32, 32), bool)
+    expected[8, 3:10] = True
+    assert ((found[0] > 0) == expected).all()
+
+
 def test_without_the_masks_of_all_images_there_are_none(birds, caplog):
     folder = birds / "segmentations"
     trees.write_segmentations(folder, birds)
