@@ -152,6 +152,11 @@ class Problem:
         ):
             array.setflags(write=False)
             set_field(self, name, array)
+        if self.scale < SMALLEST_SCALE:
+            raise InvalidProblemError(
+                f"The largest magnitude in A, R and b is {self.scale:g}; {SMALLEST_SCALE:g} or "
+                "more (or zeros everywhere) was expected: multiply all three."
+            )
         for name in (
             "n_selected", "n_per_class", "min_classes_per_feature", "min_contrastive_pairs",
         ):  # fmt: skip
@@ -161,11 +166,6 @@ class Problem:
         if self.best_known is not None:
             set_field(self, "best_known", as_known_value(self.best_known, "best_known"))
         self._check_counts()
-        if self.scale < SMALLEST_SCALE:
-            raise InvalidProblemError(
-                f"The largest magnitude in A, R and b is {self.scale:g}; {SMALLEST_SCALE:g} or "
-                "more (or zeros everywhere) was expected: multiply all three."
-            )
 
     def _check_counts(self) -> None:
         p, k, n_candidates = self.n_selected, self.n_per_class, int(self.candidates.sum())
@@ -258,18 +258,10 @@ class Problem:
     def scale(self) -> float:
         """Largest magnitude in A, R and b; 1.0 if all are zero. Absolute tolerances scale with it.
 
-        An objective may cancel to nearly nothing; rounding is then relative to its terms. Penalties
-        count for no more than all that A and b can add up to: a selection with a larger one is
-        worth less than nothing by as much, and nothing cancels.
+        An objective may cancel to nearly nothing; rounding is then relative to its terms.
         """
-        A, R, b = (
-            float(np.abs(array).max(initial=0.0))
-            for array in (self.class_similarity, self.feature_similarity, self.bias)
-        )
-        gain = self.n_classes * self.n_per_class * A + self.n_selected * b
-        if gain > 0.0 and self.feature_similarity.min(initial=0.0) >= 0.0:
-            R = min(R, gain)
-        return max(A, R, b) or 1.0
+        arrays = (self.class_similarity, self.feature_similarity, self.bias)
+        return max(float(np.abs(array).max(initial=0.0)) for array in arrays) or 1.0
 
     @cached_property
     def sha256(self) -> str:

@@ -66,9 +66,8 @@ LINEAR_TIME, CORE_TIME, ROOT_TIME = (0.02, 10.0), (0.3, 300.0), (0.5, 600.0)
 TIMID, BOLD, QUICK = 0.8, 0.4, 0.2
 #: Nodes get a linear bound if its gap at the root is smaller than this multiple of the other.
 LINEAR_WORTH = 2.0
-#: What a claimed bound leaves to the rounding of those who check it, relatively; and for each
-#: feature as a share of the largest penalty, if that is far above whatever counts.
-SLACK, SLACK_OF_PENALTIES = 1e-9, 3e-14
+#: What a claimed bound leaves to the rounding of those who check it, relatively.
+SLACK = 1e-9
 #: A gap smaller than this share of the first one is closed in one go.
 LAST = 0.1
 #: Few features, or a bound this near to the incumbent, and the first target is the incumbent.
@@ -114,10 +113,6 @@ class _Exact:
         self._linear: Bound | None = None
         self._least = 0.0  # seconds for a bound on the whole problem, at least
         self._costs = PseudoCosts(problem.n_features)
-        penalty = float(problem.feature_similarity.max(initial=0.0))
-        self._spare = 0.0
-        if penalty > problem.scale:
-            self._spare = SLACK_OF_PENALTIES * problem.n_features * penalty
         self._integral = not problem.n_classes and all(
             np.array_equal(x, np.rint(x)) for x in (problem.feature_similarity, problem.bias)
         )
@@ -208,7 +203,7 @@ class _Exact:
             goal = self._target(0.0, value)
             target = self._target(share, known)
             proved, state = self._stage(root, state, value, target)
-            if not proved or target <= goal:  # what is left then is the spare of the claim
+            if not proved:
                 break
             value = known = target
             quick = time.perf_counter() - began < QUICK * (began - self._began)
@@ -242,7 +237,7 @@ class _Exact:
 
     def _claimed(self, bound: float) -> float:
         """The bound with room for the rounding of a check."""
-        claimed = bound + SLACK * max(abs(bound), self.problem.scale) + self._spare
+        claimed = bound + SLACK * max(abs(bound), self.problem.scale)
         return math.floor(claimed) if self._integral else claimed
 
     def _root_proof(self, bound: Bound, kind: str) -> None:
