@@ -145,6 +145,8 @@ def _keep_result(
         raise
     if fabric.is_global_zero:
         _write(path, value)
+    fabric.barrier()  # nobody has anything left to receive
+    _part()
 
 
 def _write(path: Path, value: Any) -> None:
@@ -291,13 +293,13 @@ def _meet(runtime: RuntimeConfig) -> Fabric:
     if n_started() > 1:
         fabric.launch()
         _patient_group()
-        # The threads of a group that is still there when the interpreter ends abort the process.
         atexit.unregister(_part)
         atexit.register(_part)
     return fabric
 
 
 def _part() -> None:
+    """Leave the group: its threads abort a process whose interpreter ends before they do."""
     if dist.is_initialized():
         dist.destroy_process_group()
 

@@ -26,6 +26,7 @@ from qpm_opt.assignment import UndecidedAssignmentError
 from qpm_opt.errors import InvalidInputError
 from qpm_opt.pairs import closest_class_pairs, contrastive_pairs_of
 from qpm_opt.problem import Problem
+from qpm_opt.validation import SMALLEST_SCALE
 from tests import oracle
 
 
@@ -53,7 +54,8 @@ def similarities(draw):
     p = draw(st.integers(1, 6))
     k = draw(st.integers(1, p))
     n_classes = draw(st.integers(1, min(5, comb(p, k))))
-    value = st.one_of(st.integers(-2, 2).map(float), st.floats(-1, 1))
+    fraction = st.floats(-1, 1).filter(lambda value: not 0 < abs(value) < SMALLEST_SCALE)
+    value = st.one_of(st.integers(-2, 2).map(float), fraction)
     row = st.lists(value, min_size=p, max_size=p)
     kinds = draw(st.lists(row, min_size=1, max_size=n_classes))
     which = draw(st.lists(st.sampled_from(kinds), min_size=n_classes, max_size=n_classes))
