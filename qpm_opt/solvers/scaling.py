@@ -118,7 +118,10 @@ def integer_rows(model: MatrixModel, lower: Int64Array, upper: Int64Array) -> In
     span = (upper - lower).astype(float)
     shift = model.matrix @ lower.astype(float)
     free = np.full(shift.size, np.inf)
-    row_lower, row_upper = model.row_lower - shift, model.row_upper - shift
+    # The shift may cancel a side but for the rounding of both.
+    size = abs(model.matrix) @ np.abs(lower.astype(float))
+    row_lower = model.row_lower - shift - _rounding(size, model.row_lower)
+    row_upper = model.row_upper - shift + _rounding(size, model.row_upper)
     matrix = model.matrix.copy()
     matrix.data[span[matrix.indices] == 0] = 0.0  # fixed columns are in the shift
     activity = abs(matrix) @ span
@@ -149,6 +152,13 @@ def integer_rows(model: MatrixModel, lower: Int64Array, upper: Int64Array) -> In
         np.concatenate([part[1] for part in parts]),
         np.concatenate([part[2] for part in parts]),
     )
+
+
+def _rounding(size: FloatArray, sides: FloatArray) -> FloatArray:
+    """What float64 may add to sides less sums of that size; 0 where there is no side."""
+    finite = np.where(np.isfinite(sides), np.abs(sides), 0.0)
+    rounding: FloatArray = 4.0 * np.finfo(float).eps * (size + finite)
+    return rounding
 
 
 def _rounded(

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
@@ -175,8 +175,21 @@ def test_sums_beyond_64_bits_are_refused(cpsat):
         solve_in_child(cpsat, model, SolveOptions())
 
 
+CANCELLED = (
+    linear_model(  # the second column is fixed at 1, and all but cancels the side of the row
+        [0.0, 0.0, 0.0],
+        [[0.0, -256.0, 9.367024388119033e-07]],
+        [-256.0],
+        [np.inf],
+        [0, 1, -1],
+        [0, 1, 0],
+    )
+)
+
+
 @settings(max_examples=100, deadline=None)
 @given(awkward_models(n_rows=1))
+@example(CANCELLED)
 def test_cpsat_bounds_are_valid_and_tight(model):
     demand("cpsat")
     feasible = [
