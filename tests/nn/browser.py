@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from decimal import ROUND_HALF_UP, Decimal
@@ -69,6 +70,15 @@ class ReportPage:
     def heading(self) -> str:
         """The heading of the page."""
         return self.page.locator("h1").inner_text()
+
+    def arrives_at(self, heading: str | re.Pattern[str]) -> None:
+        """Wait for a page with this heading, all of it or what the pattern finds; fail if none comes.
+
+        A click has ended before the page that it leads to is there.
+        """
+        from playwright.sync_api import expect
+
+        expect(self.page.locator("h1")).to_have_text(heading)
 
     def overflow(self) -> int:
         """Pixels by which the page is wider than its window."""
