@@ -72,7 +72,7 @@ class ReportPage:
         return self.page.locator("h1").inner_text()
 
     def arrives_at(self, heading: str | re.Pattern[str]) -> None:
-        """Wait for a page with this heading, all of it or what the pattern finds; fail if none comes.
+        """Wait for a page with this heading (all of it, or what a pattern finds) or fail.
 
         A click has ended before the page that it leads to is there.
         """
