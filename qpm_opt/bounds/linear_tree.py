@@ -27,7 +27,7 @@ from qpm_opt.bounds.pseudocosts import Fall, PseudoCosts
 from qpm_opt.bounds.region import Region
 from qpm_opt.validation import FloatArray, IntArray
 
-N_PROBED, RELIABLE = 8, 2
+N_PROBED, RELIABLE = 16, 4
 """Features looked at before one is branched on, and measurements after which one is known."""
 WARM_FROM = 3
 """Leaves split before a process is started that goes on from the basis of a leaf."""

@@ -22,7 +22,7 @@ import scipy.sparse as sp
 from qpm_opt.validation import BoolArray, FloatArray, IntArray
 
 #: A row enters the pool if it is broken by more, and leaves if its price is lower and it is not.
-LEAST_VIOLATION, LEAST_PRICE = 4e-3, 1e-6
+LEAST_VIOLATION, LEAST_PRICE = 1e-3, 1e-6
 MOST_NEW = 1500
 #: Multiple of the longest step that is safe for all rows together; few of them act at a time.
 STEP = 1.0
