@@ -21,6 +21,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,7 @@ N_INNER, N_THRESHOLD = 2, 8
 #: Over-relaxation.
 RELAXATION = 1.8
 #: From this order on iterations are in single precision; bounds never are.
-LARGE = 400
+LARGE = 250
 #: The penalty changes by no larger factor at a time.
 LONGEST = 1.5
 #: Seconds between two reports.
@@ -57,11 +58,12 @@ SETTLED = 2e-3
 class Effort:
     """When to stop: ``window`` iterations have lowered the bound by less than ``share`` of its gap.
 
-    Without a cutoff the gap is taken to be a hundredth of the bound.
+    The gap is that to the cutoff, but at most ``most`` of the bound.
     """
 
     window: int = 120
     share: float = 0.01
+    most: float = 0.01
 
 
 @dataclass(eq=False)
@@ -78,16 +80,16 @@ class State:
     reward: FloatArray | None = None
     """Reward of the free features that the iterate is used to."""
 
-    def spread(self, region: Region, around: State, places: IntArray) -> State:
-        """The same on a larger region, with ``around`` where this one has nothing.
+    def spread(self, region: Region, around: FloatArray, places: IntArray) -> State:
+        """The same on a larger region.
 
-        ``places`` are those of this state's features among the features of ``region``, which are
-        those of ``around``.
+        ``places`` are those of this state's features among the features of ``region``, and
+        ``around`` is T there, for all that this state does not have.
         """
         n = len(region.free)
         into = np.zeros(len(places), dtype=bool)
         inside = np.concatenate([[0], places + 1])
-        X, T = np.zeros((n + 1, n + 1)), around.T.copy()
+        X, T = np.zeros((n + 1, n + 1)), around.copy()
         X[np.ix_(inside, inside)] = self.X
         T[np.ix_(inside, inside)] = self.T
         return State(
@@ -163,7 +165,7 @@ def semidefinite_bound(
                 on_bound(iteration.bound(held))
                 reported = time.perf_counter()
         history.append(value)
-        gap = min(best - cutoff, abs(best) / 100.0)
+        gap = min(best - cutoff, effort.most * abs(best))
         stalled = (
             len(history) > window
             and history[-1 - window] - min(history[-window:]) < effort.share * gap
@@ -178,6 +180,30 @@ def semidefinite_bound(
             iteration.refresh()
             since_refresh = 0
     return iteration.bound(held)
+
+
+def bound_of_core(
+    region: Region, state: State, places: IntArray, **limits: Any
+) -> tuple[float, State]:
+    """Bound on the selections of a core, and the state of the region that comes of it.
+
+    Iterations on a core take a fraction of the time, and what is learned there holds for the other
+    features but for a few dozen iterations.
+
+    Parameters
+    ----------
+    region : Region
+    state : State
+        Of a region that contains this one.
+    places : ndarray of int
+        The core among the free features, larger than the number to be selected.
+    **limits
+        Of :func:`semidefinite_bound`.
+    """
+    core = Region(region.problem, region.ones, region.free[places])
+    bound = semidefinite_bound(core, state=state, **limits)
+    whole = Iteration(region, np.zeros(len(region.free)), state)
+    return bound.value, bound.state.spread(region, whole.multiplier, places)
 
 
 @dataclass(eq=False)
@@ -251,6 +277,11 @@ class Iteration:
         """Fractional selection of the last positive semidefinite iterate."""
         s: FloatArray = np.clip(self._M[0, 1:].astype(np.float64), 0.0, 1.0)
         return s
+
+    @property
+    def multiplier(self) -> FloatArray:
+        """T of the last iterate, which no step changes."""
+        return self._T
 
     def advance(self, n_steps: int, deadline: float) -> None:
         """Iterate, until a deadline at most."""

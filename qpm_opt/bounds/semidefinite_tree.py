@@ -26,7 +26,7 @@ from qpm_opt.bounds.linear import LinearState, linear_bound
 from qpm_opt.bounds.proof import Certificate, Proof
 from qpm_opt.bounds.pseudocosts import Fall, PseudoCosts
 from qpm_opt.bounds.region import Region
-from qpm_opt.bounds.semidefinite import Effort, State, semidefinite_bound
+from qpm_opt.bounds.semidefinite import Effort, State, bound_of_core, semidefinite_bound
 from qpm_opt.bounds.shrinking import SURE, UNWANTED, shrink
 from qpm_opt.bounds.terms import LEAST_UNDECIDED
 from qpm_opt.heuristics import swap_search
@@ -34,6 +34,12 @@ from qpm_opt.validation import FloatArray, IntArray
 
 #: A node gives up when so many iterations lower its bound by less than this share of its gap.
 NODE_EFFORT = Effort(window=60, share=0.1)
+#: Nodes with more features begin with a core: the features of such a value, if they are no larger a
+#: share. Its bound has to get below the target by so much of the gap, which is lost at first when
+#: the rest comes back.
+CORE_FROM, CORE_VALUE, MOST_CORE, CORE_MARGIN = 250, 2e-3, 0.8, 0.05
+CORE_EFFORT = Effort(window=60, share=0.1, most=2e-4)
+REST_EFFORT = Effort(window=60, share=0.1, most=1e-3)
 #: Linear programs of a node.
 LINEAR_ROUNDS = 4
 #: Larger nodes are shrunk if such a share of their features is unwanted, with a reward of this
@@ -243,9 +249,11 @@ class _Tree:
                     outcome.closed = True
                     return outcome
         try:
+            state = self._with_core(outcome, node.state)
             bound = semidefinite_bound(
-                outcome.region, cutoff=self._target, closes=self._closes, state=node.state,
-                effort=NODE_EFFORT, deadline=self._deadline,
+                outcome.region, cutoff=self._target, closes=self._closes, state=state,
+                effort=NODE_EFFORT if state is node.state else REST_EFFORT,
+                deadline=self._deadline,
             )  # fmt: skip
         except np.linalg.LinAlgError:
             return outcome  # stuck
@@ -260,6 +268,23 @@ class _Tree:
         if not self._settled(outcome):
             outcome.feature = self._branching_feature(outcome, bound)
         return outcome
+
+    def _with_core(self, outcome: _Outcome, state: State | None) -> State | None:
+        """The state to begin with, improved on a core where that is worth it."""
+        region = outcome.region
+        if state is None or len(region.free) < CORE_FROM:
+            return state
+        s = state.X[0, 1:][np.isin(state.free, region.free)]
+        places = np.flatnonzero(s > CORE_VALUE)
+        if not region.n_left < len(places) <= MOST_CORE * len(s):
+            return state
+        margin = CORE_MARGIN * (outcome.value - self._target)
+        _, state = bound_of_core(
+            region, state, places, cutoff=self._target,
+            closes=lambda value: self._closes(value + margin), effort=CORE_EFFORT,
+            deadline=self._deadline,
+        )  # fmt: skip
+        return state
 
     def _settled(self, outcome: _Outcome) -> bool:
         """Whether at most one selection is left, and then how good it is."""

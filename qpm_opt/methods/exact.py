@@ -32,7 +32,7 @@ from qpm_opt.bounds.linear_tree import branch_linear
 from qpm_opt.bounds.proof import Proof
 from qpm_opt.bounds.pseudocosts import PseudoCosts
 from qpm_opt.bounds.region import Region
-from qpm_opt.bounds.semidefinite import Effort, State, semidefinite_bound
+from qpm_opt.bounds.semidefinite import Effort, State, bound_of_core, semidefinite_bound
 from qpm_opt.bounds.semidefinite_tree import branch_semidefinite
 from qpm_opt.bounds.shrinking import SURE, UNWANTED, shrink
 from qpm_opt.heuristics import search
@@ -51,7 +51,7 @@ CORE_FROM, CORE_STEPS, CORE_VALUE, CORE_LEAST, CORE_SIZE = 400, 100, 2e-3, 200, 
 LEAST_SHARE = 0.1
 #: When the bounds of core and root end, and that of a root of few features, whose nodes are cheap.
 CORE_EFFORT, ROOT_EFFORT, SMALL_EFFORT = (
-    Effort(share=0.005), Effort(share=0.02), Effort(window=60, share=0.1),
+    Effort(share=0.0005), Effort(share=0.01), Effort(window=60, share=0.1),
 )  # fmt: skip
 #: Share of the time for searching, and its most seconds: before any bound, and before the dear one.
 FIRST_SEARCH, SEARCH = (0.01, 2.0), (0.05, 60.0)
@@ -297,14 +297,13 @@ class _Exact:
         if size >= len(plain.s):
             return cast(State, plain.state)
         places = np.sort(np.argsort(-plain.s, kind="stable")[:size])
-        core = self._semidefinite(
-            Region(self.problem, self.whole.ones, self.whole.free[places]),
-            state=plain.state,
-            effort=CORE_EFFORT,
-            deadline=self._share_of(*CORE_TIME),
-        )
-        logger.info("core of %d features: %.9g", size, core.value)
-        return cast(State, core.state.spread(self.whole, plain.state, places))
+        target = self._target(0.0)
+        value, state = bound_of_core(
+            self.whole, plain.state, places, cutoff=target, closes=self._closes(target),
+            effort=CORE_EFFORT, deadline=self._share_of(*CORE_TIME),
+        )  # fmt: skip
+        logger.info("core of %d features: %.9g", size, value)
+        return state
 
     def _check_memory(self) -> None:
         """Raise MemoryError if the semidefinite bound would not fit."""

@@ -18,7 +18,7 @@ from qpm_opt.bounds import semidefinite, semidefinite_tree
 from qpm_opt.bounds.proof import Proof
 from qpm_opt.bounds.region import Region
 from qpm_opt.bounds.rows import LEAST_VIOLATION, RowPool, Rows, broken_rows
-from qpm_opt.bounds.semidefinite import Effort, Iteration, semidefinite_bound
+from qpm_opt.bounds.semidefinite import Effort, Iteration, bound_of_core, semidefinite_bound
 from qpm_opt.bounds.semidefinite_tree import branch_semidefinite
 from qpm_opt.bounds.shrinking import shrink
 from qpm_opt.bounds.terms import ClassTerms, best_threshold, proximal_threshold
@@ -114,6 +114,36 @@ def test_bound_holds_from_the_state_of_another_region(seed):
             assert bound.value >= best - tolerance(problem)
             back = semidefinite_bound(whole, state=bound.state, max_steps=20)
             assert back.value >= best_in(whole) - tolerance(problem)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_bound_holds_from_the_state_of_a_core(seed):
+    problem = random_problem(seed)
+    rng = np.random.default_rng(seed)
+    whole, *parts = regions(problem, seed) or [None]
+    if whole is None:
+        return
+    first = semidefinite_bound(whole, effort=BRIEF, max_steps=160)
+    for region in [whole, *parts]:
+        size = rng.integers(region.n_left + 1, len(region.free) + 1)
+        places = np.sort(rng.permutation(len(region.free))[:size])
+        value, state = bound_of_core(region, first.state, places, max_steps=60)
+        core = Region(problem, region.ones, region.free[places])
+        assert value >= best_in(core) - tolerance(problem)
+        best = best_in(region)
+        for max_steps in (0, 60):
+            bound = semidefinite_bound(region, state=state, max_steps=max_steps)
+            assert bound.value >= best - tolerance(problem)
+
+
+def test_a_core_spares_iterations_of_the_whole():
+    problem = paper_like(40, 80, n_selected=10, n_per_class=3, seed=1)
+    whole = Region.whole(problem)
+    first = semidefinite_bound(whole, max_steps=100)
+    places = np.sort(np.argsort(-first.s)[:20])
+    _, state = bound_of_core(whole, first.state, places, effort=Effort(window=120, share=1e-3))
+    after = semidefinite_bound(whole, state=state, max_steps=80).value
+    assert after < semidefinite_bound(whole, state=first.state, max_steps=160).value
 
 
 @pytest.mark.parametrize("factor", [2.0**-30, 2.0**-10, 2.0**20])
@@ -307,7 +337,8 @@ def test_rows_when_features_are_decided(seed):
         assert before[wide].sum() - 1e-12 <= after <= before.sum() + 1e-12
 
 
-def test_certificates_of_a_tree_are_worth_what_it_takes_them_for(monkeypatch):
+@pytest.mark.parametrize("core_from", [semidefinite_tree.CORE_FROM, 10])
+def test_certificates_of_a_tree_are_worth_what_it_takes_them_for(core_from, monkeypatch):
     problem = paper_like(12, 60, n_selected=10, n_per_class=3, seed=1)
     whole, n_checked = Region.whole(problem), 0
     root = semidefinite_bound(whole, max_steps=300)
@@ -328,6 +359,8 @@ def test_certificates_of_a_tree_are_worth_what_it_takes_them_for(monkeypatch):
         return call
 
     monkeypatch.setattr(semidefinite_tree, "semidefinite_bound", checked(semidefinite_bound))
+    monkeypatch.setattr(semidefinite_tree, "CORE_FROM", core_from)
+    monkeypatch.setattr(semidefinite_tree, "MOST_CORE", 1.0)
     monkeypatch.setattr(semidefinite_tree, "shrink", checked(shrink))
     monkeypatch.setattr(semidefinite_tree, "WORTH_SHRINKING", 20)
     monkeypatch.setattr(semidefinite_tree, "SHRINKABLE", 0.2)
@@ -456,7 +489,9 @@ def test_the_checker_accepts_a_proof_that_shrinks(shrinkable, tmp_path):
 
 @pytest.mark.parametrize(("threads", "most_states"), [(1, math.inf), (3, 1)])
 @pytest.mark.parametrize("seed", range(80))
-def test_tree_proves_the_optimum(seed, threads, most_states):
+def test_tree_proves_the_optimum(seed, threads, most_states, monkeypatch):
+    monkeypatch.setattr(semidefinite_tree, "CORE_FROM", 3)
+    monkeypatch.setattr(semidefinite_tree, "MOST_CORE", 1.0)
     problem = random_problem(seed)
     if problem.min_classes_per_feature or len(problem.pairs):
         problem = replace(problem, min_classes_per_feature=0, contrastive_pairs=None)
