@@ -52,6 +52,8 @@ N_SPLITS = 6
 PENALTY_KEPT = 0.1
 #: Terms and rows are added when both residuals, relative to |M|, are lower.
 SETTLED = 2e-3
+#: Features of which a solution has less are in no core.
+CORE_VALUE = 2e-3
 
 
 @dataclass(frozen=True)
@@ -81,15 +83,15 @@ class State:
     """Reward of the free features that the iterate is used to."""
 
     def spread(self, region: Region, around: FloatArray, places: IntArray) -> State:
-        """The same on a larger region.
+        """The same on a larger region, of which no other feature is selected.
 
         ``places`` are those of this state's features among the features of ``region``, and
-        ``around`` is T there, for all that this state does not have.
+        ``around`` is T there, for all that this state does not have. No reward is kept.
         """
         n = len(region.free)
         into = np.zeros(len(places), dtype=bool)
         inside = np.concatenate([[0], places + 1])
-        X, T = np.zeros((n + 1, n + 1)), around.copy()
+        X, T = np.zeros_like(around), around.copy()
         X[np.ix_(inside, inside)] = self.X
         T[np.ix_(inside, inside)] = self.T
         return State(
@@ -124,7 +126,8 @@ def semidefinite_bound(
     cutoff : float
         Value of interest.
     closes : callable, optional
-        Whether a bound is low enough to stop; by default, if it is not above the cutoff.
+        Whether a bound is low enough to stop, as any below the cutoff is; by default, if it is
+        not above the cutoff.
     state : State, optional
         ``Bound.state`` of a region that has features in common.
     start : Certificate, optional
@@ -187,8 +190,9 @@ def bound_of_core(
 ) -> tuple[float, State]:
     """Bound on the selections of a core, and the state of the region that comes of it.
 
-    Iterations on a core take a fraction of the time, and what is learned there holds for the other
-    features but for a few dozen iterations.
+    Iterations on a core take a fraction of the time. Its multipliers and those of the other
+    features do not fit at first: what was learned shows after a few dozen iterations of the region,
+    and without any, its bound may be above that of ``state``.
 
     Parameters
     ----------

@@ -1,9 +1,10 @@
 """Branch and bound on the selection with the semidefinite bound.
 
 Best-first: the node with the highest bound is next, or the next few on several threads. A node
-starts from its parent's multipliers, so its bound is below its parent's at once and takes a
-fraction of the root's time. The feature to branch on is one whose decision changes what is expected
-of the other features most, on both sides; the promising ones are tried on a core of the region.
+starts from its parent's multipliers, so its bound is below its parent's soon and takes a fraction
+of the root's time; a large one improves them first on the features that have a part in its parent's
+solution. The feature to branch on is one whose decision changes what is expected of the other
+features most, on both sides; the promising ones are tried on a core of the region.
 """
 
 from __future__ import annotations
@@ -26,7 +27,13 @@ from qpm_opt.bounds.linear import LinearState, linear_bound
 from qpm_opt.bounds.proof import Certificate, Proof
 from qpm_opt.bounds.pseudocosts import Fall, PseudoCosts
 from qpm_opt.bounds.region import Region
-from qpm_opt.bounds.semidefinite import Effort, State, bound_of_core, semidefinite_bound
+from qpm_opt.bounds.semidefinite import (
+    CORE_VALUE,
+    Effort,
+    State,
+    bound_of_core,
+    semidefinite_bound,
+)
 from qpm_opt.bounds.shrinking import SURE, UNWANTED, shrink
 from qpm_opt.bounds.terms import LEAST_UNDECIDED
 from qpm_opt.heuristics import swap_search
@@ -34,10 +41,10 @@ from qpm_opt.validation import FloatArray, IntArray
 
 #: A node gives up when so many iterations lower its bound by less than this share of its gap.
 NODE_EFFORT = Effort(window=60, share=0.1)
-#: Nodes with more features begin with a core: the features of such a value, if they are no larger a
-#: share. Its bound has to get below the target by so much of the gap, which is lost at first when
-#: the rest comes back.
-CORE_FROM, CORE_VALUE, MOST_CORE, CORE_MARGIN = 250, 2e-3, 0.8, 0.05
+#: Nodes with more features begin with a core, if it is no larger a share of them and the time left.
+#: Its bound has to get below the target by so much of the gap, which is lost at first when the rest
+#: comes back.
+CORE_FROM, MOST_CORE, CORE_TIME, CORE_MARGIN = 250, 0.8, 0.5, 0.05
 CORE_EFFORT = Effort(window=60, share=0.1, most=2e-4)
 REST_EFFORT = Effort(window=60, share=0.1, most=1e-3)
 #: Linear programs of a node.
@@ -269,22 +276,26 @@ class _Tree:
             outcome.feature = self._branching_feature(outcome, bound)
         return outcome
 
-    def _with_core(self, outcome: _Outcome, state: State | None) -> State | None:
+    def _with_core(self, outcome: _Outcome, first: State | None) -> State | None:
         """The state to begin with, improved on a core where that is worth it."""
-        region = outcome.region
-        if state is None or len(region.free) < CORE_FROM:
-            return state
-        s = state.X[0, 1:][np.isin(state.free, region.free)]
+        region, began = outcome.region, time.perf_counter()
+        if first is None or len(region.free) <= CORE_FROM:
+            return first
+        s = first.X[0, 1:][np.isin(first.free, region.free)]
         places = np.flatnonzero(s > CORE_VALUE)
         if not region.n_left < len(places) <= MOST_CORE * len(s):
-            return state
+            return first
         margin = CORE_MARGIN * (outcome.value - self._target)
-        _, state = bound_of_core(
-            region, state, places, cutoff=self._target,
-            closes=lambda value: self._closes(value + margin), effort=CORE_EFFORT,
-            deadline=self._deadline,
-        )  # fmt: skip
-        return state
+        margin = margin if math.isfinite(margin) else 0.0
+        try:
+            _, state = bound_of_core(
+                region, first, places, cutoff=self._target - margin,
+                closes=lambda value: self._closes(value + margin), effort=CORE_EFFORT,
+                deadline=began + CORE_TIME * (self._deadline - began),
+            )  # fmt: skip
+        except np.linalg.LinAlgError:
+            return first
+        return first if self._interrupted.is_set() else state
 
     def _settled(self, outcome: _Outcome) -> bool:
         """Whether at most one selection is left, and then how good it is."""

@@ -32,7 +32,13 @@ from qpm_opt.bounds.linear_tree import branch_linear
 from qpm_opt.bounds.proof import Proof
 from qpm_opt.bounds.pseudocosts import PseudoCosts
 from qpm_opt.bounds.region import Region
-from qpm_opt.bounds.semidefinite import Effort, State, bound_of_core, semidefinite_bound
+from qpm_opt.bounds.semidefinite import (
+    CORE_VALUE,
+    Effort,
+    State,
+    bound_of_core,
+    semidefinite_bound,
+)
 from qpm_opt.bounds.semidefinite_tree import branch_semidefinite
 from qpm_opt.bounds.shrinking import SURE, UNWANTED, shrink
 from qpm_opt.heuristics import search
@@ -44,9 +50,9 @@ from qpm_opt.tracking import Tracker
 
 logger = logging.getLogger(__name__)
 
-#: Regions with more free features are bounded from a core: iterations before it is chosen, the
-#: least value of a feature in it, and its least size, also as a multiple of the selection.
-CORE_FROM, CORE_STEPS, CORE_VALUE, CORE_LEAST, CORE_SIZE = 400, 100, 2e-3, 200, 2
+#: Regions with more free features are bounded from a core: iterations before it is chosen, and its
+#: least size, also as a multiple of the selection.
+CORE_FROM, CORE_STEPS, CORE_LEAST, CORE_SIZE = 400, 100, 200, 2
 #: What the least bound of a whole large problem takes, as a share of the time of these iterations.
 LEAST_SHARE = 0.1
 #: When the bounds of core and root end, and that of a root of few features, whose nodes are cheap.

@@ -340,7 +340,7 @@ def test_rows_when_features_are_decided(seed):
 @pytest.mark.parametrize("core_from", [semidefinite_tree.CORE_FROM, 10])
 def test_certificates_of_a_tree_are_worth_what_it_takes_them_for(core_from, monkeypatch):
     problem = paper_like(12, 60, n_selected=10, n_per_class=3, seed=1)
-    whole, n_checked = Region.whole(problem), 0
+    whole, n_checked, n_cores = Region.whole(problem), 0, 0
     root = semidefinite_bound(whole, max_steps=300)
     target = 0.985 * root.value
 
@@ -358,6 +358,14 @@ def test_certificates_of_a_tree_are_worth_what_it_takes_them_for(core_from, monk
 
         return call
 
+    def core(*arguments, **limits):
+        nonlocal n_cores
+        n_cores += 1
+        # Below its cutoff, a bound that does not close would have no end.
+        assert limits["closes"](limits["cutoff"] - 1e-9)
+        return bound_of_core(*arguments, **limits)
+
+    monkeypatch.setattr(semidefinite_tree, "bound_of_core", core)
     monkeypatch.setattr(semidefinite_tree, "semidefinite_bound", checked(semidefinite_bound))
     monkeypatch.setattr(semidefinite_tree, "CORE_FROM", core_from)
     monkeypatch.setattr(semidefinite_tree, "MOST_CORE", 1.0)
@@ -370,6 +378,7 @@ def test_certificates_of_a_tree_are_worth_what_it_takes_them_for(core_from, monk
             Proof(), 0, whole, target=target, closes=lambda value: value <= target,
             offer=lambda assignment: None, on_bound=lambda bound: None, state=root.state,
         )  # fmt: skip
+    assert (n_cores > 0) == (core_from == 10)
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -490,8 +499,9 @@ def test_the_checker_accepts_a_proof_that_shrinks(shrinkable, tmp_path):
 @pytest.mark.parametrize(("threads", "most_states"), [(1, math.inf), (3, 1)])
 @pytest.mark.parametrize("seed", range(80))
 def test_tree_proves_the_optimum(seed, threads, most_states, monkeypatch):
-    monkeypatch.setattr(semidefinite_tree, "CORE_FROM", 3)
+    monkeypatch.setattr(semidefinite_tree, "CORE_FROM", 2)
     monkeypatch.setattr(semidefinite_tree, "MOST_CORE", 1.0)
+    monkeypatch.setattr(semidefinite_tree, "FEW", 3)
     problem = random_problem(seed)
     if problem.min_classes_per_feature or len(problem.pairs):
         problem = replace(problem, min_classes_per_feature=0, contrastive_pairs=None)
