@@ -45,6 +45,7 @@ NODE_EFFORT = Effort(window=60, share=0.1)
 #: Its bound has to get below the target by so much of the gap, which is lost at first when the rest
 #: comes back.
 CORE_FROM, MOST_CORE, CORE_TIME, CORE_MARGIN = 250, 0.8, 0.5, 0.05
+#: Such a node is bounded longer, on the core and then on all: what it gains, all below it inherit.
 CORE_EFFORT = Effort(window=60, share=0.1, most=2e-4)
 REST_EFFORT = Effort(window=60, share=0.1, most=1e-3)
 #: Linear programs of a node.
