@@ -567,7 +567,7 @@ def test_an_interrupt_leaves_a_sound_tree(threads, tmp_path):
 
     def interrupt(bound):
         bounds.append(bound)
-        if len(bounds) == 12:
+        if len(bounds) >= 12 and bound < bounds[1]:  # threads may leave the highest node for last
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -575,7 +575,7 @@ def test_an_interrupt_leaves_a_sound_tree(threads, tmp_path):
             proof, 0, region, target=0.0, closes=lambda value: value <= 0.0,
             offer=lambda assignment: None, on_bound=interrupt, threads=threads,
         )  # fmt: skip
-    assert len(proof.nodes) > 1 and min(bounds) < bounds[1]
+    assert len(proof.nodes) > 1
     claimed = min(bounds) * (1.0 + 1e-9)
     proof.save(tmp_path / "proof.npz", problem, claimed)
     assert check_proof(problem, tmp_path / "proof.npz").bound == claimed
