@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 ACCURACY = 2e-2
 """Violation of all cuts together at which rounds end, as a share of what lies above the target."""
-MAX_ROUNDS = 20
+MAX_ROUNDS = 2
 """Linear programs of one bound."""
 PROBE_ITERATIONS = 50
 """Simplex iterations of a probe."""
@@ -354,6 +354,7 @@ class _Program:
             "threads": 1,
             "presolve": "off",
             "solver": "simplex",
+            "simplex_scale_strategy": 0,  # the rows are scaled already
             "primal_feasibility_tolerance": FEASIBILITY,
             "dual_feasibility_tolerance": FEASIBILITY,
         }.items():

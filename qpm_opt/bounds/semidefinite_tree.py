@@ -99,7 +99,6 @@ def branch_semidefinite(
     region: Region,
     *,
     target: float,
-    closes: Callable[[float], bool],
     offer: Callable[[Assignment], object],
     on_bound: Callable[[float], object],
     state: State | None = None,
@@ -120,8 +119,6 @@ def branch_semidefinite(
         The leaf, and what its certificates left of it.
     target : float
         Value to prove.
-    closes : callable
-        Whether a bound leaves nothing above the target.
     offer, on_bound : callable
         Called with assignments that may be better, and with the bound on the region as it falls.
     state : State, optional
@@ -145,9 +142,7 @@ def branch_semidefinite(
         Bound on the region; the target if the proof is complete.
     """
     costs = costs or PseudoCosts(region.problem.n_features)
-    tree = _Tree(
-        proof, target, closes, offer, on_bound, deadline, costs, threads, most_states, state
-    )
+    tree = _Tree(proof, target, offer, on_bound, deadline, costs, threads, most_states, state)
     tree.push(value, index, region, state, linear)
     return tree.grow()
 
@@ -162,7 +157,6 @@ class _Tree:
         self,
         proof: Proof,
         target: float,
-        closes: Callable[[float], bool],
         offer: Callable[[Assignment], object],
         on_bound: Callable[[float], object],
         deadline: float,
@@ -172,7 +166,7 @@ class _Tree:
         first_state: State | None,
     ) -> None:
         self._proof, self._target, self._deadline = proof, target, deadline
-        self._is_enough, self._on_bound = closes, on_bound
+        self._on_bound = on_bound
         self._age = itertools.count()
         self._open = BestFirst(self._bound, self._enter, offer, threads)
         self._stuck = -math.inf
@@ -210,7 +204,7 @@ class _Tree:
         return reached
 
     def _closes(self, value: float) -> bool:
-        return self._interrupted.is_set() or self._is_enough(value)
+        return self._interrupted.is_set() or value <= self._target
 
     def _enter(self, node: _Open, outcome: _Outcome) -> None:
         """Take over what became of a node."""
@@ -253,7 +247,7 @@ class _Tree:
                 outcome.certificates.append(quick.certificate)
                 outcome.value = min(outcome.value, quick.value)
                 outcome.linear = quick.state
-                if self._is_enough(quick.value):
+                if quick.value <= self._target:
                     outcome.closed = True
                     return outcome
         try:
@@ -267,7 +261,7 @@ class _Tree:
             return outcome  # stuck
         outcome.certificates.append(bound.certificate)
         outcome.value = min(outcome.value, bound.value)
-        outcome.closed = self._is_enough(bound.value)
+        outcome.closed = bound.value <= self._target
         if outcome.closed or self._interrupted.is_set():
             return outcome
         if node.index % SEARCH_EVERY == 0:
@@ -308,7 +302,7 @@ class _Tree:
             return False
         value = offer_selection(region.problem, region.single, self._open.hand_over, self._deadline)
         outcome.value = min(outcome.value, value)
-        outcome.closed = self._is_enough(value)
+        outcome.closed = value <= self._target
         return True
 
     def _search(self, region: Region, s: FloatArray) -> None:

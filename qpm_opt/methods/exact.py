@@ -1,8 +1,8 @@
 """The exact method: certified bounds, fixing, branch and bound.
 
-1.  Search for a good assignment.
-2.  Bound the whole problem: the projected linear bound in seconds, then the semidefinite one,
-    first on a core of promising features, then on all. Each is offered as soon as it is there.
+1.  Search for a good assignment, bound the whole problem by the projected linear bound, search on.
+2.  Bound it by the semidefinite one, first on a core of promising features, then on all. Each bound
+    is offered as soon as it is there.
 3.  In stages, prove a target between incumbent and bound: fix what the target allows, branch on the
     rest. A stage that ends lowers the bound to its target; easy problems need one stage, with the
     incumbent as its target. Features fixed for a target leave the problem for that stage only.
@@ -18,7 +18,6 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
@@ -59,8 +58,9 @@ LEAST_SHARE = 0.1
 CORE_EFFORT, ROOT_EFFORT, SMALL_EFFORT = (
     Effort(share=0.0005), Effort(share=0.01), Effort(window=60, share=0.1),
 )  # fmt: skip
-#: Share of the time for searching, and its most seconds: before any bound, and before the dear one.
-FIRST_SEARCH, SEARCH = (0.01, 2.0), (0.05, 60.0)
+#: Share of the time for searching, and its most seconds: before any bound, after the linear one,
+#: and after the linear one if it is nearly tight.
+FIRST_SEARCH, SEARCH, SHORT_SEARCH = (0.01, 2.0), (0.05, 60.0), (0.02, 20.0)
 #: The same under side constraints, which take seconds to meet for a single selection.
 FIRST_SIDE_SEARCH, SIDE_SEARCH = (0.1, 10.0), (0.3, 120.0)
 #: Restarts of either search: a feature of the problem is worth so many, within limits.
@@ -119,8 +119,9 @@ class _Exact:
         self._linear: Bound | None = None
         self._least = 0.0  # seconds for a bound on the whole problem, at least
         self._costs = PseudoCosts(problem.n_features)
-        self._integral = not problem.n_classes and all(
-            np.array_equal(x, np.rint(x)) for x in (problem.feature_similarity, problem.bias)
+        self._integral = all(
+            np.array_equal(x, np.rint(x))
+            for x in (problem.class_similarity, problem.feature_similarity, problem.bias)
         )
 
     def run(self) -> MethodOutcome:
@@ -176,6 +177,7 @@ class _Exact:
             ),
             seed=seed,
             on_assignment=self._offer,
+            should_stop=lambda: self._done,
         )
 
     def _prove(self) -> None:
@@ -187,8 +189,11 @@ class _Exact:
             if math.isfinite(value):
                 self._tighten(value, f"value of the only selection{self._ignored()}", Proof())
             return
-        if not has_similarities(self.whole):
-            self._prove_linear()
+        self._linear = self._linear_root()
+        if self._done or self._too_late:
+            return
+        if self._linear is not None and not has_similarities(self.whole):
+            self._prove_linear(self._linear)
             return
         root = self._root()
         logger.info("root: %.9g", root.value)
@@ -206,7 +211,7 @@ class _Exact:
         state = root.state
         while not self._done and not self._too_late:
             began = time.perf_counter()
-            goal = self._target(0.0, value)
+            goal = self._target()
             target = self._target(share, known)
             proved, state = self._stage(root, state, value, target)
             if not proved:
@@ -221,19 +226,19 @@ class _Exact:
     def _done(self) -> bool:
         return self.tracker.closed
 
-    def _target(self, share: float, value: float = math.inf) -> float:
+    def _target(self, share: float = 0.0, value: float = math.inf) -> float:
         """The goal, which ends the search, or a share of the way from it to ``value``."""
         held = self.tracker.objective
         if held is None:
             return -math.inf
         room = max(OPTIMALITY_TOLERANCE * abs(held), ROUNDING_TOLERANCE * self.problem.scale) / 2.0
         goal = held + max(room, self.tracker.gap * abs(held) * (1.0 - 1e-6))
-        return goal + share * max(0.0, value - goal) if share else goal
-
-    def _closes(self, target: float) -> Callable[[float], bool]:
-        if self._integral:
-            return lambda value: self._claimed(value) <= target
-        return lambda value: value <= target
+        target = goal + share * max(0.0, value - goal) if share else goal
+        if not self._integral:
+            return target
+        # Whatever is below the next whole number, for its claim is rounded down.
+        least = math.floor(target)
+        return max(target, least + 1.0 - 2.0 * SLACK * max(abs(least) + 1.0, self.problem.scale))
 
     def _offer(self, assignment: Assignment) -> None:
         self.tracker.offer(assignment, "exact")
@@ -251,22 +256,24 @@ class _Exact:
         proof.nodes[0].certificates.append(bound.certificate)
         self._tighten(bound.value, kind, proof)
 
+    def _linear_root(self) -> Bound | None:
+        """The linear bound on the whole problem, where it holds, and another search."""
+        bound = linear_bound(
+            self.whole, target=self._target(), deadline=self._share_of(*LINEAR_TIME)
+        )
+        if bound is not None:
+            self._root_proof(bound, f"projected linear bound{self._ignored()}")
+        search_time = SEARCH if has_similarities(self.whole) else SHORT_SEARCH
+        if self._side_constraints:
+            search_time = SIDE_SEARCH
+        self._search(*search_time, self.options.seed + 1)
+        return bound
+
     def _root(self) -> Bound:
         """The semidefinite bound on the whole problem."""
-        target = self._target(0.0)
-        quick = linear_bound(self.whole, target=target, deadline=self._share_of(*LINEAR_TIME))
-        if quick is not None:
-            self._linear = quick
-            self._root_proof(quick, f"projected linear bound{self._ignored()}")
-            if self._done or time.perf_counter() >= self._deadline:
-                return quick
-        search_time = SIDE_SEARCH if self._side_constraints else SEARCH
-        self._search(*search_time, self.options.seed + 1)
-        if quick is not None and self._done:
-            return quick
         self._check_memory()
         if len(self.whole.free) <= CORE_FROM:
-            state, start = None, None if quick is None else quick.certificate
+            state, start = None, None if self._linear is None else self._linear.certificate
         else:
             began = time.perf_counter()
             plain = self._semidefinite(self.whole, max_steps=CORE_STEPS, deadline=self._deadline)
@@ -287,11 +294,9 @@ class _Exact:
     def _semidefinite(self, region: Region, **limits: Any) -> Bound:
         """The semidefinite bound; what it gets to for the whole region is offered as it falls."""
         kind = f"semidefinite bound{self._ignored()}"
-        target = self._target(0.0)
+        target = self._target()
         offer = (lambda bound: self._root_proof(bound, kind)) if region is self.whole else None
-        bound = semidefinite_bound(
-            region, cutoff=target, closes=self._closes(target), on_bound=offer, **limits
-        )
+        bound = semidefinite_bound(region, cutoff=target, on_bound=offer, **limits)
         if offer is not None:
             offer(bound)
         return bound
@@ -303,11 +308,14 @@ class _Exact:
         if size >= len(plain.s):
             return cast(State, plain.state)
         places = np.sort(np.argsort(-plain.s, kind="stable")[:size])
-        target = self._target(0.0)
         value, state = bound_of_core(
-            self.whole, plain.state, places, cutoff=target, closes=self._closes(target),
-            effort=CORE_EFFORT, deadline=self._share_of(*CORE_TIME),
-        )  # fmt: skip
+            self.whole,
+            plain.state,
+            places,
+            cutoff=self._target(),
+            effort=CORE_EFFORT,
+            deadline=self._share_of(*CORE_TIME),
+        )
         logger.info("core of %d features: %.9g", size, value)
         return state
 
@@ -370,7 +378,6 @@ class _Exact:
             0,
             region,
             target=target,
-            closes=self._closes(target),
             offer=self._offer,
             on_bound=lambda bound: self._tighten(bound, kind, proof),
             state=state,
@@ -385,18 +392,17 @@ class _Exact:
         logger.info("target %.9g: reached %.9g, %d nodes", target, reached, len(proof.nodes))
         return reached <= target, state
 
-    def _prove_linear(self) -> None:
-        search_time = SIDE_SEARCH if self._side_constraints else SEARCH
-        self._search(*search_time, self.options.seed + 1)
+    def _prove_linear(self, root: Bound) -> None:
         kind = f"linear branch and bound{self._ignored()}"
         proof = Proof()
         reached = branch_linear(
             proof,
             0,
             self.whole,
-            cutoff=lambda: self._target(0.0),
+            cutoff=self._target,
             offer=self._offer,
             on_bound=lambda bound: self._tighten(bound, kind, proof),
+            state=root.state,
             deadline=self._deadline,
             threads=self.options.threads,
         )

@@ -187,11 +187,17 @@ def test_side_constraints_are_met_and_bounds_that_ignore_them_say_so(tmp_path, s
     assert short.bound_kind.endswith(word) or word in short.bound_kind
 
 
-def test_bounds_on_integral_data_are_integral(tmp_path):
+@pytest.mark.parametrize("n_classes", [0, 6])
+@pytest.mark.parametrize("similar", [False, True])
+def test_bounds_on_integral_data_are_integral(n_classes, similar, tmp_path):
     rng = np.random.default_rng(5)
-    weight = np.triu(-rng.integers(0, 2, (14, 14)).astype(float), 1)
+    weight = np.triu(-rng.integers(0, 2, (14, 14)).astype(float), 1) * similar
     problem = Problem(
-        np.zeros((0, 14)), weight + weight.T, n_selected=6, n_per_class=0, distinct=False
+        rng.integers(-9, 9, (n_classes, 14)).astype(float),
+        weight + weight.T,
+        n_selected=6,
+        n_per_class=2 if n_classes else 0,
+        distinct=n_classes > 0,
     )
     result = check(problem, tmp_path / "integral.json")
     assert result.objective == result.bound == oracle.optimum(problem)
