@@ -24,7 +24,7 @@ def _bench_extra() -> Iterator[None]:
     except ModuleNotFoundError as missing:
         raise InvalidInputError(
             f"Benchmarks need the package {missing.name}; install the extra: pip install "
-            "'qpm[bench]'."
+            "'.[bench]'."
         ) from None
 
 
@@ -116,7 +116,7 @@ def bench(
     from qpm_bench.instances import read_folder
     from qpm_bench.judge import contradictions, judge
     from qpm_bench.names import check_name
-    from qpm_bench.records import Record, Status
+    from qpm_bench.records import Record, RecordFile, Status
     from qpm_bench.table import runs_table, summary_table
     from qpm_opt import SOLVERS
 
@@ -155,8 +155,12 @@ def bench(
         )
 
     limit = None if memory_limit is None else int(memory_limit * 2**30)
+    keys = {run.key for run in runs}
+    held = [record for record in RecordFile(folder / "records.jsonl").read() if record.key in keys]
+    # Only the judge knows of most that are WRONG.
+    repeated = [run.record.key for run in judge(held, problems) if run.record.status in statuses]
     records = campaign(
-        folder, runs, executor=executor, memory_limit=limit, again=statuses, on_record=report
+        folder, runs, executor=executor, memory_limit=limit, again=repeated, on_record=report
     )
     judged = judge(records, problems)
     for sentence in contradictions(judged, problems):

@@ -32,7 +32,7 @@ def connected(address: str) -> Iterator[Any]:
     except ModuleNotFoundError as missing:
         raise InvalidInputError(
             f"Clusters need the package {missing.name}; install the extra: pip install "
-            "'qpm[cluster]'."
+            "'.[cluster]'."
         ) from None
     try:
         # The client's own timeout does not end its wait for a service that accepts and is silent.

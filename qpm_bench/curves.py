@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from qpm_bench.measures import PerformanceProfile, performance_profile
-from qpm_bench.outcomes import UNREMARKABLE, Outcome, by_entrant
+from qpm_bench.outcomes import Outcome, by_entrant
 from qpm_bench.records import Status
 from qpm_bench.results import Instance
+
+#: Runs that say nothing of how long a proof takes; those that failed are unsolved.
+UNTRIED = (Status.LICENCE, Status.MISSING, Status.UNSUPPORTED)
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,7 @@ def scaling_series(instances: Sequence[Instance], runs: Sequence[Outcome]) -> li
         for run in runs
         if run.record.bound is not None and run.record.status is not Status.WRONG
     }
-    proving = [run for run in runs if run.entrant in provers and run.record.status in UNREMARKABLE]
+    proving = [run for run in runs if run.entrant in provers and run.record.status not in UNTRIED]
     found = []
     for grows, fixed, letter, size in (
         ("n_features", "n_classes", "C", "features F"),

@@ -45,7 +45,7 @@ def digits(
     except ModuleNotFoundError:
         raise InvalidInputError(
             "The digits come with scikit-learn, which is not installed; install an extra that has "
-            "it: pip install 'qpm[bench]' or 'qpm[nn]'."
+            "it: pip install '.[bench]' or '.[nn]'."
         ) from None
     if n_features < 1:
         raise InvalidInputError(f"n_features is {n_features}; at least 1 was expected.")

@@ -209,7 +209,7 @@ def campaign(
     *,
     executor: Executor | None = None,
     memory_limit: int | None = None,
-    again: Collection[Status] = (),
+    again: Collection[str] = (),
     on_record: Callable[[Record], object] | None = None,
 ) -> list[Record]:
     """Run what has no record yet; all records of these runs, in their order.
@@ -227,8 +227,8 @@ def campaign(
         ``client.get_executor(pure=False)``.
     memory_limit : int, optional
         Bytes of a run with its children, beyond which it is killed.
-    again : collection of Status
-        Runs whose record has one of these are repeated; the new record takes its place.
+    again : collection of str
+        Keys of runs that are repeated; the new record takes the place of the one there.
     on_record : callable, optional
         Called with every new record.
 
@@ -244,11 +244,7 @@ def campaign(
     folder = folder.absolute()  # workers have other directories, and may have other links
     store = RecordFile(folder / "records.jsonl")
     done = {record.key: record for record in store.read()}
-    left = {
-        run: done.get(run.key)
-        for run in runs
-        if run.key not in done or done[run.key].status in again
-    }
+    left = {run: done.get(run.key) for run in runs if run.key not in done or run.key in again}
     received: list[Record] = []
 
     def keep(record: Record) -> None:

@@ -259,7 +259,7 @@ def nn_extra() -> Iterator[None]:
         yield
     except ModuleNotFoundError as missing:
         raise InvalidInputError(
-            f"Networks need the package {missing.name}; install the extra: pip install 'qpm[nn]'."
+            f"Networks need the package {missing.name}; install the extra: pip install '.[nn]'."
         ) from None
 
 

@@ -28,7 +28,7 @@ try:
     from sklearn.utils.validation import check_is_fitted, validate_data
 except ImportError as missing:
     raise InvalidInputError(
-        "QPMClassifier needs scikit-learn 1.6 or later; install the extra: pip install 'qpm[nn]' "
+        "QPMClassifier needs scikit-learn 1.6 or later; install the extra: pip install '.[nn]' "
         f"(the import failed with: {missing})."
     ) from None
 

@@ -96,5 +96,5 @@ def check_packages() -> None:
     except ModuleNotFoundError as missing:
         raise InvalidInputError(
             f"ONNX files need the package {missing.name}; install the extra: pip install "
-            "'qpm[onnx]'."
+            "'.[onnx]'."
         ) from None

@@ -90,6 +90,6 @@ def summary_writer() -> Any:
     except ImportError:
         raise InvalidInputError(
             "Files for TensorBoard need the package tensorboard; install the extra: pip install "
-            "'qpm[tensorboard]'."
+            "'.[tensorboard]'."
         ) from None
     return SummaryWriter

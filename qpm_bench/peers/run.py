@@ -74,7 +74,7 @@ class PeerRun:
         except ImportError as failure:  # also raised for a distribution that is not there
             raise SolverNotAvailableError(
                 f"It needs {' and '.join(distributions)}, which cannot be imported: {failure}; "
-                "install the extra: pip install 'qpm[peers]'."
+                "install the extra: pip install '.[peers]'."
             ) from failure
         self._began = time.perf_counter()
 

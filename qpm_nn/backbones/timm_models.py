@@ -148,7 +148,7 @@ def _import_timm() -> ModuleType:
     except ModuleNotFoundError as missing:
         raise InvalidInputError(
             f"Backbones that begin with {PREFIX} need the package {missing.name}; install the "
-            "extra: pip install 'qpm[nn,timm]'."
+            "extra: pip install '.[nn,timm]'."
         ) from None
     return timm
 

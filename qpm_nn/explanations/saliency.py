@@ -232,6 +232,6 @@ def _captum() -> Any:
     except ModuleNotFoundError as missing:
         raise InvalidInputError(
             f"Integrated Gradients and Grad-CAM need the package {missing.name}; install the "
-            "extra: pip install 'qpm[saliency]'."
+            "extra: pip install '.[saliency]'."
         ) from None
     return attr

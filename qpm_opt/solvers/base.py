@@ -222,7 +222,7 @@ class Solver(abc.ABC):
         except ModuleNotFoundError as error:
             if error.name != self.module.partition(".")[0]:
                 raise self._does_not_load(error) from error
-            target = f"qpm[{self.extra}]" if self.extra else self.package
+            target = f".[{self.extra}]" if self.extra else self.package
             raise SolverNotAvailableError(
                 f"Solver {self.name!r} needs the package {self.package}, which is not installed; "
                 f"pip install '{target}'."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -42,6 +43,22 @@ def test_a_folder_of_instances_becomes_a_table_and_is_not_run_twice(tmp_path):
     again = run(*arguments)
     assert again.stdout == first.stdout
     assert "exact  seed" in first.stderr and "exact  seed" not in again.stderr
+
+
+def test_what_the_judge_calls_wrong_is_repeated_on_demand(tmp_path):
+    (tmp_path / "mine").mkdir()
+    random_problem(3).save(tmp_path / "mine" / "p3.npz")
+    out = tmp_path / "out"
+    arguments = ("--instances", tmp_path / "mine", "--method", "exact", "--out", out)
+    first = run(*arguments)
+    record = json.loads((out / "records.jsonl").read_text())
+    record["bound"] = record["objective"] - 1.0
+    (out / "records.jsonl").write_text(json.dumps(record) + "\n")
+    assert " WRONG" in run(*arguments).stdout
+    assert "exact  seed" not in run(*arguments, "--again", "missing").stderr
+    again = run(*arguments, "--again", "wrong")
+    assert "exact  seed" in again.stderr and " WRONG" not in again.stdout
+    assert "| OK |" in first.stdout and "| OK |" in again.stdout
 
 
 @pytest.mark.parametrize(

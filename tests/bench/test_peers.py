@@ -44,7 +44,7 @@ def demand(peer: str) -> None:
     try:
         metadata.version(DISTRIBUTION[peer])
     except metadata.PackageNotFoundError:
-        pytest.skip(f"{peer}: {DISTRIBUTION[peer]} is missing; pip install 'qpm[peers]'")
+        pytest.skip(f"{peer}: {DISTRIBUTION[peer]} is missing; pip install '.[peers]'")
 
 
 class Looks(PeerRun):
@@ -247,7 +247,7 @@ def put_first(folder, monkeypatch, source: str) -> None:
 @pytest.mark.parametrize("peer", PEERS)
 def test_a_missing_library_says_what_to_install(monkeypatch, peer):
     monkeypatch.setitem(sys.modules, MODULE[peer], None)
-    advice = rf"{DISTRIBUTION[peer]}.*pip install 'qpm\[peers\]'"
+    advice = rf"{DISTRIBUTION[peer]}.*pip install '\.\[peers\]'"
     with pytest.raises(SolverNotAvailableError, match=advice):
         PEERS[peer](PeerRun(problem=p_median(0, 8, 3), time_limit=60.0))
 

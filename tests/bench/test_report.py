@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -384,7 +385,8 @@ def test_series_differ_in_one_size():
     sizes = {"a_1": (10, 30), "a_2": (10, 60), "a_3": (10, 60), "a_4": (20, 60), "b_1": (10, 90)}
     instances = [Instance(n, n[0], C, F, 2, 1, 10.0, True) for n, (C, F) in sizes.items()]
     times = dict(zip(sizes, (1.0, 4.0, 8.0, np.inf, 1.0), strict=True))
-    runs = outcomes(judged_of({("exact", name, 0, 0): time for name, time in times.items()}))
+    judged = judged_of({("exact", name, 0, 0): time for name, time in times.items()})
+    runs = outcomes(judged)
     of_features, of_classes = scaling_series(instances, runs)
     assert (of_features.family, of_features.fixed, of_features.size) == (
         "a",
@@ -393,6 +395,13 @@ def test_series_differ_in_one_size():
     )
     assert of_features.points == {"exact": [(30, 1.0), (60, 6.0)]}
     assert of_classes.points == {"exact": [(10, 6.0), (20, np.inf)]}
+    # A run that failed is unsolved, one without a licence says nothing.
+    for status, median in ((Status.MEMORY, np.inf), (Status.LICENCE, 4.0)):
+        unsolved = judged_of({("exact", "a_3", 0, 0): np.inf})[0]
+        unsolved = replace(unsolved, record=replace(unsolved.record, status=status))
+        others = [run for run in judged if run.record.instance != "a_3"]
+        of_features, _ = scaling_series(instances, outcomes([*others, unsolved]))
+        assert of_features.points == {"exact": [(30, 1.0), (60, median)]}
     assert figures.as_svg(figures.draw_scaling([of_features], figures.looks(["exact"])), "x")
 
 

@@ -86,18 +86,17 @@ def test_a_campaign_goes_on_where_it_was(folder, problem, monkeypatch):
     assert [record.seed for record in records] == [0, 1, 2]
 
 
-def test_runs_of_a_status_are_repeated_on_demand(folder, problem, monkeypatch):
+def test_runs_are_repeated_on_demand(folder, problem, monkeypatch):
     monkeypatch.setattr(runner, "_CHILD", "tests.bench.odd_child")
     runs = runs_of(folder, problem, ("heuristic", ""), seeds=(odd_child.FAIL, 100), time_limit=0.2)
     failed, silent = campaign(folder, runs)
     monkeypatch.undo()
     assert campaign(folder, runs) == [failed, silent]  # both have their record
-    assert campaign(folder, runs, again=[Status.MISSING]) == [failed, silent]
-    repeated = campaign(folder, runs, again=[Status.ERROR])
+    repeated = campaign(folder, runs, again=[failed.key, silent.key])
     assert [record.status for record in repeated] == [Status.TIME, Status.TIME]
-    # The former ones stay in the file, and nothing is repeated twice.
+    # The former ones stay in the file.
     assert len((folder / "records.jsonl").read_text().splitlines()) == 4
-    assert campaign(folder, runs, again=[Status.ERROR]) == repeated
+    assert campaign(folder, runs) == repeated
     assert execute(folder, runs[0], None, failed) == repeated[0]
 
 

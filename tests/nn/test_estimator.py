@@ -399,4 +399,4 @@ def test_without_scikit_learn_a_sentence_names_the_extra():
         "except qpm_opt.InvalidInputError as error:\n"
         "    print(error)"
     )
-    assert "install the extra: pip install 'qpm[nn]'" in output_of(code)
+    assert "install the extra: pip install '.[nn]'" in output_of(code)

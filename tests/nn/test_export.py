@@ -85,7 +85,7 @@ def test_a_missing_package_is_one_sentence_and_code_2(folder, package, monkeypat
     assert ended.value.code == 2
     message = " ".join(capsys.readouterr().err.split())
     assert message == (
-        f"Error: ONNX files need the package {package}; install the extra: pip install 'qpm[onnx]'."
+        f"Error: ONNX files need the package {package}; install the extra: pip install '.[onnx]'."
     )
 
 
