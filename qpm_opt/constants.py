@@ -26,7 +26,7 @@ from qpm_opt.errors import InvalidFeaturesError, InvalidInputError, unknown_name
 from qpm_opt.features import FeatureStatistics, load_features, statistics_from_features
 from qpm_opt.pairs import closest_class_pairs, n_pairs_of_density
 from qpm_opt.problem import Problem
-from qpm_opt.validation import BoolArray, FloatArray, IntArray
+from qpm_opt.validation import BoolArray, FloatArray, IntArray, as_count
 
 __all__ = [
     "BIAS_SCALE",
@@ -165,6 +165,8 @@ def compute_constants(
     A = _class_similarity(class_similarity, statistics)
     n_classes, n_features = A.shape
     candidate = statistics.varies
+    n_selected = as_count(n_selected, "n_selected")
+    n_per_class = as_count(n_per_class, "n_per_class")
     if n_per_class < 1:
         raise InvalidInputError(f"n_per_class is {n_per_class}; at least 1 was expected.")
     if not 1 <= n_selected <= candidate.sum():

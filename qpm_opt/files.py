@@ -187,9 +187,10 @@ def read_array(path: str | os.PathLike[str], kind: FileKind) -> NDArray[Any]:
         if _start(path) != _ARRAY_START:
             raise _other_kind(path, kind)
         return cast(NDArray[Any], np.load(path, allow_pickle=False))
-    except (OSError, ValueError, EOFError) as failure:
-        if isinstance(failure, kind.error):
-            raise
+    except kind.error:
+        raise
+    # Damaged headers come out of the parser as errors of any kind.
+    except Exception as failure:
         raise kind.error(f"{path} is damaged ({failure}); {kind.advice}.") from None
 
 

@@ -108,6 +108,10 @@ def solve(
         If the solver cannot take the model.
     """
     began = time.perf_counter()
+    if not isinstance(problem, Problem):
+        raise InvalidInputError(
+            f"problem is {problem!r}; a Problem was expected (Problem.load reads a file)."
+        )
     if formulation not in FORMULATIONS:
         raise unknown_name("formulation", str(formulation), FORMULATIONS)
     check_method(method, solver)
@@ -193,6 +197,9 @@ def solve(
         outcome = MethodOutcome(
             termination_condition=TerminationCondition.ERROR, raw_status=str(failure)
         )
+    except MemoryError as failure:
+        logger.warning("Out of memory: %s The best assignment found so far is kept.", failure)
+        outcome = MethodOutcome(termination_condition=TerminationCondition.MEMORY_LIMIT)
     return _judge(
         problem,
         tracker,
@@ -210,7 +217,10 @@ def solve(
             "threads": threads,
             "seed": seed,
             "warm_start": warm_start is not None,
-            "solver_options": options.solver_options,
+            "solver_options": {
+                str(name): value if _is_json(value) else str(value)
+                for name, value in options.solver_options.items()
+            },
         },
     )
 
@@ -300,6 +310,12 @@ def _judge(
         progress=tuple(_unscaled(entry, factor) for entry in tracker.history),
         options=options,
         proof=None if tracker.proof is None else tracker.proof.scaled(1.0 / factor),
+    )
+
+
+def _is_json(value: object) -> bool:
+    return isinstance(value, bool | int | str) or (
+        isinstance(value, float) and math.isfinite(value)
     )
 
 

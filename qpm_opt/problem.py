@@ -161,6 +161,9 @@ class Problem:
             "n_selected", "n_per_class", "min_classes_per_feature", "min_contrastive_pairs",
         ):  # fmt: skip
             set_field(self, name, as_count(getattr(self, name), name))
+        for name in ("name", "source"):
+            if not isinstance(getattr(self, name), str):
+                raise InvalidProblemError(f"{name} is {getattr(self, name)!r}; text was expected.")
         for name in ("distinct", "proved"):
             set_field(self, name, as_flag(getattr(self, name), name))
         if self.best_known is not None:

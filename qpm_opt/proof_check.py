@@ -2,8 +2,8 @@
 
 A proof is a tree: the root is the whole search space, two children decide one feature either way,
 and certificates show that a node's region holds nothing better than the bound or narrow it. See
-``qpm_opt/bounds/proof.py``, of which nothing is used here. If all coefficients are whole numbers,
-so is every objective, and values are rounded down.
+``qpm_opt/bounds/proof.py``, of which nothing is used here. If all coefficients are whole multiples
+of a power of two, so is every objective, and values are rounded down to such a multiple.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from qpm_opt.certificate_check import EPS, Region, evaluate
+from qpm_opt.certificate_check import EPS, UNDERFLOW, Region, evaluate
 from qpm_opt.errors import InvalidSolutionError, QPMError
 from qpm_opt.problem import Problem
 from qpm_opt.proof_file import ProofFile, read_proof
 from qpm_opt.validation import FloatArray, IntArray
+
+#: Bits of the largest coefficient in units; sums of finer ones are not rounded.
+UNIT_BITS = 40
 
 
 @dataclass(frozen=True)
@@ -76,10 +79,7 @@ def check_content(problem: Problem, proof: ProofFile, *, deadline: float = math.
     """
     if proof.problem_sha256 != problem.sha256:
         raise InvalidSolutionError("The proof belongs to other data: its problem_sha256 differs.")
-    whole = all(
-        (array == np.floor(array)).all()
-        for array in (problem.class_similarity, problem.feature_similarity, problem.bias)
-    )
+    unit = _unit(problem)
     nobody = np.zeros(0, dtype=np.intp)
     regions: list[Region | None] = []  # of every node as its certificates leave it; None if closed
     for node, (parent, feature, selected) in enumerate(
@@ -90,7 +90,7 @@ def check_content(problem: Problem, proof: ProofFile, *, deadline: float = math.
         else:
             region = _child(regions[parent], node, parent, feature, selected)
         if region is not None:
-            region = _remainder(problem, region, proof, node, deadline, whole=whole)
+            region = _remainder(problem, region, proof, node, deadline, unit)
         regions.append(region)
     return ProofReport(proof.bound, len(regions), proof.n_certificates)
 
@@ -111,7 +111,7 @@ def _child(
 
 
 def _remainder(
-    problem: Problem, region: Region, proof: ProofFile, node: int, deadline: float, *, whole: bool
+    problem: Problem, region: Region, proof: ProofFile, node: int, deadline: float, unit: float
 ) -> Region | None:
     """What the certificates of a node leave of its region; None if nothing."""
     certificates = proof.certificates[node]
@@ -122,7 +122,7 @@ def _remainder(
             return None
         if n_left in (0, len(region.free)):
             members = np.union1d(region.ones, region.free) if n_left else region.ones
-            value = _rounded(_best_objective(problem, members, proof.bound), whole=whole)
+            value = _rounded(_best_objective(problem, members, proof.bound), unit)
             if value <= proof.bound:
                 return None
             said = f"the value of its only selection is {value:.12g}"
@@ -138,12 +138,12 @@ def _remainder(
             raise InvalidSolutionError(
                 f"Certificate {number + 1} of node {node} of the proof cannot be used: {failure}"
             ) from None
-        value = float(_rounded(found.value, whole=whole))
+        value = float(_rounded(found.value, unit))
         if value <= proof.bound:
             return None
         said = f"the value of its last certificate ({number + 1}) is {value:.12g}"
         for name, loss in (("out", found.loss_in), ("into", found.loss_out)):
-            justified = _rounded(_less(found.value, loss), whole=whole) <= proof.bound
+            justified = _rounded(_less(found.value, loss), unit) <= proof.bound
             wrong = np.setdiff1d(certificates[number][name], region.free[justified])
             if wrong.size:
                 raise InvalidSolutionError(
@@ -164,8 +164,24 @@ def _remainder(
     return region
 
 
-def _rounded(value: Any, *, whole: bool) -> Any:
-    return np.floor(value) if whole else value
+def _unit(problem: Problem) -> float:
+    """Largest power of two of which all coefficients are multiples; 0 if it is tiny beside them."""
+    arrays = problem.class_similarity, problem.feature_similarity, problem.bias
+    largest = max(float(np.abs(array).max(initial=0.0)) for array in arrays)
+    unit = math.ldexp(1.0, math.frexp(largest)[1] - UNIT_BITS)
+    if unit < UNDERFLOW:
+        return 0.0
+    bits = 0
+    for array in arrays:
+        multiple = np.abs(array) / unit  # exact
+        if (multiple != np.floor(multiple)).any():
+            return 0.0
+        bits |= int(np.bitwise_or.reduce(multiple.astype(np.int64), axis=None))
+    return unit * (bits & -bits) if bits else 1.0
+
+
+def _rounded(value: Any, unit: float) -> Any:
+    return np.floor(value / unit) * unit if unit else value
 
 
 def _less(value: float, loss: FloatArray) -> FloatArray:

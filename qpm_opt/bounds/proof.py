@@ -36,7 +36,7 @@ s in {0, 1}^free, sum(s) = m, Y = s s' and x = (1, s), in that order:
     (C - T)_00 + sum_j r_j s_j with r_j = (C - T)_jj + 2 (C - T)_0j, is at most the sum of the m
     largest r_j.
 
-If the data are integral, so is f, and a value may be rounded down.
+If all data are multiples of a power of two, so is f, and a value may be rounded down to one.
 
 Let r* and r' be the m-th and the (m + 1)-th largest r_j. A selection with s_j = 1 has
 f(s) <= value - max(rho_j, 0) - (r* - r_j)+; if that is at most B, the certificate may name j among

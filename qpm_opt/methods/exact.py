@@ -74,6 +74,8 @@ TIMID, BOLD, QUICK = 0.8, 0.4, 0.2
 LINEAR_WORTH = 2.0
 #: What a claimed bound leaves to the rounding of those who check it, relatively.
 SLACK = 1e-9
+#: Bits of the largest coefficient beyond which it is of no use that objectives are whole multiples.
+UNIT_BITS = 20
 #: A gap smaller than this share of the first one is closed in one go.
 LAST = 0.1
 #: Few features, or a bound this near to the incumbent, and the first target is the incumbent.
@@ -98,6 +100,23 @@ def _matrix_size(n: int) -> float:
     return 8.0 * (n + 1.0) ** 2
 
 
+def _unit(problem: Problem) -> float:
+    """A power of two of which all objectives are multiples, 0 if that is of no use."""
+
+    def divides(unit: float) -> bool:
+        return all(
+            np.array_equal(array / unit, np.rint(array / unit))
+            for array in (problem.class_similarity, problem.feature_similarity, problem.bias)
+        )
+
+    unit = math.ldexp(1.0, math.floor(math.log2(problem.scale)) - UNIT_BITS)
+    if not divides(unit):
+        return 0.0
+    while unit <= problem.scale and divides(2.0 * unit):
+        unit *= 2.0
+    return unit
+
+
 def run(problem: Problem, tracker: Tracker, options: MethodOptions) -> MethodOutcome:
     """Prove as much as the time allows, from the tracker's incumbent."""
     # Two threads of BLAS are hardly faster than one at order 2000, and slower below.
@@ -119,10 +138,7 @@ class _Exact:
         self._linear: Bound | None = None
         self._least = 0.0  # seconds for a bound on the whole problem, at least
         self._costs = PseudoCosts(problem.n_features)
-        self._integral = all(
-            np.array_equal(x, np.rint(x))
-            for x in (problem.class_similarity, problem.feature_similarity, problem.bias)
-        )
+        self._unit = _unit(problem)
 
     def run(self) -> MethodOutcome:
         """All phases; an interruption keeps what is proved."""
@@ -234,11 +250,11 @@ class _Exact:
         room = max(OPTIMALITY_TOLERANCE * abs(held), ROUNDING_TOLERANCE * self.problem.scale) / 2.0
         goal = held + max(room, self.tracker.gap * abs(held) * (1.0 - 1e-6))
         target = goal + share * max(0.0, value - goal) if share else goal
-        if not self._integral:
+        if not self._unit:
             return target
-        # Whatever is below the next whole number, for its claim is rounded down.
-        least = math.floor(target)
-        return max(target, least + 1.0 - 2.0 * SLACK * max(abs(least) + 1.0, self.problem.scale))
+        # Whatever is below the next multiple, for its claim is rounded down.
+        following = (math.floor(target / self._unit) + 1.0) * self._unit
+        return max(target, following - 2.0 * SLACK * max(abs(following), self.problem.scale))
 
     def _offer(self, assignment: Assignment) -> None:
         self.tracker.offer(assignment, "exact")
@@ -249,7 +265,7 @@ class _Exact:
     def _claimed(self, bound: float) -> float:
         """The bound with room for the rounding of a check."""
         claimed = bound + SLACK * max(abs(bound), self.problem.scale)
-        return math.floor(claimed) if self._integral else claimed
+        return math.floor(claimed / self._unit) * self._unit if self._unit else claimed
 
     def _root_proof(self, bound: Bound, kind: str) -> None:
         proof = Proof()

@@ -234,6 +234,10 @@ def test_bias_files(tmp_path):
     path.write_bytes(path.read_bytes()[:-2])
     with pytest.raises(InvalidFeaturesError, match="is damaged"):
         load_bias(path)
+    np.save(path, np.arange(4))
+    path.write_bytes(path.read_bytes().replace(b"}", b" ", 1))
+    with pytest.raises(InvalidFeaturesError, match="is damaged"):
+        load_bias(path)
     np.save(path, np.array([None]), allow_pickle=True)
     with pytest.raises(InvalidFeaturesError, match="is damaged"):
         load_bias(path)

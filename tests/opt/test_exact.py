@@ -189,7 +189,8 @@ def test_side_constraints_are_met_and_bounds_that_ignore_them_say_so(tmp_path, s
 
 @pytest.mark.parametrize("n_classes", [0, 6])
 @pytest.mark.parametrize("similar", [False, True])
-def test_bounds_on_integral_data_are_integral(n_classes, similar, tmp_path):
+@pytest.mark.parametrize("unit", [1.0, 0.25, 2.0**-40, 2.0**300])
+def test_bounds_on_integral_data_are_integral(n_classes, similar, unit, tmp_path):
     rng = np.random.default_rng(5)
     weight = np.triu(-rng.integers(0, 2, (14, 14)).astype(float), 1) * similar
     problem = Problem(
@@ -199,6 +200,7 @@ def test_bounds_on_integral_data_are_integral(n_classes, similar, tmp_path):
         n_per_class=2 if n_classes else 0,
         distinct=n_classes > 0,
     )
+    problem = scaled(problem, unit)
     result = check(problem, tmp_path / "integral.json")
     assert result.objective == result.bound == oracle.optimum(problem)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 
@@ -10,12 +11,14 @@ import pytest
 
 import qpm_opt.optimize
 from qpm_opt import Assignment, Problem, solve
+from qpm_opt.assign import assign
 from qpm_opt.errors import (
     InvalidInputError,
     InvalidSolutionError,
     SolverError,
     UnsupportedFormulationError,
 )
+from qpm_opt.heuristics import greedy
 from qpm_opt.methods.base import MethodOutcome
 from qpm_opt.result import SolutionStatus, TerminationCondition
 from qpm_opt.solvers import SOLVERS, solver_availability
@@ -381,3 +384,32 @@ def test_published_p_median_optima_are_proved(data_dir, solver, name):
     )
     assert result.termination_condition is TerminationCondition.OPTIMAL
     assert result.objective == pytest.approx(problem.best_known, rel=1e-6)
+
+
+def test_a_path_is_no_problem():
+    with pytest.raises(InvalidInputError, match=r"Problem\.load reads a file"):
+        solve("problem.npz")
+
+
+def test_out_of_memory_keeps_the_incumbent(monkeypatch):
+    def method(problem, tracker, options):
+        tracker.offer(assign(problem, greedy(problem)), "a test")
+        raise MemoryError("of the model")
+
+    monkeypatch.setattr(qpm_opt.optimize, "_run", lambda name: method)
+    result = solve(random_problem(2), method="heuristic", threads=1)
+    assert result.termination_condition is TerminationCondition.MEMORY_LIMIT
+    assert result.assignment is not None
+
+
+@pytest.mark.parametrize("value", [float("inf"), np.int64(3)])
+def test_options_that_json_does_not_know_are_recorded_as_text(value, monkeypatch, tmp_path):
+    problem = random_problem(2)
+    monkeypatch.setattr(
+        qpm_opt.optimize, "_run", lambda name: lambda problem, tracker, options: MethodOutcome()
+    )
+    result = solve(problem, method="compact", threads=1, solver_options={"odd": value})
+    result.save(tmp_path / "solution.json", problem)
+    assert json.loads((tmp_path / "solution.json").read_text())["options"]["solver_options"] == {
+        "odd": str(value)
+    }

@@ -296,3 +296,9 @@ def test_hash_sees_the_mathematics_and_nothing_else():
         {"feature_similarity": np.zeros((4, 4))},
     ):
         assert small_problem(**changes).sha256 != problem.sha256, changes
+
+
+def test_names_are_text():
+    for wrong in ({"name": None}, {"source": 3}):
+        with pytest.raises(InvalidProblemError, match="text was expected"):
+            small_problem(**wrong)
