@@ -280,7 +280,8 @@ class _Tree:
         # Most points are worth less even without distinctness, which is dear to ensure.
         if self._problem.objective(top_k_assignment(self._problem, selected)) <= self._goal():
             return
-        assignment = assign_within(self._problem, selected, ROUNDING_TIME)
+        left = min(ROUNDING_TIME, self._deadline - time.perf_counter())
+        assignment = assign_within(self._problem, selected, left) if left > 0.0 else None
         if assignment is not None:
             self._open.hand_over(assignment)
 

@@ -42,7 +42,8 @@ from qpm_opt.validation import FloatArray, IntArray
 logger = logging.getLogger(__name__)
 
 ACCURACY = 2e-2
-"""Violation of all cuts together at which rounds end, as a share of what lies above the target."""
+"""Violation of all cuts together at which rounds end, as a share of what lies above
+the target, or of the bound if that is less."""
 MAX_ROUNDS = 2
 """Linear programs of one bound."""
 PROBE_ITERATIONS = 50
@@ -118,12 +119,14 @@ class WarmBounds:
             value = evaluate(region, point.multipliers)
             if value.value < form.value:
                 form, multipliers = value, point.multipliers
+            left = point.optimum
+            if form.value <= target:
+                break
             tolerance = ACCURACY * min(form.value - target, abs(form.value))
             excess = self._separate_thresholds(region, point, tolerance)
             if excess <= tolerance and look_at_pairs:  # once, for their terms are dear
                 look_at_pairs = False
                 excess = self._separate_pairs(region, point, tolerance)
-            left = point.optimum
             if excess <= tolerance:
                 break
         return Bound(

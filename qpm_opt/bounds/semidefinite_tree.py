@@ -98,7 +98,7 @@ def branch_semidefinite(
     index: int,
     region: Region,
     *,
-    target: float,
+    target: Callable[[], float],
     offer: Callable[[Assignment], object],
     on_bound: Callable[[float], object],
     state: State | None = None,
@@ -109,7 +109,7 @@ def branch_semidefinite(
     threads: int = 1,
     most_states: float = math.inf,
 ) -> float:
-    """Grow the proof below a leaf until no selection of its region can be better than ``target``.
+    """Grow the proof below a leaf until no selection of its region can be better than ``target()``.
 
     Parameters
     ----------
@@ -117,8 +117,8 @@ def branch_semidefinite(
         Grows by nodes and certificates; sound whenever this returns or raises.
     index, region : int, Region
         The leaf, and what its certificates left of it.
-    target : float
-        Value to prove.
+    target : callable
+        Returns the value to prove; may rise from call to call.
     offer, on_bound : callable
         Called with assignments that may be better, and with the bound on the region as it falls.
     state : State, optional
@@ -156,7 +156,7 @@ class _Tree:
     def __init__(
         self,
         proof: Proof,
-        target: float,
+        target: Callable[[], float],
         offer: Callable[[Assignment], object],
         on_bound: Callable[[float], object],
         deadline: float,
@@ -165,7 +165,7 @@ class _Tree:
         most_states: float,
         first_state: State | None,
     ) -> None:
-        self._proof, self._target, self._deadline = proof, target, deadline
+        self._proof, self._goal, self._deadline = proof, target, deadline
         self._on_bound = on_bound
         self._age = itertools.count()
         self._open = BestFirst(self._bound, self._enter, offer, threads)
@@ -174,6 +174,10 @@ class _Tree:
         self._interrupted = threading.Event()
         self._n_states, self._most_states = 0.0, most_states
         self._first_state = first_state
+
+    @property
+    def _target(self) -> float:
+        return self._goal()
 
     def push(
         self,
@@ -194,7 +198,9 @@ class _Tree:
 
     def _goes_on(self) -> bool:
         self._report()
-        return time.perf_counter() < self._deadline
+        first = self._open.first
+        assert first is not None  # there is one to begin
+        return -first.key[0] > self._target and time.perf_counter() < self._deadline
 
     def _report(self) -> float:
         """Bound on the root by what is open."""

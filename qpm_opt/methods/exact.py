@@ -14,6 +14,7 @@ other side constraints they ignore. Incumbents ignore nothing.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -228,11 +229,10 @@ class _Exact:
         while not self._done and not self._too_late:
             began = time.perf_counter()
             goal = self._target()
-            target = self._target(share, known)
-            proved, state = self._stage(root, state, value, target)
-            if not proved:
+            target, state = self._stage(root, state, value, self._target(share, known))
+            if target is None or target <= self._target():
                 break
-            value = known = target
+            value = known = self._claimed(target)
             quick = time.perf_counter() - began < QUICK * (began - self._began)
             share = BOLD if quick else TIMID
             if target - goal < LAST * (root.value - goal):
@@ -248,7 +248,10 @@ class _Exact:
         if held is None:
             return -math.inf
         room = max(OPTIMALITY_TOLERANCE * abs(held), ROUNDING_TOLERANCE * self.problem.scale) / 2.0
-        goal = held + max(room, self.tracker.gap * abs(held) * (1.0 - 1e-6))
+        allowed = self.tracker.gap * abs(held)  # of which a claim takes a part
+        goal = held + max(
+            room, allowed - 2.0 * SLACK * max(abs(held) + allowed, self.problem.scale)
+        )
         target = goal + share * max(0.0, value - goal) if share else goal
         if not self._unit:
             return target
@@ -352,8 +355,13 @@ class _Exact:
             return math.inf
         return MEMORY_SHARE * there / (n_matrices * _matrix_size(n))
 
-    def _stage(self, root: Bound, state: State, value: float, target: float) -> tuple[bool, State]:
-        """Try to prove a target; whether that succeeded, and the state for the next one."""
+    def _stage(
+        self, root: Bound, state: State, value: float, target: float
+    ) -> tuple[float | None, State]:
+        """Try to prove a target, or the goal where a better assignment raises that above it.
+
+        Returns what is proved, None if nothing, and the state for the next stage.
+        """
         self.outcome.n_rounds = (self.outcome.n_rounds or 0) + 1
         kind = f"semidefinite branch and bound{self._ignored()}"
         proof = Proof()
@@ -368,15 +376,17 @@ class _Exact:
             if state.reward is not None and state.reward.any():
                 unwanted, sure = state.reward > 0.0, state.reward < 0.0
                 reward += float(np.abs(state.reward).max())
-            shrunk = shrink(
-                region,
-                state,
-                unwanted,
-                sure,
-                target=target,
-                reward=reward,
-                deadline=self._deadline - self._least,
-            )
+            shrunk = None
+            with contextlib.suppress(np.linalg.LinAlgError):  # it is worth a try, no more
+                shrunk = shrink(
+                    region,
+                    state,
+                    unwanted,
+                    sure,
+                    target=target,
+                    reward=reward,
+                    deadline=self._deadline - self._least,
+                )
             if shrunk is not None:
                 state = shrunk.state
                 proof.nodes[0].certificates.append(shrunk.certificate)
@@ -387,13 +397,13 @@ class _Exact:
                 )  # fmt: skip
         self.tracker.report_free(len(region.free))
         if len(region.free) == len(self.whole.free) and self._too_late:
-            return False, state
+            return None, state
         workers = self._n_fitting(2 * N_MATRICES, len(region.free))
         reached = branch_semidefinite(
             proof,
             0,
             region,
-            target=target,
+            target=lambda: max(target, self._target()),
             offer=self._offer,
             on_bound=lambda bound: self._tighten(bound, kind, proof),
             state=state,
@@ -406,7 +416,8 @@ class _Exact:
         )
         self.outcome.node_count = (self.outcome.node_count or 0) + len(proof.nodes)
         logger.info("target %.9g: reached %.9g, %d nodes", target, reached, len(proof.nodes))
-        return reached <= target, state
+        target = max(target, self._target())
+        return target if reached <= target else None, state
 
     def _prove_linear(self, root: Bound) -> None:
         kind = f"linear branch and bound{self._ignored()}"

@@ -375,7 +375,7 @@ def test_certificates_of_a_tree_are_worth_what_it_takes_them_for(core_from, monk
     monkeypatch.setattr(semidefinite, "LARGE", 30)
     with pytest.raises(KeyboardInterrupt):
         branch_semidefinite(
-            Proof(), 0, whole, target=target,
+            Proof(), 0, whole, target=lambda: target,
             offer=lambda assignment: None, on_bound=lambda bound: None, state=root.state,
         )  # fmt: skip
     assert (n_cores > 0) == (core_from == 10)
@@ -482,7 +482,7 @@ def test_the_checker_accepts_a_proof_that_shrinks(shrinkable, tmp_path):
     rest = region.fixed(shrunk.certificate.out, shrunk.certificate.into)
     assert len(rest.free) < len(region.free)
     branch_semidefinite(
-        proof, 0, rest, target=target,
+        proof, 0, rest, target=lambda: target,
         offer=lambda assignment: None, on_bound=lambda bound: None, state=shrunk.state,
     )  # fmt: skip
     path = tmp_path / "proof.npz"
@@ -513,7 +513,7 @@ def test_tree_proves_the_optimum(seed, threads, most_states, monkeypatch):
     offered, bounds = [-math.inf], []
     proof = Proof()
     reached = branch_semidefinite(
-        proof, 0, region, target=best + room,
+        proof, 0, region, target=lambda: best + room,
         offer=lambda assignment: offered.append(problem.objective(assignment)),
         on_bound=bounds.append, threads=threads, most_states=most_states,
     )  # fmt: skip
@@ -538,7 +538,7 @@ def test_a_part_that_fails_and_proves_nothing_leaves_the_tree_as_strong(part, mo
     target = 0.985 * semidefinite_bound(region, effort=BRIEF).value
     proof = Proof()
     reached = branch_semidefinite(
-        proof, 0, region, target=target,
+        proof, 0, region, target=lambda: target,
         offer=lambda assignment: None, on_bound=lambda bound: None,
     )  # fmt: skip
     assert reached == target and len(proof.nodes) > 1
@@ -554,7 +554,7 @@ def test_an_interrupt_keeps_what_was_found(threads, monkeypatch):
     offered = []
     with pytest.raises(KeyboardInterrupt):
         branch_semidefinite(
-            Proof(), 0, Region.whole(problem), target=0.0,
+            Proof(), 0, Region.whole(problem), target=lambda: 0.0,
             offer=offered.append, on_bound=lambda bound: None, threads=threads,
         )  # fmt: skip
     assert len(offered) == 1
@@ -572,7 +572,7 @@ def test_an_interrupt_leaves_a_sound_tree(threads, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         branch_semidefinite(
-            proof, 0, region, target=0.0,
+            proof, 0, region, target=lambda: 0.0,
             offer=lambda assignment: None, on_bound=interrupt, threads=threads,
         )  # fmt: skip
     assert len(proof.nodes) > 1
@@ -587,7 +587,7 @@ def test_tree_reports_what_it_could_not_close():
     best = best_in(region)
     bounds = []
     reached = branch_semidefinite(
-        Proof(), 0, region, target=best - 1.0,
+        Proof(), 0, region, target=lambda: best - 1.0,
         offer=lambda assignment: None, on_bound=bounds.append,
     )  # fmt: skip
     assert reached >= best - 1e-9

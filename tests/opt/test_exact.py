@@ -13,8 +13,11 @@ import pytest
 
 from qpm_bench.instances import paper_like
 from qpm_opt import BoundStatus, Problem, TerminationCondition, solve, verify
+from qpm_opt.assign import assign
 from qpm_opt.bounds import projections
 from qpm_opt.methods import exact
+from qpm_opt.methods.base import MethodOptions
+from qpm_opt.tracking import Tracker
 from tests import oracle
 from tests.conftest import DEGENERATE, degenerate, random_problem, scaled
 
@@ -273,3 +276,30 @@ def test_saving_keeps_every_certificate_that_is_still_named(tmp_path):
         result.save(path, problem)
         assert verify(problem, path).bound_status is BoundStatus.PROVED
         assert len(list(tmp_path.glob("one.certificate*"))) == 1
+
+
+@pytest.mark.parametrize("gap", [1e-3, 1e-4, 1e-5])
+def test_small_gaps_are_reached(gap):
+    # What a claim leaves to rounding is a part of what the gap allows.
+    rng = np.random.default_rng(3)
+    edge = np.triu(rng.random((50, 50)) < 0.25, 1)
+    weight = edge * (1.0 + 0.1 * rng.random((50, 50)))
+    problem = Problem(
+        np.zeros((0, 50)), -(weight + weight.T), n_selected=12, n_per_class=0, distinct=False
+    )
+    result = solve(problem, threads=1, gap=gap, time_limit=60)
+    assert result.termination_condition is TerminationCondition.GAP_LIMIT
+    assert result.relative_gap <= gap
+
+
+def test_a_better_assignment_ends_a_stage(monkeypatch):
+    # Nothing between the target of the stage and the assignment has to be proved.
+    monkeypatch.setattr(exact._Exact, "_search", lambda self, *limits: None)
+    problem = paper_like(10, 30, n_selected=8, n_per_class=3, seed=3)
+    best = solve(problem, threads=1)
+    tracker = Tracker(problem)
+    worst = np.argsort(problem.class_similarity.max(axis=0))[:8]
+    tracker.offer(assign(problem, np.sort(worst)), "a test")
+    outcome = exact.run(problem, tracker, MethodOptions(threads=1))
+    assert tracker.closed and tracker.objective == pytest.approx(best.objective)
+    assert outcome.node_count < 100

@@ -140,6 +140,7 @@ def test_the_program_kept_alive_bounds_every_part(seed, distinct, monkeypatch):
 def test_the_program_goes_down_a_tree(distinct, monkeypatch):
     """From leaf to leaf with the basis and the tight inequalities of the leaf before."""
     monkeypatch.setattr(linear_warm, "ACCURACY", 1e-3)
+    monkeypatch.setattr(linear_warm, "MAX_ROUNDS", 20)
     rng = np.random.default_rng(0)
     A = rng.random((8, 12))
     A[1] = A[0] + 0.05 * rng.random(12)
