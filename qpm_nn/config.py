@@ -425,6 +425,8 @@ class RunConfig:
 
 
 def _toml(value: str | int | float) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON's Infinity is no TOML
     return json.dumps(value, ensure_ascii=False)
 
 

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from numpy.typing import NDArray
 from torch.multiprocessing.spawn import ProcessRaisedException
 
@@ -82,10 +83,11 @@ def make_fabric(runtime: RuntimeConfig) -> Fabric:
             strategy=strategy,
             precision=runtime.precision,
         )
-    except (RuntimeError, ValueError, AssertionError) as failure:
+    except (RuntimeError, ValueError, AssertionError, MisconfigurationException) as failure:
+        reason = " ".join(str(failure).split()).removesuffix(".")
         raise InvalidInputError(
             f"device {runtime.device} x {wanted} with precision {runtime.precision} cannot be used "
-            f"here: {failure} Use device=cpu or auto."
+            f"here: {reason}. Use device=cpu or auto, or fewer devices."
         ) from None
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from qpm_nn.conformal import Calibration, HeldOut, load_calibration, save_calibration
 from qpm_nn.explanations.tree import ClassTrees
 from qpm_nn.explanations.words import explain_class
+from qpm_nn.extraction import BATCH_SIZE
 from qpm_nn.heads import AssignmentHead, Classifier, DenseHead, SparseHead
 from qpm_nn.saving import ClassifierSpec, file_sha256, load_classifier, save_classifier
 from qpm_opt import InvalidInputError
@@ -184,11 +185,15 @@ class QPMModel(nn.Module):
     def _says(self, images: Tensor, labels: Tensor | None = None) -> HeldOut:
         was_training = self.training
         self.eval()
-        activations = self.classifier.activations(self.spec.preprocessing(images))
+        parts = []
+        for batch in images.split(BATCH_SIZE):
+            activations = self.classifier.activations(self.spec.preprocessing(batch))
+            parts.append((activations.logits, activations.features))
         self.train(was_training)
+        logits, features = map(torch.cat, zip(*parts, strict=True))
         if labels is None:
-            labels = activations.logits.argmax(1)
-        return HeldOut.of(self.classifier.head, activations.logits, labels, activations.features)
+            labels = logits.argmax(1)
+        return HeldOut.of(self.classifier.head, logits, labels, features)
 
     def explain_class(self, c: int | str) -> str:
         """A class, by label or name, as a set of features, beside the class most like it.

@@ -134,11 +134,10 @@ def what_if(
     text = json.dumps(found.to_dict(names), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     with undisturbed():
         written = save_or_fall_back(lambda path: _write(path, text), out)
-        if beside.parent.is_dir() and written == out:
-            beside = save_or_fall_back(lambda path: found.save_solution(path, problem), beside)
+        kept = save_or_fall_back(lambda path: found.save_solution(path, problem), beside)
     stdout.print(f"what-if    {written}")
-    stdout.print(f"solution   {beside}")
-    if written != out:
+    stdout.print(f"solution   {kept}")
+    if written != out or kept != beside:
         sys.exit(EXIT_FAILURE)
 
 
@@ -161,8 +160,14 @@ def _input(source: Path, solution: Path | None) -> tuple[Path, Path, list[str] |
                 f"{source} has no {name}; give the directory of a run of qpm or chiqpm that has "
                 "come that far."
             )
-    if (source / "config.toml").is_file():
-        settings = tomllib.loads((source / "config.toml").read_text(encoding="utf-8"))
+    path = source / "config.toml"
+    if path.is_file():
+        try:
+            settings = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as failure:
+            raise InvalidInputError(
+                f"{path} cannot be read ({failure}); give the run's problem.npz and solution.json."
+            ) from None
         if settings.get("problem", {}).get("sparsity") == "average":
             raise InvalidInputError(
                 f"{source} is a run with sparsity 'average', whose classes have not equally many "

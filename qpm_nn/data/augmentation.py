@@ -62,14 +62,17 @@ class Augmentation:
         shear_x, shear_y = self.shear * uniform[2], self.shear * uniform[3]
         mirror = torch.where(uniform[6] < 0, -1.0, 1.0) if self.flip else torch.ones(n_images)
         cos, sin = angle.cos() * zoom, angle.sin() * zoom
+        # affine_grid counts in half images, of which the sides may differ.
+        height, width = images.shape[2:]
+        x_of_y = (shear_x * cos - sin) * (height / width)
+        y_of_x = (sin + shear_y * cos) * (width / height)
         theta = torch.stack(
             [
-                torch.stack([mirror * (cos - shear_y * sin), shear_x * cos - sin], 1),
-                torch.stack([mirror * (sin + shear_y * cos), shear_x * sin + cos], 1),
+                torch.stack([mirror * (cos - shear_y * sin), x_of_y], 1),
+                torch.stack([mirror * y_of_x, shear_x * sin + cos], 1),
             ],
             1,
         )
-        # affine_grid counts in half images.
         shift = 2 * self.translate * uniform[4:6].T.unsqueeze(2)
         theta = torch.cat([theta, shift], 2).to(images)
         grid = functional.affine_grid(theta, list(images.shape), align_corners=False)

@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from qpm_nn.data.images import ImageSet
+from qpm_nn.data.reading import as_rgb
 from qpm_opt import InvalidInputError
 
 if TYPE_CHECKING:
     from hashlib import _Hash
+
+#: Items whose own labels are compared with those that a data set has as a list.
+N_COMPARED = 16
 
 
 class WrappedDataset(ImageSet):
@@ -87,8 +92,8 @@ def as_pixels(image: Any, what: str) -> NDArray[np.uint8]:
     Parameters
     ----------
     image : array, Tensor or PIL image
-        (height, width) or (channels, height, width); of PIL images (height, width, channels). Of
-        type uint8, or floating point in [0, 1].
+        (height, width) or (channels, height, width), of type uint8, or floating point in [0, 1].
+        PIL images become grey or RGB, before white where they are transparent.
     what : str
         To be named in messages.
 
@@ -97,6 +102,9 @@ def as_pixels(image: Any, what: str) -> NDArray[np.uint8]:
     InvalidInputError
         If it is anything else.
     """
+    # Mode F is floating point in [0, 1].
+    if isinstance(image, Image.Image) and image.mode not in ("L", "RGB", "F"):
+        image = _converted(image, what)
     pixels = np.asarray(image)
     if pixels.ndim == 3 and not isinstance(image, (Tensor, np.ndarray)):
         pixels = pixels.transpose(2, 0, 1)
@@ -108,6 +116,16 @@ def as_pixels(image: Any, what: str) -> NDArray[np.uint8]:
             "expected."
         )
     return as_bytes(pixels, what)
+
+
+def _converted(image: Image.Image, what: str) -> Image.Image:
+    """A PIL image of another mode in 8-bit grey or RGB, as files are read."""
+    try:
+        rgb = as_rgb(image, "white")
+    except ValueError as failure:
+        raise InvalidInputError(f"{what} cannot be read: {failure}") from None
+    is_grey = image.mode in ("1", "LA", "La") or image.mode.startswith("I;16")
+    return rgb.convert("L") if is_grey else rgb
 
 
 def as_bytes(pixels: NDArray[Any], what: str) -> NDArray[np.uint8]:
@@ -190,14 +208,16 @@ def image_stack(images: ArrayLike) -> NDArray[np.uint8]:
 
 
 def _labels(dataset: Any) -> Tensor:
-    """Labels from ``targets`` or ``labels`` if the data set has them, else by reading it all."""
+    """Labels from ``targets`` or ``labels`` if they are those of the items, else by reading all."""
+    some = np.linspace(0, len(dataset) - 1, min(len(dataset), N_COMPARED)).astype(int).tolist()
     if getattr(dataset, "target_transform", None) is None:
         for name in ("targets", "labels"):
             try:
                 found = np.asarray(getattr(dataset, name, None))
             except ValueError:  # a list of something else, of different lengths
                 continue
-            if np.issubdtype(found.dtype, np.integer) and found.shape == (len(dataset),):
+            is_list = np.issubdtype(found.dtype, np.integer) and found.shape == (len(dataset),)
+            if is_list and all(found[i] == _class_index(_pair(dataset, i)[1], i) for i in some):
                 return torch.from_numpy(found.astype(np.int64))
     found = [_class_index(_pair(dataset, i)[1], i) for i in range(len(dataset))]
     return torch.tensor(found, dtype=torch.int64)

@@ -94,7 +94,7 @@ def read_image(
             region = _region(image.size, framing, box)
             # Boxes count the pixels of the file, which Exif may say are lying on their side.
             part = image if region == (0, 0, *image.size) else image.crop(region)
-            upright = _as_rgb(ImageOps.exif_transpose(part), "black" if is_mask else "white")
+            upright = as_rgb(ImageOps.exif_transpose(part), "black" if is_mask else "white")
     except (
         OSError,
         ValueError,
@@ -137,7 +137,7 @@ def _region(size: tuple[int, int], framing: Framing, box: Box | None) -> tuple[i
     return left, upper, right, lower
 
 
-def _as_rgb(image: Image.Image, background: str) -> Image.Image:
+def as_rgb(image: Image.Image, background: str) -> Image.Image:
     """Image in 8-bit RGB: 16 bits scaled down, what is transparent before a background.
 
     Raises

@@ -53,6 +53,11 @@ MODEL = ["model.safetensors", "model.json"]
 REPORT = ["report.html", "report.json"]
 #: Where ``qpm export`` writes if it is not told otherwise.
 EXPORTED = "model.onnx"
+#: What is made of a model, beside its report and figures.
+RESULTS = [
+    *("metrics.json", "predictions.npz", "training_features.npz"),
+    *(CALIBRATION, "sets.json", EXPORTED),
+]
 
 
 class BasePipeline(ABC):
@@ -82,6 +87,8 @@ class BasePipeline(ABC):
         finished: bool = False,
     ) -> None:
         self.device = make_fabric(config.runtime).device
+        if not finished:
+            settings_text(config)
         self.config = config
         self.observer = observer
         self.data = load_data(**asdict(config.data)) if data is None else data
@@ -155,10 +162,19 @@ class BasePipeline(ABC):
             settings = self.directory / "config.toml"
             if settings.exists() and settings.read_text(encoding="utf-8") != config.to_toml():
                 self.directory.settings_changed = True
-            self.write_text("config.toml", config.to_toml())
-            self.write_text("versions.json", json.dumps(versions(), indent=1) + "\n")
+            if self.directory.settings_changed and self.directory.has_stages:
+                # Later: if it is killed before, the next one must still see other settings.
+                self.directory.on_change = self._describe
+            else:
+                self._describe()
             self.run_stages()
+            self._describe()
         return self.directory
+
+    def _describe(self) -> None:
+        """Write what the run is made with."""
+        self.write_text("config.toml", settings_text(self.config))
+        self.write_text("versions.json", json.dumps(versions(), indent=1) + "\n")
 
     @cached_property
     def images(self) -> dict[str, Any]:
@@ -255,17 +271,18 @@ class BasePipeline(ABC):
         return load_classifier(self.directory / f"{name}.safetensors")[0]
 
     def save(self, classifier: Classifier, file: str) -> None:
-        """Write a classifier of the run, with the file that describes it.
-
-        What was exported of the model before goes, and its prediction sets and figures.
-        """
+        """Write a classifier of the run, with the file that describes it."""
         if file == MODEL[0]:
-            for name in (EXPORTED, "predictions.npz", CALIBRATION, "sets.json", *REPORT):
-                (self.directory / name).unlink(missing_ok=True)
-            for kind in ("png", "svg", "json"):
-                for drawn in (self.directory / "figures").glob(f"*.{kind}"):
-                    drawn.unlink()
+            self.remove_results()
         save_classifier(self.directory / file, classifier, self.spec)
+
+    def remove_results(self) -> None:
+        """Remove what was made of the model before, which another one replaces."""
+        for name in (*RESULTS, *REPORT):
+            (self.directory / name).unlink(missing_ok=True)
+        for kind in ("png", "svg", "json"):
+            for drawn in (self.directory / "figures").glob(f"*.{kind}"):
+                drawn.unlink()
 
     def trainable(self, classifier: Classifier) -> tuple[Classifier, DataModule]:
         """The part of a classifier that is trained, and what that part sees."""
@@ -406,6 +423,26 @@ class BasePipeline(ABC):
                 on_images=counter,
             )
         self.write_text("metrics.json", json.dumps(found, indent=1) + "\n")
+
+
+def settings_text(config: RunConfig) -> str:
+    """Content of ``config.toml``.
+
+    Raises
+    ------
+    InvalidInputError
+        If it holds a path that is no text.
+    """
+    text = config.to_toml()
+    try:
+        text.encode()
+    except UnicodeEncodeError as failure:
+        name = text[: failure.start].rpartition("\n")[2].partition(" = ")[0]
+        raise InvalidInputError(
+            f"{name} is a path that is not valid UTF-8, which config.toml cannot hold; rename the "
+            "folder or file."
+        ) from None
+    return text
 
 
 def versions() -> dict[str, str]:

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 
 from qpm_nn.heads import Classifier
-from qpm_nn.pipelines.base import DENSE, EXPORTED, MODEL
+from qpm_nn.pipelines.base import DENSE, MODEL
 from qpm_nn.pipelines.results import Pipeline
 from qpm_opt.files import replace_on_success
 
@@ -29,7 +29,7 @@ class DensePipeline(Pipeline):
         return {"dense": self.load("model")}
 
     def _copy(self, key: str) -> None:
-        (self.directory / EXPORTED).unlink(missing_ok=True)
+        self.remove_results()
         for source, target in zip(DENSE, MODEL, strict=True):
             with replace_on_success(self.directory / target) as temporary:
                 shutil.copyfile(self.directory / source, temporary)

@@ -14,8 +14,9 @@ import torch
 
 from qpm_nn.conformal import CALIBRATION_FORMAT, LEVEL_SHARE, HeldOut, save_calibration
 from qpm_nn.explanations import as_svg
+from qpm_nn.explanations.lettering import printable
 from qpm_nn.metrics import attribute_similarity
-from qpm_nn.pipelines.base import MODEL, REPORT, BasePipeline
+from qpm_nn.pipelines.base import MODEL, REPORT, BasePipeline, settings_text
 from qpm_nn.pipelines.calibration import (
     calibrate_and_measure,
     class_similarity,
@@ -43,11 +44,12 @@ class Pipeline(BasePipeline):
 
     def calibrate(self) -> RunDirectory:
         """Only calibrate what a run has made, and return the run directory."""
+        settings = settings_text(self.config)
         with self.finished():
             self.calibration_stages()
             if (self.directory / REPORT[0]).exists():
                 self.report_stages()
-            self.write_text("config.toml", self.config.to_toml())
+            self.write_text("config.toml", settings)
         return self.directory
 
     def report(self) -> RunDirectory:
@@ -183,9 +185,10 @@ class Pipeline(BasePipeline):
     def report_source(self) -> ReportSource:
         """What reports and figures are made of, once the model has seen the images."""
         solution = self.directory / "solution.json"
+        hierarchy = tuple(tuple(map(printable, parents)) for parents in self.spec.hierarchy)
         return ReportSource(
             self.load("model"),
-            self.spec,
+            replace(self.spec, hierarchy=hierarchy),
             self.data,
             self.config,
             test=self._arrays("predictions.npz"),

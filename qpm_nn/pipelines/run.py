@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from qpm_nn.config import DataConfig, RunConfig
+from qpm_nn.config import DataConfig, RunConfig, RuntimeConfig
 from qpm_nn.config_layers import make_config, read_config
 from qpm_nn.data import DATA_SETS, DataModule, data_root
-from qpm_nn.devices import follow, is_follower, leading, n_started
+from qpm_nn.devices import follow, is_follower, leading, make_fabric, n_started
 from qpm_nn.pipelines.chiqpm import ChiQPMPipeline
 from qpm_nn.pipelines.dense import DensePipeline
 from qpm_nn.pipelines.observer import Observer
@@ -59,7 +59,20 @@ def finished_pipeline(
             f"The images of {out} are not in {config.data.name}; give the folder that they are in "
             "by now (--root)."
         )
-    return PIPELINES[config.model](config, out, True, observer or Observer(), data, finished=True)
+    here = replace(config, runtime=_on_one_device(config.runtime))
+    pipeline = PIPELINES[config.model](here, out, True, observer or Observer(), data, finished=True)
+    pipeline.config = config  # which is written again: the run goes on where it was
+    return pipeline
+
+
+def _on_one_device(runtime: RuntimeConfig) -> RuntimeConfig:
+    """One device of the kind that a run was trained on, or any, if this machine has none."""
+    one = replace(runtime, n_devices=1)
+    try:
+        make_fabric(one)
+    except InvalidInputError:
+        return replace(one, device="auto")
+    return one
 
 
 def calibrate(

@@ -34,7 +34,14 @@ class RunDirectory:
     path : path
         Created if missing.
     resume : bool
-        Whether to reuse what is valid; otherwise every stage runs again.
+        Whether to reuse what is valid; otherwise every stage runs again, and what is there goes.
+
+    Attributes
+    ----------
+    settings_changed : bool
+        Whether what is there was made under other settings.
+    on_change : callable
+        Called before any stage that runs, when what was made under other settings has gone.
 
     Raises
     ------
@@ -54,6 +61,7 @@ class RunDirectory:
         (self / LOG).touch()  # marks the folder as a run from the first moment on
         self.resume = resume
         self.settings_changed = False
+        self.on_change: Callable[[], None] = lambda: None
         self._records: dict[str, Any] = {}
         self._up_to_date: set[str] = set()
 
@@ -73,7 +81,7 @@ class RunDirectory:
         """
         with locked(self.path):
             remove_unfinished(self.path)
-            self._records = self._read_records() if self.resume else {}
+            self._records = self._read_records()
             self._up_to_date = set()
             yield
 
@@ -118,34 +126,44 @@ class RunDirectory:
             return False
         if check is not None:
             check()
-        if self.settings_changed:
+        if self.settings_changed or not self.resume:
             self._forget_the_rest()
+        # A kill may come between the outputs and their record; without a key they are not valid.
+        self._write_record(name, "", dict.fromkeys(outputs, ""), extras)
+        self.on_change()
         self.log(name, "started")
         run(key)
         made = {output: _sha256(self / output) for output in outputs}
-        self._records[name] = {"key": key, "outputs": made, "extras": list(extras)}
-        self._write_records()
+        self._write_record(name, key, made, extras)
         self._up_to_date.add(name)
         self.log(name, "finished")
         return True
+
+    @property
+    def has_stages(self) -> bool:
+        """Whether there is anything on record; within :meth:`locked`."""
+        return bool(self._records)
 
     def forget(self, name: str) -> None:
         """Let a stage run again, its outputs being there until it has made new ones."""
         self._records.pop(name, None)
 
     def _forget_the_rest(self) -> None:
-        """Remove what stages have made under other settings that were not reused until now.
+        """Remove what stages have made that were not reused until now.
 
         A kill must not leave files of two runs, or of two models, side by side. Under the same
-        settings they stay: a stage that makes the same again spares those after it.
+        settings, and if the run is to resume, they stay: a stage that makes the same again spares
+        those after it.
         """
         for stale in self._records.keys() - self._up_to_date:
             record = self._records.pop(stale)
             for name in [*record["outputs"], *record.get("extras", ())]:
                 (self / name).unlink(missing_ok=True)
-        self._write_records()
 
-    def _write_records(self) -> None:
+    def _write_record(
+        self, stage: str, key: str, outputs: Mapping[str, str], extras: Sequence[str]
+    ) -> None:
+        self._records[stage] = {"key": key, "outputs": outputs, "extras": list(extras)}
         with replace_on_success(self / RECORD) as temporary:
             temporary.write_text(json.dumps(self._records, indent=1) + "\n", encoding="utf-8")
 
@@ -159,7 +177,8 @@ class RunDirectory:
     def _is_valid(self, name: str, key: str, outputs: Sequence[str]) -> bool:
         record = self._records.get(name)
         return (
-            record is not None
+            (self.resume or name in self._up_to_date)
+            and record is not None
             and record["key"] == key
             and record["outputs"].keys() == set(outputs)
             and all(
@@ -177,7 +196,11 @@ class RunDirectory:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as failure:
-            logger.warning("%s cannot be read (%s); every stage runs again.", RECORD, failure)
+            logger.warning(
+                "%s cannot be read (%s); every stage runs again, and files that none makes stay.",
+                RECORD,
+                failure,
+            )
             return {}
 
 

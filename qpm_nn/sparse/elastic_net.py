@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 CONSTANT = 1e-7
 #: How often the tolerance of the working features is tightened for the sake of the whole gap.
 MAX_TIGHTENINGS = 20
+#: How often an interval of the path is halved in search of the wanted number of features.
+MAX_BISECTIONS = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -303,7 +305,8 @@ def elastic_net_path(
         As for ``lambda_sequence``.
     max_per_class : float
         The path ends before the first point with more features than this in the mean of the
-        classes. Dense points cost the most.
+        classes. Dense points cost the most. If that is the first point with any feature at all, the
+        path goes on between it and the last one without, as far as it finds points in between.
     on_fit : callable, optional
         Called with every point as it is found.
 
@@ -319,22 +322,38 @@ def elastic_net_path(
     """
     solver = ElasticNet(features, labels, alpha=alpha, tolerance=tolerance)
     sequence = lambda_sequence(solver.lambda_max, n_lambdas=n_lambdas, epsilon=epsilon)
-    return tuple(_until(sequence, solver, max_per_class, on_fit))
+    path = []
+    for fit in _until(sequence, solver, max_per_class):
+        if on_fit is not None:
+            on_fit(fit)
+        path.append(fit)
+    return tuple(path)
 
 
 def _until(
-    sequence: FloatArray,
-    solver: ElasticNet,
-    max_per_class: float,
-    on_fit: Callable[[ElasticNetFit], object] | None,
+    sequence: FloatArray, solver: ElasticNet, max_per_class: float
 ) -> Iterator[ElasticNetFit]:
+    last: ElasticNetFit | None = None
     for lambda_ in sequence:
         fit = solver.fit(float(lambda_))
         if fit.n_per_class > max_per_class:
-            return
-        if on_fit is not None:
-            on_fit(fit)
+            break
         yield fit
+        last = fit
+    else:
+        return
+    if last is None or last.weight.nnz:
+        return
+    within, beyond = last.lambda_, fit.lambda_
+    for _ in range(MAX_BISECTIONS):
+        fit = solver.fit(float(np.sqrt(within * beyond)))
+        if fit.n_per_class > max_per_class:
+            beyond = fit.lambda_
+            continue
+        within = fit.lambda_
+        yield fit
+        if fit.n_per_class == max_per_class:
+            return
 
 
 def _matrix(features: ArrayLike) -> FloatArray:

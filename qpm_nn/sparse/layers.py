@@ -81,12 +81,22 @@ def sldd_layer(path: Sequence[ElasticNetFit], n_per_class: int) -> SparseLayer:
     n_per_class : int
         Mean number of features of a class.
 
+    Raises
+    ------
+    InvalidInputError
+        If no point of the path that is sparse enough has any feature.
+
     References
     ----------
     Norrenbrock, Rudolph, Rosenhahn: Take 5 (2022), and its public code, which keeps 5 a class
     whatever is asked for; this one keeps n_per_class.
     """
     fit = densest_within(path, EXCESS * n_per_class)
+    if not fit.weight.nnz:
+        raise InvalidInputError(
+            f"The path has no layer between none and {EXCESS * n_per_class:g} features a class, "
+            "since more enter at once; raise n_per_class."
+        )
     return SparseLayer(keep_largest(fit.weight.toarray(), n_per_class), fit.bias.copy())
 
 

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from qpm_nn.sparse.elastic_net import ElasticNet, ElasticNetFit, lambda_sequence
+from qpm_nn.sparse.elastic_net import (
+    MAX_BISECTIONS,
+    ElasticNet,
+    ElasticNetFit,
+    lambda_sequence,
+)
 from qpm_opt import InvalidInputError
 
 #: The published SLDD-Model begins its path at this share of lambda_max.
 PUBLISHED_START = 0.1
-#: How often an interval of the path is halved in search of the wanted number of features.
-MAX_BISECTIONS = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,6 +47,12 @@ def test_toml_round_trip(name, tmp_path):
     assert make_config(read_config(path)) == config
 
 
+def test_no_time_limit_is_toml_too(tmp_path):
+    config = make_config({"solve": {"time_limit": float("inf")}})
+    (tmp_path / "config.toml").write_text(config.to_toml(), encoding="utf-8")
+    assert make_config(read_config(tmp_path / "config.toml")) == config
+
+
 @pytest.mark.parametrize(
     ("layer", "message"),
     [

@@ -224,6 +224,16 @@ def test_augmentation_moves_each_image_its_own_way():
     assert torch.equal(Augmentation(translate=0.25)(images), moved)
 
 
+def test_images_that_are_not_square_are_rotated_and_not_sheared(monkeypatch):
+    images = torch.zeros(1, 1, 32, 128)
+    images[:, :, 15:17] = 1.0  # a horizontal line
+    monkeypatch.setattr(torch, "rand", lambda *shape: torch.ones(shape))  # the largest angle
+    turned = Augmentation(degrees=10)(images)[0, 0]
+    heights = (turned * torch.arange(32.0)[:, None]).sum(0) / turned.sum(0)
+    slope = (heights[84] - heights[44]) / 40
+    assert abs(slope) == pytest.approx(np.tan(np.radians(10)), rel=0.02)
+
+
 def test_flip_mirrors_about_half_of_the_images():
     images = torch.rand(1, 1, 4, 4).expand(100, -1, -1, -1)
     torch.manual_seed(1)

@@ -12,6 +12,8 @@ from PIL import Image
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from qpm_nn.data import AUGMENTATIONS, DataModule, Framing, LabelledImages, Preprocessing
+from qpm_nn.data.datasets import WrappedDataset
+from qpm_nn.data.reading import as_rgb
 from qpm_nn.explanations.maps import as_picture
 from qpm_nn.pipelines.run import calibrate, report, run
 from qpm_nn.saving import load_classifier
@@ -153,6 +155,34 @@ def test_any_torch_data_set(dataset):
     changed[3, 0, 0, 0] ^= 1
     other = DataModule.from_datasets(Pictures(changed, CLASSES), dataset, NAMES)
     assert other.sha256 != data.sha256
+
+
+@pytest.mark.parametrize("mode", ["P", "PA", "RGBA", "CMYK", "LA", "1", "I;16", "L", "YCbCr"])
+def test_pil_images_of_any_mode_are_read_like_files(mode):
+    rgb = Image.fromarray(PIXELS[0].transpose(1, 2, 0))
+    if mode == "I;16":
+        image = Image.fromarray(PIXELS[0, 0].astype(np.uint16) * 257)
+    else:
+        image = rgb.convert("P").convert("PA") if mode == "PA" else rgb.convert(mode)
+    is_grey = mode in ("LA", "1", "I;16", "L")
+    expected = np.asarray(as_rgb(image, "white")).transpose(2, 0, 1)
+    items = Items([(image, 0)])
+    (pixels,) = WrappedDataset(items)[:][0].numpy()
+    np.testing.assert_array_equal(pixels, expected[:1] if is_grey else expected)
+
+
+def test_pil_images_without_a_fixed_range():
+    with pytest.raises(InvalidInputError, match="image 0 cannot be read: pixels of mode I have no"):
+        WrappedDataset(Items([(Image.new("I", (8, 8)), 0)]))
+
+
+def test_labels_of_the_items_count_where_a_list_says_otherwise():
+    dataset = Targets(PIXELS, CLASSES.tolist())
+    dataset.targets = [0, *CLASSES[1:].tolist()]
+    assert WrappedDataset(dataset).labels.tolist() == dataset.targets
+    items = Items([(PIXELS[i], 2 - CLASSES[i]) for i in range(30)])
+    items.targets = CLASSES.tolist()
+    assert WrappedDataset(items).labels.tolist() == (2 - CLASSES).tolist()
 
 
 def test_unusable_torch_data_sets():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ from qpm_nn.data import load_data
 from qpm_nn.devices import algorithms, launch, make_fabric
 from qpm_nn.extraction import extract_features
 from qpm_nn.heads import Classifier, DenseHead
-from qpm_nn.pipelines.run import run
+from qpm_nn.pipelines import base
+from qpm_nn.pipelines.run import calibrate, run
 from qpm_nn.training import BatchReport, EpochReport, train
 from qpm_opt import InvalidInputError
 from tests.nn.conftest import tiny_config
@@ -84,6 +86,28 @@ def test_results_may_be_larger_than_a_pipe_and_errors_stay_what_they_are():
     assert told == ["one", "two"]
     with pytest.raises(InvalidInputError, match="one sentence"):
         launch(make_fabric(TWO), refused)
+
+
+def test_more_gpus_than_there_are_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr("lightning_fabric.accelerators.cuda.num_cuda_devices", lambda: 1)
+    with pytest.raises(
+        InvalidInputError, match=r"cuda x 8 .* only has: \[0\]\. Use .* fewer devices"
+    ):
+        make_fabric(RuntimeConfig("cuda", n_devices=8))
+
+
+def test_a_finished_run_needs_no_device_of_its_training(tree, tmp_path, monkeypatch):
+    config = tiny_config(tree, dense={"epochs": 1}, finetune={"epochs": 1})
+    out = run(config, tmp_path / "run").path
+    trained = replace(config, runtime=replace(config.runtime, device="abacus", n_devices=8))
+    (out / "config.toml").write_text(trained.to_toml(), encoding="utf-8")
+    built = []
+    monkeypatch.setattr(base, "make_fabric", lambda one: built.append(one) or make_fabric(one))
+    calibrate(out)
+    assert [(one.device, one.n_devices) for one in built] == [("auto", 1)]
+    # What the weights follow from stays.
+    assert (out / "config.toml").read_text(encoding="utf-8") == trained.to_toml()
 
 
 @pytest.fixture

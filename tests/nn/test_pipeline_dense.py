@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,10 +14,11 @@ from qpm_nn.config import MODELS
 from qpm_nn.data import load_data
 from qpm_nn.heads import DenseHead
 from qpm_nn.metrics import accuracy
-from qpm_nn.pipelines.run import PIPELINES, run
+from qpm_nn.pipelines.run import PIPELINES, calibrate, run
 from qpm_nn.saving import load_classifier
 from qpm_opt import InvalidInputError
 from tests.nn.conftest import Recorder, tiny_config
+from tests.nn.test_pipeline import Killed, kill_at
 
 
 def files(out):
@@ -52,6 +55,51 @@ def test_models_share_the_dense_one_and_leave_nothing_of_each_other(tree, tmp_pa
     gone = {"features.npz", "problem.npz", "solution.json", "solution.certificate.npz"}
     gone |= {"predictions.npz", "training_features.npz", "report.html", "report.json"}
     assert solved - files(out) == gone | {f"figures/{n}.png" for n in ("assignment", "comparison")}
+
+
+def test_a_model_leaves_nothing_of_another_however_it_is_started(tree, tmp_path):
+    options = {"dense": {"epochs": 1}, "finetune": {"epochs": 1}}
+    config = tiny_config(tree, model="dense", **options)
+    old, out = tmp_path / "old", tmp_path / "killed"
+    run(tiny_config(tree, **options), old)
+    shutil.copytree(old, out)
+    run(config, old, resume=False)
+    with pytest.raises(Killed):
+        run(config, out, observer=kill_at("dense"))  # while the data are hashed
+    assert 'model = "qpm"' in (out / "config.toml").read_text()
+    run(config, out)
+    for folder in (old, out):
+        assert 'model = "dense"' in (folder / "config.toml").read_text()
+        assert not {"solution.json", "problem.npz", "solution.certificate.npz"} & files(folder)
+
+
+def test_what_is_made_of_a_dense_model_goes_with_it(tree, tmp_path):
+    out = tmp_path / "run"
+    config = tiny_config(tree, model="dense", dense={"epochs": 1})
+    run(config, out)
+    calibrate(out, method="lac")
+    (out / "figures").mkdir()
+    (out / "figures" / "image_0_representative.png").touch()
+    made = {"metrics.json", "calibration.json", "sets.json", "predictions.npz"}
+    made.add("figures/image_0_representative.png")
+    assert made <= files(out)
+    (out / "stages.json").unlink()
+    with pytest.raises(Killed):
+        run(replace(config, seed=4), out, observer=kill_at("metrics"))
+    assert "model.safetensors" in files(out) and not made & files(out)
+
+
+def test_a_path_that_is_no_text_is_refused(tree, tmp_path):
+    config = tiny_config(tree, data={"name": "cub2011", "root": "/images/\udcff"})
+    with pytest.raises(InvalidInputError, match=r"^root is a path that is not valid UTF-8"):
+        run(config, tmp_path / "run")
+    out = tmp_path / "moved"
+    run(tiny_config(tree, model="dense", dense={"epochs": 1}), out)
+    moved = tmp_path / "\udcff"
+    moved.symlink_to(tree)
+    with pytest.raises(InvalidInputError, match=r"^name is a path that is not valid UTF-8"):
+        calibrate(out, root=moved, method="lac")
+    assert "predictions.npz" not in files(out)
 
 
 @pytest.mark.parametrize("name", ["n_selected", "n_per_class"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from qpm_nn import QPMModel
+from qpm_nn import QPMModel, pretrained
 from qpm_nn.backbones import create_backbone
 from qpm_nn.data import Preprocessing
 from qpm_nn.heads import AssignmentHead, Classifier, DenseHead, SparseHead
@@ -49,6 +49,21 @@ def test_a_folder_holds_the_whole_model(model, tmp_path):
 def test_images_that_are_scaled_already_are_refused(model, use):
     with pytest.raises(InvalidInputError, match=r"torch\.float32; uint8 was expected"):
         getattr(model, use)(IMAGES / 255)
+
+
+def test_many_images_go_through_in_batches(model, monkeypatch):
+    model.calibrate(IMAGES, torch.arange(5) % 3, method="lac")
+    sets = model.predict_set(IMAGES)
+    tree = model.explain(IMAGES).tree(4, "global").to_dict()
+    activations, sizes = model.classifier.activations, []
+    monkeypatch.setattr(pretrained, "BATCH_SIZE", 2)
+    monkeypatch.setattr(
+        model.classifier, "activations", lambda x: sizes.append(len(x)) or activations(x)
+    )
+    model.calibrate(IMAGES, torch.arange(5) % 3, method="lac")
+    assert torch.equal(model.predict_set(IMAGES), sets)
+    assert model.explain(IMAGES).tree(4, "global").to_dict() == tree
+    assert sizes == [2, 2, 1] * 3
 
 
 def test_classes_in_words(model):

@@ -43,6 +43,13 @@ def read(folder):
     return json.loads((folder / "report.json").read_text(encoding="utf-8"))
 
 
+def test_parents_are_in_one_line_and_valid_text(tree, tmp_path):
+    data = replace(load_data(str(tree), image_size=8), hierarchy=(("large\udcff\nones",),) * 4)
+    config = tiny_config(tree, dense={"epochs": 1}, finetune={"epochs": 1})
+    out = run(config, tmp_path / "run", data=data).path
+    assert [one["parents"] for one in read(out)["classes"]] == [["large ones"]] * 4
+
+
 def test_all_numbers_follow_from_the_model(finished, tree):
     report = read(finished)
     model = QPMModel.from_pretrained(finished)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -187,6 +189,22 @@ def test_layers_of_a_path():
         assert qsenn.scale > 0
         logits = features @ sldd.weight.T + sldd.bias
         assert (logits.argmax(axis=1) == labels).mean() > 0.5
+
+
+@pytest.mark.parametrize("noise", [1e-2, 0.0])
+def test_features_that_are_equally_good_enter_one_by_one_or_are_refused(noise):
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 2
+    one = 2.0 * labels - 1 + 0.5 * rng.normal(size=60)
+    features, _, _ = standardise(one[:, None] + noise * rng.normal(size=(60, 20)))
+    path = elastic_net_path(features, labels, max_per_class=4)
+    if noise:
+        assert np.count_nonzero(sldd_layer(path, 2).weight) == 4
+        assert all(a.lambda_ > b.lambda_ for a, b in itertools.pairwise(path))
+        assert path[0].weight.nnz == 0 and path[-1].n_per_class <= 4
+    else:
+        with pytest.raises(InvalidInputError, match="no layer between none and 4 features a class"):
+            sldd_layer(path, 2)
 
 
 @pytest.mark.parametrize("n_per_class", [0, 4])

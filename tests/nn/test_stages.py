@@ -137,6 +137,44 @@ def test_other_settings_leave_nothing_of_the_old_run_behind_when_killed(chain):
     assert chain() == ["a.txt", "b.txt"]
 
 
+def test_without_resume_a_kill_leaves_nothing_of_the_old_run_behind(chain):
+    directory = RunDirectory(chain.path, resume=False)
+
+    def killed(key):
+        raise KeyboardInterrupt
+
+    with directory.locked(), pytest.raises(KeyboardInterrupt):
+        directory.run_stage("a", killed, settings={"x": 1}, outputs=["a.txt"])
+    assert not (chain.path / "a.txt").exists() and not (chain.path / "b.txt").exists()
+
+
+def test_without_resume_a_stage_runs_once(chain):
+    directory = RunDirectory(chain.path, resume=False)
+    options = {"settings": {"x": 1}, "outputs": ["a.txt"]}
+    with directory.locked():
+        ran = [
+            directory.run_stage("a", lambda key: (directory / "a.txt").write_text("1"), **options)
+            for _ in range(2)
+        ]
+    assert ran == [True, False]
+
+
+def test_outputs_of_a_stage_that_was_killed_at_its_end_are_removed_like_others(chain):
+    directory = RunDirectory(chain.path)
+
+    def killed(key):
+        (directory / "c.txt").write_text("whole, but not on record")
+        raise KeyboardInterrupt
+
+    with directory.locked(), pytest.raises(KeyboardInterrupt):
+        directory.run_stage("c", killed, settings={}, outputs=["c.txt"])
+    later = RunDirectory(chain.path)
+    later.settings_changed = True
+    with later.locked():
+        later.run_stage("d", lambda key: None, settings={}, outputs=[])
+    assert not (chain.path / "c.txt").exists()
+
+
 def test_two_runs_at_once_are_refused(tmp_path):
     directory = RunDirectory(tmp_path / "run")
     with directory.locked():

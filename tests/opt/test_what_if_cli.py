@@ -169,6 +169,9 @@ def test_bad_sources(run):
     assert "has its own solution" in refused(folder, folder / "solution.json", *one)
     assert "not a problem file" in refused(folder / "solution.json", folder / "solution.json", *one)
     assert "does not exist" in refused(folder / "problem.npz", folder / "none.json", *one)
+    (folder / "config.toml").write_text("time_limit = Infinity")
+    assert "config.toml cannot be read (" in refused(folder, *one)
+    (folder / "config.toml").unlink()
     model = folder / "model.json"
     model.write_text(json.dumps({"class_names": NAMES[:3]}))
     assert "names 3 classes, but its problem has 7" in refused(folder, *one)
