@@ -95,6 +95,5 @@ def check_packages() -> None:
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as missing:
         raise InvalidInputError(
-            f"ONNX files need the package {missing.name}; install the extra: pip install "
-            "'.[onnx]'."
+            f"ONNX files need the package {missing.name}; install the extra: pip install '.[onnx]'."
         ) from None
