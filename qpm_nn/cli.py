@@ -123,7 +123,10 @@ def demo(out: Path, seed: int) -> None:
 )
 @click.option("--out", type=click.Path(path_type=Path), help="[runs/DATASET-MODEL-SEED]")
 @click.option(
-    "--resume/--no-resume", default=True, show_default=True, help="Reuse what is still valid."
+    "--resume/--no-resume",
+    default=True,
+    show_default=True,
+    help="Reuse what is still valid, or remove what the run has made and begin anew.",
 )
 @click.option("--n-selected", type=int, help="Features in all (p).")
 @click.option("--n-per-class", type=int, help="Features of every class (k).")

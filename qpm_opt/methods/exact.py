@@ -113,7 +113,7 @@ def _unit(problem: Problem) -> float:
     unit = math.ldexp(1.0, math.floor(math.log2(problem.scale)) - UNIT_BITS)
     if not divides(unit):
         return 0.0
-    while unit <= problem.scale and divides(2.0 * unit):
+    while 2.0 * unit <= problem.scale and divides(2.0 * unit):
         unit *= 2.0
     return unit
 
