@@ -105,7 +105,7 @@ def test_digits_are_real_features():
 
 def test_digits_without_scikit_learn_name_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(InvalidInputError, match=r"scikit-learn, which is not .*qpm\[bench\]"):
+    with pytest.raises(InvalidInputError, match=r"scikit-learn, which is not .*\.\[bench\]"):
         instance("digits_10x64")
 
 
