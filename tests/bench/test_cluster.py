@@ -241,7 +241,7 @@ def test_an_address_without_a_scheduler_is_one_sentence(kind, request, monkeypat
 
 def test_a_missing_package_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(InvalidInputError, match=r"qpm\[cluster\]"), connected("tcp://host:8786"):
+    with pytest.raises(InvalidInputError, match=r"\.\[cluster\]"), connected("tcp://host:8786"):
         pass
 
 

@@ -21,7 +21,7 @@ from qpm_opt import InvalidInputError
 
 def test_without_timm_one_sentence_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(InvalidInputError, match=r"need the package timm; .*'qpm\[nn,timm\]'"):
+    with pytest.raises(InvalidInputError, match=r"need the package timm; .*'\.\[nn,timm\]'"):
         create_backbone("timm:test_vit", 3)
 
 

@@ -220,7 +220,7 @@ def test_without_captum_one_sentence_says_what_to_install(monkeypatch, classifie
     monkeypatch.setitem(sys.modules, "captum", None)
     assert feature_saliency(classifier, images, 4).any()
     for method in ("integrated_gradients", "grad_cam"):
-        with pytest.raises(InvalidInputError, match=r"need the package captum.*'qpm\[saliency\]'"):
+        with pytest.raises(InvalidInputError, match=r"need the package captum.*'\.\[saliency\]'"):
             feature_saliency(classifier, images, 4, method)
 
 
