@@ -88,7 +88,7 @@ class BasePipeline(ABC):
     ) -> None:
         self.device = make_fabric(config.runtime).device
         if not finished:
-            settings_text(config)
+            settings_text(config)  # refuses what cannot be written, before any work
         self.config = config
         self.observer = observer
         self.data = load_data(**asdict(config.data)) if data is None else data
@@ -168,7 +168,7 @@ class BasePipeline(ABC):
             else:
                 self._describe()
             self.run_stages()
-            self._describe()
+            self._describe()  # if every stage was reused, nothing has called it
         return self.directory
 
     def _describe(self) -> None:
