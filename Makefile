@@ -10,11 +10,11 @@ NETWORKS := nn,timm,onnx,saliency,tensorboard,lightning
 demo: $(VENV)/.installed-nn
 	$(BIN)/qpm demo
 
-test: $(VENV)/.installed-dev,$(NETWORKS),bench,cluster,$(ALL_SOLVERS)
+test: $(VENV)/.installed-dev,$(NETWORKS),bench,cluster,compiled,$(ALL_SOLVERS)
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 	$(BIN)/python -m pytest benchmarks --benchmark-disable
 
-bench: $(VENV)/.installed-bench,nn,peers,$(ALL_SOLVERS)
+bench: $(VENV)/.installed-bench,nn,peers,compiled,$(ALL_SOLVERS)
 	$(BIN)/python -m pytest benchmarks
 
 lint: $(VENV)/.installed-dev

@@ -21,6 +21,21 @@ def rounded(region: Region, s: FloatArray) -> IntArray:
     return np.union1d(region.ones, region.free[largest]).astype(np.intp)
 
 
+def relaxed_value(problem: Problem, selected: IntArray) -> float:
+    """Objective of a selection if classes need neither differ nor meet side constraints.
+
+    But for rounding; in a fraction of the time of an assignment.
+    """
+    values = problem.class_similarity[:, selected]
+    n_less = values.shape[1] - problem.n_per_class
+    value = problem.bias[selected].sum() - (
+        problem.feature_similarity[np.ix_(selected, selected)].sum() / 2
+    )
+    if len(values):
+        value += np.partition(values, n_less, axis=1)[:, n_less:].sum()
+    return float(value)
+
+
 def offer_selection(
     problem: Problem,
     selected: IntArray,

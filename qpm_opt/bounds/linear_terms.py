@@ -96,7 +96,7 @@ class LinearForm:
 
 def evaluate(region: Region, by: Multipliers) -> LinearForm:
     """The linear bound on a region that is not empty, from the multipliers alone."""
-    k, m, n = region.problem.n_per_class, region.n_left, len(region.free)
+    k, n = region.problem.n_per_class, len(region.free)
     weight = by.threshold_weight
     gain = weight @ threshold_gain(region.values, by.threshold)
     decided = weight @ threshold_gain(region.fixed_values, by.threshold).sum(axis=1)
@@ -116,15 +116,34 @@ def evaluate(region: Region, by: Multipliers) -> LinearForm:
     for K, price in zip(by.conflicts, by.conflict_price, strict=True):
         loss[np.searchsorted(region.free, K)] += price
     r = region.linear + gain - loss
-    largest = np.partition(r, n - m)[n - m :] if m else r[:0]
-    terms += [largest, by.conflict_price, np.array([decided, region.constant])]
+    terms += [by.conflict_price, np.array([decided, region.constant])]
+    most = float(np.max(np.abs(region.linear) + gain + loss, initial=0.0))
+    return summed(region, r, terms, most, len(by.pairs) + len(by.conflicts))
+
+
+def summed(
+    region: Region, gain: FloatArray, terms: list[FloatArray], most: float, n_more: int
+) -> LinearForm:
+    """The form of a gain for every free feature, and of terms that make up its constant.
+
+    Parameters
+    ----------
+    region : Region
+    gain : ndarray, (n_free,)
+    terms : list of ndarray
+    most : float
+        At least the magnitude of everything that any gain is the sum of.
+    n_more : int
+        Numbers that a gain or a term is the sum of, beside one for each class and feature.
+    """
+    m, n = region.n_left, len(region.free)
+    largest = np.partition(gain, n - m)[n - m :] if m else gain[:0]
     # Every sum has fewer terms than this count; its rounding is relative to their magnitudes.
-    magnitude = sum(float(np.abs(part).sum()) for part in terms) + m * float(
-        np.max(np.abs(region.linear) + gain + loss, initial=0.0)
-    )
-    n_terms = sum(region.problem.class_similarity.shape) + len(by.pairs) + len(by.conflicts) + 8
+    magnitude = float(np.abs(largest).sum()) + m * most
+    magnitude += sum(float(np.abs(part).sum()) for part in terms)
+    n_terms = sum(region.problem.class_similarity.shape) + n_more + 8
     margin = 4 * n_terms * float(np.finfo(float).eps) * magnitude
-    return LinearForm(math.fsum(np.concatenate(terms)) + margin, r, m)
+    return LinearForm(math.fsum(np.concatenate([largest, *terms])) + margin, gain, m)
 
 
 def threshold_gain(values: FloatArray, threshold: FloatArray) -> FloatArray:

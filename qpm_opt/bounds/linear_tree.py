@@ -2,7 +2,8 @@
 
 The projected linear bound is then nearly tight, and a tree of features decided in and out proves
 what is left. Every node first tries its parent's multipliers, which costs one evaluation, and only
-then linear programs, which start from its parent's inequalities and basis.
+then linear programs, which start from its parent's inequalities and basis; or, in a large tree and
+with Numba, it starts from its parent's vertex (:mod:`qpm_opt.bounds.linear_compiled`).
 """
 
 from __future__ import annotations
@@ -12,14 +13,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
+from typing import Protocol
 
 import numpy as np
 
-from qpm_opt.assign import assign_within, top_k_assignment
+from qpm_opt.assign import assign_within
 from qpm_opt.assignment import Assignment
 from qpm_opt.bounds.base import Bound
 from qpm_opt.bounds.best_first import BestFirst
-from qpm_opt.bounds.incumbents import offer_selection, rounded
+from qpm_opt.bounds.incumbents import offer_selection, relaxed_value, rounded
 from qpm_opt.bounds.linear import LinearState, has_similarities, linear_bound
 from qpm_opt.bounds.linear_warm import WarmBounds
 from qpm_opt.bounds.proof import Certificate, Proof
@@ -31,6 +33,9 @@ N_PROBED, RELIABLE = 16, 4
 """Features looked at before one is branched on, and measurements after which one is known."""
 WARM_FROM = 3
 """Leaves split before a process is started that goes on from the basis of a leaf."""
+COMPILED_FROM, COMPILATION = 30, 60.0
+"""Leaves split before compiled code takes over, if it is installed and so many seconds are left:
+the first time it has to be compiled."""
 ROUNDING_TIME = 1.0
 """Seconds that the exact assignment of one rounded point may take."""
 FRACTIONAL = 1e-6
@@ -70,6 +75,27 @@ class _Split:
     feature: int
     sides: tuple[_Entered, _Entered]
     falls: list[Fall]
+
+
+class Program(Protocol):
+    """Bounds on the parts of one region after the other, each from what is known of the region."""
+
+    is_final: bool
+    """Whether fixing features by a bound makes the next one no lower."""
+
+    def load(self, region: Region, state: LinearState) -> object:
+        """Go over to the parts of another region."""
+
+    def bound(
+        self, region: Region, state: LinearState, *, target: float, deadline: float
+    ) -> Bound | None:
+        """Bound on a part, None if there is none to be had."""
+
+    def probe(self, region: Region, features: IntArray, deadline: float) -> FloatArray | None:
+        """What deciding each of some features out and in would do, at little cost."""
+
+    def close(self) -> None:
+        """End what runs beside."""
 
 
 def branch_linear(
@@ -130,6 +156,33 @@ def branch_linear(
         tree.close()
 
 
+class _Pool:
+    """Programs that are used by one thread at a time."""
+
+    def __init__(self, new: Callable[[], Program]) -> None:
+        self._new = new
+        self._programs: list[Program] = []
+        self._idle: SimpleQueue[Program] = SimpleQueue()
+
+    def take(self) -> Program:
+        """One that no other thread has."""
+        try:
+            return self._idle.get_nowait()
+        except Empty:
+            program = self._new()
+            self._programs.append(program)
+            return program
+
+    def put(self, program: Program) -> None:
+        """Give it back."""
+        self._idle.put(program)
+
+    def close(self) -> None:
+        """End them all; one that is in use answers nothing from then on."""
+        for program in self._programs:
+            program.close()
+
+
 class _Tree:
     """The open leaves; :meth:`_split` may run on several threads.
 
@@ -153,13 +206,12 @@ class _Tree:
         self._assigned: set[bytes] = set()
         self._costs = PseudoCosts(self._problem.n_features)
         self._n_splits = 0
-        self._programs: list[WarmBounds] = []
-        self._idle: SimpleQueue[WarmBounds] = SimpleQueue()
+        self._root: tuple[Region, Bound] | None = None
+        self._pool = _Pool(WarmBounds)
 
     def close(self) -> None:
         """End what runs beside."""
-        for program in self._programs:
-            program.close()
+        self._pool.close()
 
     def grow(
         self,
@@ -174,6 +226,7 @@ class _Tree:
         finally:
             self._open.deliver()
         self._put(index, entered)
+        self._root = entered.left
         best = math.inf
 
         def goes_on() -> bool:
@@ -207,9 +260,14 @@ class _Tree:
     def _take(self, leaf: _Leaf, split: _Split) -> None:
         """Take over both sides of a leaf."""
         self._n_splits += 1
+        if self._n_splits == COMPILED_FROM:
+            self._compile()
         for fall in split.falls:
             self._costs.learn(fall)
         children = self._proof.branch(leaf.index, split.feature, (False, True))
+        # Of a node with children only what it fixes is of use.
+        node = self._proof.nodes[leaf.index]
+        node.certificates = [held for held in node.certificates if held.out.size or held.into.size]
         for child, side in zip(children, split.sides, strict=True):
             self._put(child, side)
 
@@ -221,7 +279,7 @@ class _Tree:
             self._stuck = max(self._stuck, entered.value)
 
     def _enter(
-        self, region: Region, state: LinearState | None, program: WarmBounds | None
+        self, region: Region, state: LinearState | None, program: Program | None
     ) -> _Entered:
         """Bound a new leaf and fix what the bound decides."""
         entered = _Entered()
@@ -238,7 +296,8 @@ class _Tree:
             rest, bound = _fixed(region, bound, cutoff)
             entered.certificates.append(bound.certificate)
             if not rest.is_empty and rest.single is None:
-                if len(rest.free) > SHRUNK * len(region.free):
+                is_final = program is not None and program.is_final
+                if is_final or len(rest.free) > SHRUNK * len(region.free):
                     # A new region holds no arrays; thousands of leaves may be open.
                     entered.left = rest, bound
                     return entered
@@ -246,9 +305,7 @@ class _Tree:
         entered.value = self._cutoff()
         return entered
 
-    def _bound(
-        self, region: Region, state: LinearState | None, program: WarmBounds | None
-    ) -> Bound:
+    def _bound(self, region: Region, state: LinearState | None, program: Program | None) -> Bound:
         """By the program that is kept alive, or else anew."""
         cutoff = self._cutoff()
         bound = None
@@ -278,15 +335,29 @@ class _Tree:
             return
         self._assigned.add(selected.tobytes())
         # Most points are worth less even without distinctness, which is dear to ensure.
-        if self._problem.objective(top_k_assignment(self._problem, selected)) <= self._goal():
+        if relaxed_value(self._problem, selected) <= self._goal():
             return
         left = min(ROUNDING_TIME, self._deadline - time.perf_counter())
         assignment = assign_within(self._problem, selected, left) if left > 0.0 else None
         if assignment is not None:
             self._open.hand_over(assignment)
 
+    def _compile(self) -> None:
+        """Go over to compiled code, if it is there."""
+        if self._deadline - time.perf_counter() < COMPILATION or self._root is None:
+            return
+        try:
+            from qpm_opt.bounds.linear_compiled import CompiledBounds, Shares
+        except ImportError:  # no Numba
+            return
+        region, bound = self._root
+        shares = Shares(region, bound.state.multipliers)
+        self._pool.close()
+        self._pool = _Pool(lambda: CompiledBounds(shares))
+
     def _split(self, leaf: _Leaf) -> _Split:
-        program = self._program()
+        pool = self._pool  # another thread may exchange it
+        program = pool.take() if self._n_splits >= WARM_FROM else None
         try:
             if program is not None:
                 program.load(leaf.region, leaf.bound.state)
@@ -301,21 +372,10 @@ class _Tree:
                 sides.append(entered)
         finally:
             if program is not None:
-                self._idle.put(program)
+                pool.put(program)
         return _Split(feature, (sides[0], sides[1]), falls)
 
-    def _program(self) -> WarmBounds | None:
-        """A linear program that no other thread has, once the tree is large enough."""
-        if self._n_splits < WARM_FROM:
-            return None
-        try:
-            return self._idle.get_nowait()
-        except Empty:
-            program = WarmBounds()
-            self._programs.append(program)
-            return program
-
-    def _choose(self, leaf: _Leaf, program: WarmBounds | None) -> tuple[int, list[Fall]]:
+    def _choose(self, leaf: _Leaf, program: Program | None) -> tuple[int, list[Fall]]:
         """Place of the free feature whose sides promise to lower the bound most, and trials."""
         region, s = leaf.region, leaf.bound.s
         places = np.flatnonzero(np.minimum(s, 1.0 - s) > FRACTIONAL)
@@ -332,7 +392,7 @@ class _Tree:
         return int(places[np.argmax(costs.scores(features, distance, room))]), falls
 
     def _trials(
-        self, leaf: _Leaf, features: IntArray, distance: FloatArray, program: WarmBounds | None
+        self, leaf: _Leaf, features: IntArray, distance: FloatArray, program: Program | None
     ) -> list[Fall]:
         """Measure what deciding each of the free features does to the bound."""
         if not len(features) or self._late():

@@ -57,6 +57,8 @@ class WarmBounds:
     Nothing can be asked before :meth:`load`.
     """
 
+    is_final = False
+
     def __init__(self) -> None:
         self._child = _Child()
 

@@ -1,0 +1,512 @@
+"""Pairs of classes that must differ, at the vertices of the projected linear bound.
+
+By a feature with x = A_cj - t and y = A_ej - v a pair gains max(0, x, y, x + y - u). Which of the
+four it is, is the region of the feature: 0 none, 1 the first class, 2 the second, 3 both. At a pin
+two or more regions meet. The normals of the kinks of a pair and its freedoms are a basis of
+(t, v, u).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from qpm_opt.bounds.threshold_vertex import (
+    PIVOT,
+    Terms,
+    Vertex,
+    Work,
+    compiled,
+    in_both,
+    in_first,
+    in_second,
+    turned,
+)
+from qpm_opt.validation import BoolArray, FloatArray, IntArray
+
+ROOM = 0.03
+"""Features whose gain exceeds that of another region by less than this share of the largest are
+watched for a change of region."""
+STILL = 1e-11
+"""Rates of change that count as none."""
+COLLIDING = 1e-6
+"""Excess of what two classes share, from which on they become a pair."""
+
+
+@compiled
+def label(terms: Terms, vertex: Vertex, work: Work, pair: int) -> None:
+    """Find the regions of all features of a pair, at a pin the lowest of those that meet."""
+    c, e = vertex.pairs[pair, 0], vertex.pairs[pair, 1]
+    t, v, u = vertex.threshold[c], vertex.threshold[e], vertex.price[pair]
+    first, second, regions = terms.similarity[c], terms.similarity[e], work.region[pair]
+    for j in range(len(regions)):
+        x, y = first[j] - t, second[j] - v
+        region, best = 0, 0.0
+        if x > best:
+            region, best = 1, x
+        if y > best:
+            region, best = 2, y
+        if x + y - u > best:
+            region = 3
+        regions[j] = region
+    for i in range(vertex.sizes[0]):
+        if vertex.region_at_level[pair, i] >= 0:
+            work.region[pair, vertex.at_level[i]] = vertex.region_at_level[pair, i]
+    for i in range(vertex.n_pins[pair]):
+        for region in range(4):
+            if vertex.pin_regions[pair, i] >> region & 1:
+                work.region[pair, vertex.pin_feature[pair, i]] = region
+                break
+    watch(terms, vertex, work, pair)
+
+
+@compiled
+def keep_labels(vertex: Vertex, work: Work) -> None:
+    """Let the vertex know the regions of its features."""
+    for pair in range(vertex.sizes[1]):
+        for i in range(vertex.sizes[0]):
+            vertex.region_at_level[pair, i] = work.region[pair, vertex.at_level[i]]
+
+
+@compiled
+def watch(terms: Terms, vertex: Vertex, work: Work, pair: int) -> None:
+    """Gather the features of a pair that may change their region soon, and those with a gain."""
+    c, e = vertex.pairs[pair, 0], vertex.pairs[pair, 1]
+    t, v, u = vertex.threshold[c], vertex.threshold[e], vertex.price[pair]
+    room = ROOM * max(terms.ranked[c, 0] - t, terms.ranked[e, 0] - v)
+    if room <= 0.0:
+        room = math.inf
+    of_first, of_second, regions = terms.similarity[c], terms.similarity[e], work.region[pair]
+    near, active = work.near[pair], work.active[pair]
+    n_near = n_active = 0
+    for j in range(len(regions)):
+        x, y = of_first[j] - t, of_second[j] - v
+        largest, least, both = max(x, y), min(x, y), x + y - u
+        first, second = max(largest, 0.0), max(min(largest, 0.0), least)
+        if both > first:
+            first, second = both, first
+        elif both > second:
+            second = both
+        if first - second < room:
+            near[n_near] = j
+            n_near += 1
+        elif regions[j] == 0:
+            continue
+        active[n_active] = j
+        n_active += 1
+    work.n_near[pair], work.n_active[pair], work.room[pair] = n_near, n_active, room
+
+
+@compiled
+def set_normals(vertex: Vertex, work: Work, pair: int) -> bool:
+    """Find the normals of the kinks of a pair; False if there are more than three."""
+    n, frame = 0, work.frame[pair]
+    for i in range(vertex.n_pins[pair]):
+        base = work.region[pair, vertex.pin_feature[pair, i]]
+        for region in range(4):
+            if region != base and vertex.pin_regions[pair, i] >> region & 1:
+                if n == 3:
+                    return False
+                frame[n, 0] = in_first(region) - in_first(base)
+                frame[n, 1] = in_second(region) - in_second(base)
+                frame[n, 2] = in_both(region) - in_both(base)
+                work.normal_pin[pair, n], work.normal_region[pair, n] = i, region
+                n += 1
+    if vertex.is_zero[pair]:
+        if n == 3:
+            return False
+        frame[n] = 0.0
+        frame[n, 2] = 1.0
+        work.normal_pin[pair, n] = -1
+        n += 1
+    work.n_normals[pair] = n
+    return True
+
+
+@compiled
+def set_frame(vertex: Vertex, work: Work, pair: int) -> bool:
+    """Find the frame of a pair and its inverse; False if kinks and freedoms are no basis."""
+    if not set_normals(vertex, work, pair):
+        return False
+    n, m, inverse = work.n_normals[pair], work.frame[pair], work.frame_inverse[pair]
+    if n + work.n_freedoms[pair] != 3:
+        return False
+    for i in range(work.n_freedoms[pair]):
+        m[n + i] = work.vector[work.freedoms[pair, i]]
+    for i in range(3):
+        a, b = (i + 1) % 3, (i + 2) % 3
+        for j in range(3):
+            x, y = (j + 1) % 3, (j + 2) % 3
+            inverse[j, i] = m[a, x] * m[b, y] - m[a, y] * m[b, x]
+    determinant = 0.0
+    for j in range(3):
+        determinant += m[0, j] * inverse[j, 0]
+    if abs(determinant) < PIVOT:
+        return False
+    inverse /= determinant
+    return True
+
+
+@compiled
+def free_vectors(work: Work, pair: int, vectors: FloatArray) -> int:
+    """Fill a basis of what the normals of a pair leave free; return its size."""
+    n, m = work.n_normals[pair], work.frame[pair]
+    vectors[:] = 0.0
+    if n == 0:
+        for i in range(3):
+            vectors[i, i] = 1.0
+    elif n == 1:
+        big = int(np.argmax(np.abs(m[0])))
+        row = 0
+        for i in range(3):
+            if i != big:
+                vectors[row, i], vectors[row, big] = 1.0, -m[0, i] / m[0, big]
+                row += 1
+    elif n == 2:
+        for i in range(3):
+            x, y = (i + 1) % 3, (i + 2) % 3
+            vectors[0, i] = m[0, x] * m[1, y] - m[0, y] * m[1, x]
+    return int(3 - n)
+
+
+@compiled
+def turn_from(vertex: Vertex, work: Work, pair: int, kink: int) -> int:
+    """What leaving a kink does to t, v, u, as ``work.turn``.
+
+    A kink is a normal, whose region its feature leaves; after those come the pins, whose feature
+    leaves the region that it is labelled with for the one that is returned (-1: no pin).
+    """
+    n, inverse = work.n_normals[pair], work.frame_inverse[pair]
+    if kink < n:
+        work.turn[:] = inverse[:, kink]
+        return -1
+    to = -1
+    work.turn[:] = 0.0
+    for i in range(n):
+        if work.normal_pin[pair, i] == kink - n:
+            to = work.normal_region[pair, i]
+            work.turn[:] -= inverse[:, i]
+    return to
+
+
+@compiled
+def leave(vertex: Vertex, work: Work, pair: int, kink: int, to: int) -> None:
+    """Remove a kink from the vertex, with what :func:`turn_from` returned."""
+    n = work.n_normals[pair]
+    if kink < n:
+        pin = work.normal_pin[pair, kink]
+        if pin < 0:
+            vertex.is_zero[pair] = False
+            return
+        vertex.pin_regions[pair, pin] &= ~(1 << work.normal_region[pair, kink])
+    else:
+        pin = kink - n
+        feature = vertex.pin_feature[pair, pin]
+        vertex.pin_regions[pair, pin] &= ~(1 << work.region[pair, feature])
+        work.region[pair, feature] = to
+    regions = vertex.pin_regions[pair, pin]
+    if regions & (regions - 1) == 0:  # one is left: no pin any more
+        last = vertex.n_pins[pair] - 1
+        vertex.pin_feature[pair, pin] = vertex.pin_feature[pair, last]
+        vertex.pin_regions[pair, pin] = vertex.pin_regions[pair, last]
+        vertex.n_pins[pair] = last
+
+
+@compiled
+def pinned_regions(vertex: Vertex, pair: int, feature: int) -> int:
+    """The regions that meet at a feature, 0 if it is no pin."""
+    for i in range(vertex.n_pins[pair]):
+        if vertex.pin_feature[pair, i] == feature:
+            return int(vertex.pin_regions[pair, i])
+    return 0
+
+
+@compiled
+def pin(vertex: Vertex, work: Work, pair: int, feature: int, region: int) -> bool:
+    """Let a feature be where it meets another region; False if no room is left for a pin."""
+    for i in range(vertex.n_pins[pair]):
+        if vertex.pin_feature[pair, i] == feature:
+            vertex.pin_regions[pair, i] |= 1 << region
+            return True
+    i = vertex.n_pins[pair]
+    if i == 3:
+        return False
+    vertex.pin_feature[pair, i] = feature
+    vertex.pin_regions[pair, i] = 1 << region | 1 << work.region[pair, feature]
+    vertex.n_pins[pair] = i + 1
+    return True
+
+
+@compiled
+def find_events(
+    terms: Terms,
+    vertex: Vertex,
+    work: Work,
+    pairs: IntArray,
+    step: float,
+    when: FloatArray,
+    event: IntArray,
+) -> None:
+    """Fill when moving pairs meet their next kinks, and there feature and region that it comes to.
+
+    Feature -1: the price becomes 0. Feature -2: what is near has to be gathered anew.
+    """
+    threshold, threshold_rate = vertex.threshold, work.threshold_rate
+    near, n_near, regions, similarity = work.near, work.n_near, work.region, terms.similarity
+    for i in range(len(pairs)):
+        pair = pairs[i]
+        c, e = vertex.pairs[pair, 0], vertex.pairs[pair, 1]
+        d, f, g = threshold_rate[c], threshold_rate[e], work.price_rate[pair]
+        t, v, u = threshold[c] + step * d, threshold[e] + step * f, vertex.price[pair]
+        first, feature, to = work.room[pair] / (abs(d) + abs(f) + abs(g)), -2, 0
+        if g < 0.0 and not vertex.is_zero[pair] and max(u / -g, step) < first:
+            first, feature = max(u / -g, step), -1
+        u += step * g
+        rates = (0.0, -d, -f, -d - f - g)
+        for place in range(n_near[pair]):
+            j = near[pair, place]
+            x, y = similarity[c, j] - t, similarity[e, j] - v
+            gains = (0.0, x, y, x + y - u)
+            at = regions[pair, j]
+            for region in range(4):
+                speed = rates[region] - rates[at]
+                gap = max(gains[at] - gains[region], 0.0)
+                if speed > STILL and gap < speed * (first - step) and region != at:
+                    if not pinned_regions(vertex, pair, j) >> region & 1:
+                        first, feature, to = step + gap / speed, j, region
+        when[i], event[i, 0], event[i, 1] = first, feature, to
+
+
+@compiled
+def join(terms: Terms, vertex: Vertex, work: Work, c: int, e: int) -> bool:
+    """Make a pair of two classes, at price 0: g stays the same. False if that makes no frame."""
+    pair = vertex.sizes[1]
+    vertex.sizes[1] = pair + 1
+    vertex.pairs[pair, 0], vertex.pairs[pair, 1] = c, e
+    vertex.pair_of[c] = vertex.pair_of[e] = pair
+    vertex.price[pair], vertex.is_zero[pair], vertex.n_pins[pair] = 0.0, True, 0
+    first = -1 if vertex.is_free[c] else terms.order[c, vertex.n_above[c]]
+    second = -1 if vertex.is_free[e] else terms.order[e, vertex.n_above[e]]
+    n = 0
+    if first >= 0:
+        # Its similarity is the threshold of the first class: with or without it in that class.
+        above = terms.similarity[e, first] > vertex.threshold[e] and first != second
+        vertex.pin_feature[pair, n], vertex.pin_regions[pair, n] = first, 0b1100 if above else 0b11
+        n += 1
+    if second >= 0 and first == second:
+        vertex.pin_regions[pair, 0] |= 0b100
+    elif second >= 0:
+        above = terms.similarity[c, second] > vertex.threshold[c]
+        vertex.pin_feature[pair, n], vertex.pin_regions[pair, n] = (
+            second,
+            0b1010 if above else 0b101,
+        )
+        n += 1
+    vertex.n_pins[pair] = n
+    vertex.region_at_level[pair] = -1
+    label(terms, vertex, work, pair)
+    work.n_freedoms[pair] = 0
+    for side in range(2):
+        member = vertex.pairs[pair, side]
+        if vertex.is_free[member]:
+            vertex.is_free[member] = False
+            freedom = work.freedom_of[member]
+            work.owner[freedom] = -1 - pair
+            work.vector[freedom] = 0.0
+            work.vector[freedom, side] = 1.0
+            work.freedoms[pair, work.n_freedoms[pair]] = freedom
+            work.n_freedoms[pair] += 1
+    return set_frame(vertex, work, pair)
+
+
+@compiled
+def is_idle(vertex: Vertex, share: FloatArray, c: int) -> bool:
+    """Whether a class is in no pair, or in one at price 0, of which g does not change without it.
+
+    Those of shares stay, for a class has at most one share outside pairs.
+    """
+    pair = vertex.pair_of[c]
+    return bool(pair < 0 or (vertex.is_zero[pair] and share[c] == 1.0))
+
+
+@compiled
+def dissolve(terms: Terms, vertex: Vertex, share: FloatArray, wanted: BoolArray) -> int:
+    """Undo the idle pairs of the classes wanted, so that they may find others.
+
+    Returns how many there were. Everything else has to be derived anew.
+    """
+    n_dissolved = 0
+    for pair in range(vertex.sizes[1] - 1, -1, -1):
+        if not wanted[vertex.pairs[pair, 0]] and not wanted[vertex.pairs[pair, 1]]:
+            continue
+        pinned = [-1, -1]
+        sound = is_idle(vertex, share, vertex.pairs[pair, 0])
+        for i in range(vertex.n_pins[pair]):
+            regions = vertex.pin_regions[pair, i]
+            for side in range(2):
+                # Two regions that differ in one class alone: its threshold is at the feature.
+                one = 0b11 if side == 0 else 0b101
+                if regions & one == one or regions >> (2 - side) & one == one:
+                    sound = sound and pinned[side] < 0
+                    pinned[side] = vertex.pin_feature[pair, i]
+        n_pinned = (pinned[0] >= 0) + (pinned[1] >= 0)
+        n_normals = 0
+        for i in range(vertex.n_pins[pair]):
+            for region in range(4):
+                n_normals += vertex.pin_regions[pair, i] >> region & 1
+            n_normals -= 1
+        if not sound or n_pinned != n_normals:
+            continue
+        for side in range(2):
+            c, feature = vertex.pairs[pair, side], pinned[side]
+            vertex.pair_of[c], vertex.is_free[c] = -1, feature < 0
+            if feature >= 0:
+                vertex.n_above[c] = terms.rank[c, feature]
+                vertex.threshold[c] = terms.similarity[c, feature]
+            else:
+                vertex.n_above[c] = 0
+                for value in terms.ranked[c]:
+                    vertex.n_above[c] += value > vertex.threshold[c]
+        last = vertex.sizes[1] - 1
+        vertex.sizes[1] = last
+        if pair != last:
+            for side in range(2):
+                vertex.pairs[pair, side] = vertex.pairs[last, side]
+                vertex.pair_of[vertex.pairs[pair, side]] = pair
+            vertex.price[pair], vertex.is_zero[pair] = vertex.price[last], vertex.is_zero[last]
+            vertex.n_pins[pair] = vertex.n_pins[last]
+            vertex.pin_feature[pair] = vertex.pin_feature[last]
+            vertex.pin_regions[pair] = vertex.pin_regions[last]
+            vertex.region_at_level[pair] = vertex.region_at_level[last]
+        n_dissolved += 1
+    return n_dissolved
+
+
+@compiled
+def colliding(
+    terms: Terms,
+    vertex: Vertex,
+    work: Work,
+    share: FloatArray,
+    class_of: IntArray,
+    found: IntArray,
+) -> int:
+    """Fill pairs of classes whose best sets at s share more than they may, the worst first.
+
+    Only different idle classes that stand there with the same share of themselves can be a pair.
+    Returns how many there are, of no more than there is room for.
+    """
+    n_classes, n_features = terms.similarity.shape
+    k, s, order = float(terms.n_per_class), work.s, terms.order
+    taken = np.zeros((n_classes, n_features))
+    for c in range(n_classes):
+        left = k
+        for i in range(n_features):
+            j = order[c, i]
+            if s[j] > 0.0:
+                taken[c, j] = min(left, s[j])
+                left -= taken[c, j]
+                if left <= 0.0:
+                    break
+    idle = np.empty(n_classes, np.bool_)
+    for c in range(n_classes):
+        idle[c] = is_idle(vertex, share, c)
+    n, excess = 0, np.empty(len(found))
+    for c in range(n_classes):
+        if not idle[c]:
+            continue
+        for e in range(c + 1, n_classes):
+            if not idle[e] or share[c] != share[e] or class_of[c] == class_of[e]:
+                continue
+            left, common = k, 0.0
+            for i in range(n_features):
+                j = order[c, i]
+                if taken[c, j] > 0.0:
+                    common += min(taken[c, j], taken[e, j])
+                    left -= taken[c, j]
+                    if left <= 0.0 or common + left <= k - 1.0 + COLLIDING:
+                        break
+            if common <= k - 1.0 + COLLIDING or n == len(found):
+                continue
+            place = n
+            while place > 0 and excess[place - 1] < common:
+                excess[place], found[place] = excess[place - 1], found[place - 1]
+                place -= 1
+            excess[place], found[place, 0], found[place, 1] = common, c, e
+            n += 1
+    return n
+
+
+@compiled
+def dot(a: FloatArray, b: FloatArray) -> float:
+    """Of three numbers each."""
+    return float(a[0] * b[0] + a[1] * b[1] + a[2] * b[2])
+
+
+@compiled
+def freedoms_across(
+    vertex: Vertex, work: Work, pair: int, normal: FloatArray, n: int, turns: bool
+) -> int:
+    """Let all freedoms of a pair but one keep a new kink with this normal.
+
+    ``work.turn`` is one of them if the pair turns. Returns the freedom that cannot, -1 if all do.
+    """
+    out, most = -1, PIVOT
+    for i in range(work.n_freedoms[pair]):
+        freedom = work.freedoms[pair, i]
+        across = abs(dot(normal, work.vector[freedom]))
+        if across > most:
+            out, most = freedom, across
+    if out < 0:
+        return -1
+    pivot = dot(normal, work.vector[out])
+    for i in range(work.n_freedoms[pair]):
+        freedom = work.freedoms[pair, i]
+        factor = dot(normal, work.vector[freedom]) / pivot
+        if freedom != out and factor != 0.0:
+            work.vector[freedom] -= factor * work.vector[out]
+            for x in range(n):
+                work.inverse[x, out] += factor * work.inverse[x, freedom]
+    if turns:
+        work.turn[:] -= dot(normal, work.turn) / pivot * work.vector[out]
+    return out
+
+
+@compiled
+def violations(
+    terms: Terms, vertex: Vertex, work: Work, pair: int, n_used: int, multiplier: FloatArray
+) -> int:
+    """Fill the multipliers of the kinks of a pair, as :func:`turn_from` counts them."""
+    k, n, inverse = float(terms.n_per_class), work.n_normals[pair], work.frame_inverse[pair]
+    first, second, both = k, k, k - 1.0
+    used, s, regions = work.used, work.s, work.region[pair]
+    for i in range(n_used):
+        j = used[i]
+        region = regions[j]
+        if region:
+            first -= s[j] * in_first(region)
+            second -= s[j] * in_second(region)
+            both -= s[j] * in_both(region)
+    for i in range(n):
+        multiplier[i] = inverse[0, i] * first + inverse[1, i] * second + inverse[2, i] * both
+    for i in range(vertex.n_pins[pair]):
+        rest = work.s[vertex.pin_feature[pair, i]]
+        for x in range(n):
+            if work.normal_pin[pair, x] == i:
+                rest -= multiplier[x]
+        multiplier[n + i] = rest
+    return int(n + vertex.n_pins[pair])
+
+
+@compiled
+def turn_at_level(
+    vertex: Vertex, work: Work, pair: int, kink: int, to: int, row: FloatArray
+) -> None:
+    """Fill what ``work.turn`` makes the features at the level lose."""
+    moved = vertex.pin_feature[pair, kink - work.n_normals[pair]] if to >= 0 else -1
+    x, y, z = work.turn[0], work.turn[1], work.turn[2]
+    region, at_level = work.region[pair], vertex.at_level
+    for i in range(vertex.sizes[0]):
+        j = at_level[i]
+        row[i] = turned(x, y, z, to if j == moved else region[j])
