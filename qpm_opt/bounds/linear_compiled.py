@@ -310,9 +310,13 @@ class CompiledBounds:
         placed.at_level[:n_at_level] = np.searchsorted(self._columns, vertex.at_level[:n_at_level])
         pins = np.searchsorted(self._columns, vertex.pin_feature[:n_pairs])
         placed.pin_feature[:n_pairs] = pins  # what is not in use may be anything
-        rank, shares = self._shares.rank, np.arange(len(below))
-        end = np.where(below >= 0, rank[shares, below], rank.shape[1])
-        placed.n_above[:] = (rank[:, self._columns] < end[:, None]).sum(axis=1)
+        rank = self._shares.rank
+        pinned = np.flatnonzero((vertex.pair_of < 0) & ~vertex.is_free)
+        columns = np.searchsorted(self._columns, below[pinned])
+        placed.n_above[pinned] = self._terms.rank[pinned, columns]
+        free = np.flatnonzero((vertex.pair_of < 0) & vertex.is_free)
+        end = np.where(below[free] >= 0, rank[free, below[free]], rank.shape[1])
+        placed.n_above[free] = (rank[np.ix_(free, self._columns)] < end[:, None]).sum(axis=1)
         return placed
 
     def _form(

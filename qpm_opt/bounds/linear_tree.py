@@ -33,9 +33,9 @@ N_PROBED, RELIABLE = 16, 4
 """Features looked at before one is branched on, and measurements after which one is known."""
 WARM_FROM = 3
 """Leaves split before a process is started that goes on from the basis of a leaf."""
-COMPILED_FROM, COMPILATION = 30, 60.0
-"""Leaves split before compiled code takes over, if it is installed and so many seconds are left:
-the first time it has to be compiled."""
+COMPILED_FROM, COMPILATION = 10_000_000, 60.0
+"""Leaves split, times the similarities of the root, before compiled code takes over, if it is
+installed and so many seconds are left: the first time it has to be compiled."""
 ROUNDING_TIME = 1.0
 """Seconds that the exact assignment of one rounded point may take."""
 FRACTIONAL = 1e-6
@@ -206,7 +206,7 @@ class _Tree:
         self._assigned: set[bytes] = set()
         self._costs = PseudoCosts(self._problem.n_features)
         self._n_splits = 0
-        self._root: tuple[Region, Bound] | None = None
+        self._root: tuple[Region, Bound] | None = None  # until compiled code takes over
         self._pool = _Pool(WarmBounds)
 
     def close(self) -> None:
@@ -260,8 +260,11 @@ class _Tree:
     def _take(self, leaf: _Leaf, split: _Split) -> None:
         """Take over both sides of a leaf."""
         self._n_splits += 1
-        if self._n_splits == COMPILED_FROM:
-            self._compile()
+        if self._root is not None:
+            region, bound = self._root
+            if self._n_splits * self._problem.n_classes * len(region.free) >= COMPILED_FROM:
+                self._root = None
+                self._compile(region, bound)
         for fall in split.falls:
             self._costs.learn(fall)
         children = self._proof.branch(leaf.index, split.feature, (False, True))
@@ -342,15 +345,14 @@ class _Tree:
         if assignment is not None:
             self._open.hand_over(assignment)
 
-    def _compile(self) -> None:
+    def _compile(self, region: Region, bound: Bound) -> None:
         """Go over to compiled code, if it is there."""
-        if self._deadline - time.perf_counter() < COMPILATION or self._root is None:
+        if self._deadline - time.perf_counter() < COMPILATION:
             return
         try:
             from qpm_opt.bounds.linear_compiled import CompiledBounds, Shares
         except ImportError:  # no Numba
             return
-        region, bound = self._root
         shares = Shares(region, bound.state.multipliers)
         self._pool.close()
         self._pool = _Pool(lambda: CompiledBounds(shares))

@@ -400,6 +400,8 @@ def colliding(
     n_classes, n_features = terms.similarity.shape
     k, s, order = float(terms.n_per_class), work.s, terms.order
     taken = np.zeros((n_classes, n_features))
+    # What one takes whole and the other not at all is too much already: told by 64 groups.
+    some, whole = np.zeros(n_classes, np.uint64), np.zeros(n_classes, np.uint64)
     for c in range(n_classes):
         left = k
         for i in range(n_features):
@@ -407,6 +409,10 @@ def colliding(
             if s[j] > 0.0:
                 taken[c, j] = min(left, s[j])
                 left -= taken[c, j]
+                bit = np.uint64(1) << np.uint64(j & 63)
+                some[c] |= bit
+                if taken[c, j] == 1.0:
+                    whole[c] |= bit
                 if left <= 0.0:
                     break
     idle = np.empty(n_classes, np.bool_)
@@ -417,7 +423,9 @@ def colliding(
         if not idle[c]:
             continue
         for e in range(c + 1, n_classes):
-            if not idle[e] or share[c] != share[e] or class_of[c] == class_of[e]:
+            if whole[c] & ~some[e] or whole[e] & ~some[c] or not idle[e]:
+                continue
+            if share[c] != share[e] or class_of[c] == class_of[e]:
                 continue
             left, common = k, 0.0
             for i in range(n_features):
@@ -474,29 +482,48 @@ def freedoms_across(
 
 
 @compiled
-def violations(
-    terms: Terms, vertex: Vertex, work: Work, pair: int, n_used: int, multiplier: FloatArray
+def find_violations(
+    terms: Terms, vertex: Vertex, work: Work, n_used: int, n_found: int, tolerance: float
 ) -> int:
-    """Fill the multipliers of the kinks of a pair, as :func:`turn_from` counts them."""
-    k, n, inverse = float(terms.n_per_class), work.n_normals[pair], work.frame_inverse[pair]
-    first, second, both = k, k, k - 1.0
-    used, s, regions = work.used, work.s, work.region[pair]
-    for i in range(n_used):
-        j = used[i]
-        region = regions[j]
-        if region:
-            first -= s[j] * in_first(region)
-            second -= s[j] * in_second(region)
-            both -= s[j] * in_both(region)
-    for i in range(n):
-        multiplier[i] = inverse[0, i] * first + inverse[1, i] * second + inverse[2, i] * both
-    for i in range(vertex.n_pins[pair]):
-        rest = work.s[vertex.pin_feature[pair, i]]
-        for x in range(n):
-            if work.normal_pin[pair, x] == i:
-                rest -= multiplier[x]
-        multiplier[n + i] = rest
-    return int(n + vertex.n_pins[pair])
+    """Add the kinks of pairs that may be left, as :func:`turn_from` counts them, to the others.
+
+    Returns the number of candidates.
+    """
+    k, multiplier = float(terms.n_per_class), np.zeros(6)
+    used, s, region, inverse = work.used, work.s, work.region, work.frame_inverse
+    n_normals, normal_pin = work.n_normals, work.normal_pin
+    n_pins, pin_feature = vertex.n_pins, vertex.pin_feature
+    candidates, violation = work.candidates, work.violation
+    for pair in range(vertex.sizes[1]):
+        n = n_normals[pair]
+        if n == 0:
+            continue
+        first, second, both = k, k, k - 1.0
+        for i in range(n_used):
+            j = used[i]
+            at = region[pair, j]
+            if at:
+                first -= s[j] * in_first(at)
+                second -= s[j] * in_second(at)
+                both -= s[j] * in_both(at)
+        for i in range(n):
+            multiplier[i] = (
+                inverse[pair, 0, i] * first
+                + inverse[pair, 1, i] * second
+                + inverse[pair, 2, i] * both
+            )
+        for i in range(n_pins[pair]):
+            rest = s[pin_feature[pair, i]]
+            for x in range(n):
+                if normal_pin[pair, x] == i:
+                    rest -= multiplier[x]
+            multiplier[n + i] = rest
+        for x in range(n + n_pins[pair]):
+            if -multiplier[x] > tolerance:
+                candidates[n_found, 0], candidates[n_found, 1] = pair, x
+                violation[n_found] = -multiplier[x]
+                n_found += 1
+    return n_found
 
 
 @compiled

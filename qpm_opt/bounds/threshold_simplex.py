@@ -23,6 +23,7 @@ from qpm_opt.bounds.threshold_pairs import (
     colliding,
     dissolve,
     find_events,
+    find_violations,
     free_vectors,
     freedoms_across,
     join,
@@ -35,7 +36,6 @@ from qpm_opt.bounds.threshold_pairs import (
     set_normals,
     turn_at_level,
     turn_from,
-    violations,
     watch,
 )
 from qpm_opt.bounds.threshold_vertex import (
@@ -72,7 +72,7 @@ WORTH = 0.5
 """Kinks whose violation is below this share of the largest are not left."""
 RESIDUAL, CHECKED_AFTER = 1e-7, 20
 """Error of the system above which the inverse is computed anew, looked at after so many steps."""
-MOST_ROUNDS = 1
+MOST_ROUNDS = 5
 """Times that pairs are made anew in one descent."""
 MOST_EVENTS = 20_000
 """Kinks crossed in one step, at most."""
@@ -201,7 +201,6 @@ def choose(
                 best = violation * violation / length
                 way, who, worst = (SINK if s[j] < lower[j] else RISE), i, violation
     n_found, largest = 0, 0.0
-    multiplier = np.zeros(6)
     for c in range(len(vertex.threshold)):
         if pair_of[c] >= 0 or is_free[c]:
             continue
@@ -215,16 +214,9 @@ def choose(
             candidates[n_found, 1] = -UP if -above >= beyond else -DOWN
             found[n_found] = violation
             n_found += 1
-            largest = max(largest, violation)
-    for pair in range(vertex.sizes[1]):
-        if work.n_normals[pair] == 0:
-            continue
-        for x in range(violations(terms, vertex, work, pair, n_used, multiplier)):
-            if -multiplier[x] > TOLERANCE:
-                candidates[n_found, 0], candidates[n_found, 1] = pair, x
-                found[n_found] = -multiplier[x]
-                n_found += 1
-                largest = max(largest, -multiplier[x])
+    n_found = find_violations(terms, vertex, work, n_used, n_found, TOLERANCE)
+    for i in range(n_found):
+        largest = max(largest, found[i])
     for i in range(n_found):
         violation, owner, x = found[i], candidates[i, 0], candidates[i, 1]
         if violation < WORTH * largest or violation * violation <= WORTH * best:

@@ -64,8 +64,13 @@ _CACHE = _cache_directory()
 
 
 def compiled(function: Function) -> Function:
-    """By Numba, kept on disk, and run without the interpreter's lock."""
-    options = numba.njit(cache=True, nogil=True, error_model="numpy")
+    """By Numba, kept on disk, and run without the interpreter's lock.
+
+    Sums may be taken in any order, for the sake of vector instructions.
+    """
+    options = numba.njit(
+        cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"}
+    )
     usual, numba.config.CACHE_DIR = numba.config.CACHE_DIR, _CACHE
     try:
         return cast(Function, options(function))
