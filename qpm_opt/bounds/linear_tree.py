@@ -351,7 +351,7 @@ class _Tree:
             return
         try:
             from qpm_opt.bounds.linear_compiled import CompiledBounds, Shares
-        except ImportError:  # no Numba
+        except (ImportError, RuntimeError):  # no Numba, or no place for what it compiles
             return
         shares = Shares(region, bound.state.multipliers)
         self._pool.close()
