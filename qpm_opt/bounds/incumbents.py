@@ -45,8 +45,8 @@ def offer_selection(
     """Offer the best assignment of a selection; return its value without side constraints.
 
     The check of a proof values a selection without side constraints, so a proof may not rest on
-    them here. The value is -inf if there
-    is no assignment, and inf if that is not known by the deadline.
+    them here. The value is -inf if there is no assignment, and inf if that is not known by the
+    deadline.
     """
     if problem.has_side_constraints:
         held = assign_within(problem, selected, seconds_to(deadline))

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qpm_opt.bounds.base import Bound
+from qpm_opt.bounds.compilation import compiled
 from qpm_opt.bounds.linear import LinearState
 from qpm_opt.bounds.linear_cuts import Cuts
 from qpm_opt.bounds.linear_terms import LinearForm, Multipliers, summed
@@ -25,24 +27,27 @@ from qpm_opt.bounds.threshold_simplex import FAILED, LIMITED, ON_TARGET, OPTIMAL
 from qpm_opt.bounds.threshold_vertex import (
     Terms,
     Vertex,
-    compiled,
+    fill_gain,
     most_freedoms,
     new_work,
-    value_at,
 )
+from qpm_opt.problem import Problem
 from qpm_opt.validation import FloatArray, IntArray
 
-STEPS, MOST_STEPS = 1024, 8192
+STEPS, MOST_STEPS = 256, 8192
 """Steps between two looks at the clock, and of one bound."""
 PROBE_STEPS = 200
 """Steps of a probe."""
 LEAST_SHARE = 0.499
 """Pairs with less than this share of their classes are given up, for shares stay as they are; a
 pair whose classes are in no other one gets them whole."""
-
-
-ROUNDING = 1e-9
+ROUNDING = 1e-12
 """Shares below this are none."""
+NOISE = 1e-10
+"""Similarities are raised by up to so much of the largest, lest the method goes round where many
+are equal. What holds for higher ones holds for those there are."""
+EPSILON = 4.0 * float(np.finfo(float).eps)
+"""Rounding of a sum of two numbers, and more, as a share of them."""
 
 
 class Shares:
@@ -72,7 +77,10 @@ class Shares:
         self.pairs = len(single) + np.arange(2 * len(kept)).reshape(-1, 2)
         threshold = np.concatenate([by.threshold[single], by.pair_thresholds[kept].ravel()])
         self.threshold = self.share * threshold
-        self.similarity = self.share[:, None] * problem.class_similarity[self.class_of]
+        noise = np.random.default_rng(0).random(problem.class_similarity.shape)
+        noise *= NOISE * np.abs(problem.class_similarity).max(initial=0.0)
+        similarity = (problem.class_similarity + noise)[self.class_of]
+        self.similarity = self.share[:, None] * similarity
         order = np.argsort(-self.similarity, axis=1, kind="stable").astype(np.int32)
         self.rank = np.argsort(order, axis=1, kind="stable").astype(np.int32)
         features = np.concatenate([region.free, region.ones])
@@ -84,33 +92,42 @@ class Shares:
         place[columns] = np.arange(len(columns))
         linear = np.zeros(len(columns))
         linear[place[region.free]] = region.linear
-        similarity, ranked, order, rank = _selected(self.similarity, self.order, columns, place)
-        problem = region.problem
-        return Terms(
-            similarity, ranked, order, rank, linear, problem.n_per_class, problem.n_selected
+        shape, problem = (len(self.order), len(columns)), region.problem
+        terms = Terms(
+            similarity=np.empty(shape),
+            ranked=np.empty(shape),
+            order=np.empty(shape, dtype=np.int32),
+            rank=np.empty(shape, dtype=np.int32),
+            linear=linear,
+            n_per_class=problem.n_per_class,
+            n_selected=problem.n_selected,
         )
+        kept = np.empty(self.order.shape[1] + 1, dtype=np.int32)
+        _select(self.similarity, self.order, columns, place, kept, terms)
+        return terms
 
 
 @compiled
-def _selected(
-    similarity: FloatArray, order: NDArray[np.int32], columns: IntArray, place: NDArray[np.int32]
-) -> tuple[FloatArray, FloatArray, NDArray[np.int32], NDArray[np.int32]]:
-    """What :class:`Terms` holds, for some of the features; ``place`` is -1 for the others."""
-    shape = len(order), len(columns)
-    new, rank = np.empty(shape, np.int32), np.empty(shape, np.int32)
-    values, ranked = np.empty(shape), np.empty(shape)
-    kept = np.empty(order.shape[1] + 1, np.int32)
-    for c in range(shape[0]):
+def _select(
+    similarity: FloatArray,
+    order: NDArray[np.int32],
+    columns: IntArray,
+    place: NDArray[np.int32],
+    kept: NDArray[np.int32],
+    terms: Terms,
+) -> None:
+    """Fill :class:`Terms` for some of the features; ``place`` is -1 for the others."""
+    values, ranked, new, rank = terms.similarity, terms.ranked, terms.order, terms.rank
+    for c in range(len(order)):
         n = 0
         for j in order[c]:  # without a branch, which would be guessed wrong half of the time
             kept[n] = place[j]
             n += place[j] >= 0
-        for i in range(shape[1]):
+        for i in range(len(columns)):
             values[c, i] = similarity[c, columns[i]]
-        for i in range(shape[1]):
+        for i in range(len(columns)):
             column = kept[i]
             new[c, i], rank[c, column], ranked[c, i] = column, i, values[c, column]
-    return values, ranked, new, rank
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -136,36 +153,53 @@ class VertexState(LinearState):
 class CompiledBounds:
     """Bounds on the parts of one region without similarities after the other.
 
-    Nothing can be asked before :meth:`load`. Shares may serve several at a time.
+    Nothing can be asked before :meth:`load`. Made by :func:`compiled_bounds`.
+
+    Parameters
+    ----------
+    shares : Shares
+        May serve several at a time.
+    first : VertexState
+        Where regions begin of which no vertex is known.
     """
 
     is_final = True
 
-    def __init__(self, shares: Shares) -> None:
-        self._shares = shares
+    def __init__(self, shares: Shares, first: VertexState | None = None) -> None:
+        self._shares, self._first = shares, first
 
     def close(self) -> None:
         """Nothing runs beside."""
 
-    def load(self, region: Region, state: LinearState) -> None:
-        """Go over to the parts of another region, which is not empty and not a single selection.
+    def begin(self, region: Region, deadline: float) -> VertexState | None:
+        """The best vertex of a region, from the thresholds of the shares; None if none is found."""
+        self._go_to(region, region.free[:0])
+        vertex = self._simple_vertex(region)
+        for first, second in self._shares.pairs:
+            if not join(self._terms, vertex, self._work, first, second):
+                return None
+        lower, upper = self._limits(region)
+        for _ in range(MOST_STEPS // STEPS):
+            _, _, how = self._descend(vertex, lower, upper, STEPS, -math.inf, True)
+            if how == OPTIMAL:
+                return self._state(vertex, self._multipliers(vertex))
+            if how == FAILED or time.perf_counter() >= deadline:
+                break
+        return None
 
-        Parameters
-        ----------
-        region : Region
-        state : LinearState
-            ``Bound.state`` of the region, or of one that contains it.
-        """
-        columns = [region.free, region.ones]
-        if isinstance(state, VertexState):
-            columns.append(state.features)
-        self._home, self._columns = region, np.unique(np.concatenate(columns))
+    def load(self, region: Region, state: LinearState) -> None:
+        """Go over to another region, which is not a single selection."""
+        start = state if isinstance(state, VertexState) else self._first
+        assert start is not None
+        self._go_to(region, start.features)
+        self._vertex = self._placed(start)
+
+    def _go_to(self, region: Region, features: IntArray) -> None:
+        """Gather the terms of a region and of some features more."""
+        self._home = region
+        self._columns = np.unique(np.concatenate([region.free, region.ones, features]))
         self._terms = self._shares.terms(region, self._columns)
         self._work = new_work(*self._terms.similarity.shape)
-        self._vertex: Vertex | None
-        self._vertex = (
-            self._placed(state) if isinstance(state, VertexState) else self._first(region)
-        )
 
     def bound(
         self,
@@ -179,8 +213,6 @@ class CompiledBounds:
 
         None if the vertex that it would start from is of no use.
         """
-        if self._vertex is None:
-            return None
         vertex, aim, n_steps = self._vertex.copy(), target, 0
         lower, upper = self._limits(region)
         while True:
@@ -191,10 +223,13 @@ class CompiledBounds:
             if not np.isfinite(vertex.threshold).all() or not math.isfinite(vertex.level[0]):
                 return None
             np.maximum(vertex.price, 0.0, out=vertex.price)  # but for rounding they are
-            form = self._form(region, vertex, lower, upper)
-            if how == ON_TARGET and form.value > target:  # by what rounding may be
-                aim = value - 2.0 * (form.value - target)
-            elif how != LIMITED or n_steps >= MOST_STEPS or time.perf_counter() >= deadline:
+            form = self._form(region, vertex)
+            if n_steps >= MOST_STEPS or time.perf_counter() >= deadline:
+                break
+            if how == ON_TARGET and form.value > target:  # but for rounding
+                excess = max(form.value - target, EPSILON * (abs(value) + abs(region.constant)))
+                aim = value - 2.0 * excess
+            elif how != LIMITED:
                 break
         multipliers = self._multipliers(vertex)
         free = np.searchsorted(self._columns, region.free)
@@ -204,25 +239,27 @@ class CompiledBounds:
             price_in=form.price_in,
             price_out=form.price_out,
             s=np.clip(self._work.s[free], 0.0, 1.0),
-            state=self._state(vertex, multipliers, how),
+            state=LinearState(Cuts(), multipliers)
+            if how == FAILED
+            else self._state(vertex, multipliers),
         )
 
     def probe(self, region: Region, features: IntArray, deadline: float) -> FloatArray | None:
         """What a few steps make of the bound with each feature out and in, (n_features, 2).
 
-        Not certified; None if the vertex is of no use, or the time is up.
+        Not certified; None if the time is up.
         """
         values = np.empty((len(features), 2))
         lower, upper = self._limits(region)
-        constant = self._home.constant
         for i, column in enumerate(np.searchsorted(self._columns, features).tolist()):
-            if self._vertex is None or time.perf_counter() >= deadline:
-                return None
             for side in (0, 1):
+                if time.perf_counter() >= deadline:
+                    return None
                 lower[column] = upper[column] = float(side)
                 vertex = self._vertex.copy()
-                value, _, _ = self._descend(vertex, lower, upper, PROBE_STEPS, -math.inf, False)
-                values[i, side] = value + constant
+                values[i, side], _, _ = self._descend(
+                    vertex, lower, upper, PROBE_STEPS, -math.inf, False
+                )
             lower[column], upper[column] = 0.0, 1.0
         return values
 
@@ -259,7 +296,7 @@ class CompiledBounds:
         upper[np.searchsorted(self._columns, region.free)] = 1.0
         return lower, np.maximum(lower, upper)
 
-    def _first(self, region: Region) -> Vertex | None:
+    def _simple_vertex(self, region: Region) -> Vertex:
         """A vertex with every threshold pinned and one feature at the level."""
         terms, shares = self._terms, self._shares
         n_shares, _ = terms.similarity.shape
@@ -274,7 +311,7 @@ class CompiledBounds:
         free = np.searchsorted(self._columns, region.free)
         at_level = whole(most_freedoms(n_shares))
         at_level[0] = free[np.argsort(-gain[free], kind="stable")[region.n_left - 1]]
-        vertex = Vertex(
+        return Vertex(
             level=gain[at_level[:1]],
             threshold=threshold,
             n_above=n_above.astype(np.int64),
@@ -290,15 +327,6 @@ class CompiledBounds:
             region_at_level=np.full((n_pairs, len(at_level)), -1, dtype=np.int8),
             sizes=np.array([1, 0], dtype=np.int64),
         )
-        for first, second in shares.pairs:
-            if not join(terms, vertex, self._work, first, second):
-                return None
-        lower, upper = self._limits(region)
-        for _ in range(MOST_STEPS // STEPS):
-            _, _, how = self._descend(vertex, lower, upper, STEPS, -math.inf, True)
-            if how == OPTIMAL:
-                return vertex
-        return None
 
     def _placed(self, state: VertexState) -> Vertex:
         """A vertex over the columns, from one whose features are indices of the problem."""
@@ -319,13 +347,10 @@ class CompiledBounds:
         placed.n_above[free] = (rank[np.ix_(free, self._columns)] < end[:, None]).sum(axis=1)
         return placed
 
-    def _form(
-        self, region: Region, vertex: Vertex, lower: FloatArray, upper: FloatArray
-    ) -> LinearForm:
+    def _form(self, region: Region, vertex: Vertex) -> LinearForm:
         """The bound that the multipliers of a vertex prove, rounded up."""
-        q, k = self._work.q, region.problem.n_per_class
-        value_at(self._terms, lower, upper, vertex, q)
-        gain = q + vertex.level[0]
+        gain, k = self._work.q, region.problem.n_per_class
+        fill_gain(self._terms, vertex, gain)
         free, ones = (np.searchsorted(self._columns, j) for j in (region.free, region.ones))
         terms = [
             k * vertex.threshold,
@@ -334,7 +359,7 @@ class CompiledBounds:
             np.array([self._home.constant]),
         ]
         most = float(np.max(np.abs(gain) + 2.0 * np.abs(self._terms.linear)))
-        return summed(region, gain[free], terms, most, len(q))
+        return summed(region, gain[free], terms, most, len(gain))
 
     def _multipliers(self, vertex: Vertex) -> Multipliers:
         shares, n_classes = self._shares, self._home.problem.n_classes
@@ -354,10 +379,8 @@ class CompiledBounds:
             pair_weight=pair_weight,
         )
 
-    def _state(self, vertex: Vertex, multipliers: Multipliers, how: int) -> LinearState:
-        """The vertex for parts of the part, or the multipliers alone if it is of no use."""
-        if how == FAILED:
-            return LinearState(Cuts(), multipliers)
+    def _state(self, vertex: Vertex, multipliers: Multipliers) -> VertexState:
+        """The vertex for parts of the part."""
         n_at_level, n_pairs = vertex.sizes
         n_columns = len(self._columns)
         place = np.minimum(vertex.n_above, n_columns - 1)
@@ -372,3 +395,48 @@ class CompiledBounds:
         regions = vertex.region_at_level[:n_pairs, :n_at_level].copy()
         vertex = vertex._replace(region_at_level=regions)
         return VertexState(cuts=Cuts(), multipliers=multipliers, vertex=vertex, below=below)
+
+
+def compiled_bounds(
+    region: Region, by: Multipliers, deadline: float
+) -> Callable[[], CompiledBounds] | None:
+    """What makes bounds on the parts of a region.
+
+    Parameters
+    ----------
+    region : Region
+    by : Multipliers
+        Of a bound on it, or on one that contains it.
+    deadline : float
+        Value of ``time.perf_counter()``.
+
+    Returns
+    -------
+    callable or None
+        None if no best vertex is found to begin with.
+    """
+    shares = Shares(region, by)
+    first = CompiledBounds(shares).begin(region, deadline)
+    return None if first is None else lambda: CompiledBounds(shares, first)
+
+
+def use_once() -> None:
+    """Call every compiled function, on a small problem with two classes that collide."""
+    A = np.random.default_rng(0).random((4, 8))
+    A[1] = A[0]
+    problem = Problem(A, np.zeros((8, 8)), n_selected=4, n_per_class=2)
+    whole = Region.whole(problem)
+    pair = Multipliers(
+        threshold=A.mean(axis=1),
+        threshold_weight=np.array([0.0, 0.0, 1.0, 1.0]),
+        pairs=np.array([[0, 1]]),
+        pair_thresholds=A[:2, :1].copy().T,
+        pair_price=np.zeros(1),
+        pair_weight=np.ones(1),
+    )
+    new = compiled_bounds(whole, pair, math.inf)
+    assert new is not None
+    bounds, state = new(), LinearState(Cuts(), pair)
+    bounds.load(whole, state)
+    bounds.bound(whole, state)
+    bounds.probe(whole, whole.free[:1], math.inf)

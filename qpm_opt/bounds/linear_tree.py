@@ -8,12 +8,14 @@ with Numba, it starts from its parent's vertex (:mod:`qpm_opt.bounds.linear_comp
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -29,13 +31,18 @@ from qpm_opt.bounds.pseudocosts import Fall, PseudoCosts
 from qpm_opt.bounds.region import Region
 from qpm_opt.validation import FloatArray, IntArray
 
+if TYPE_CHECKING:  # needs Numba
+    from qpm_opt.bounds.compilation import Compilation
+
+logger = logging.getLogger(__name__)
+
 N_PROBED, RELIABLE = 16, 4
 """Features looked at before one is branched on, and measurements after which one is known."""
 WARM_FROM = 3
 """Leaves split before a process is started that goes on from the basis of a leaf."""
 COMPILED_FROM, COMPILATION = 10_000_000, 60.0
-"""Leaves split, times the similarities of the root, before compiled code takes over, if it is
-installed and so many seconds are left: the first time it has to be compiled."""
+"""Leaves split, times the similarities of the root, before compiled code takes over, if Numba is
+installed. Where it has not been compiled yet, that is begun if so many seconds are left."""
 ROUNDING_TIME = 1.0
 """Seconds that the exact assignment of one rounded point may take."""
 FRACTIONAL = 1e-6
@@ -84,12 +91,18 @@ class Program(Protocol):
     """Whether fixing features by a bound makes the next one no lower."""
 
     def load(self, region: Region, state: LinearState) -> object:
-        """Go over to the parts of another region."""
+        """Go over to the parts of another region, which is not a single selection.
+
+        ``state`` is ``Bound.state`` of the region, or of one that contains it.
+        """
 
     def bound(
         self, region: Region, state: LinearState, *, target: float, deadline: float
     ) -> Bound | None:
-        """Bound on a part, None if there is none to be had."""
+        """Bound on a part that is not empty, as by ``linear_bound``; None if there is none in time.
+
+        ``state`` is that of the region loaded.
+        """
 
     def probe(self, region: Region, features: IntArray, deadline: float) -> FloatArray | None:
         """What deciding each of some features out and in would do, at little cost."""
@@ -161,7 +174,7 @@ class _Pool:
 
     def __init__(self, new: Callable[[], Program]) -> None:
         self._new = new
-        self._programs: list[Program] = []
+        self._made: dict[Program, Callable[[], Program]] = {}
         self._idle: SimpleQueue[Program] = SimpleQueue()
 
     def take(self) -> Program:
@@ -169,24 +182,35 @@ class _Pool:
         try:
             return self._idle.get_nowait()
         except Empty:
-            program = self._new()
-            self._programs.append(program)
+            new = self._new
+            program = new()
+            self._made[program] = new
             return program
 
     def put(self, program: Program) -> None:
         """Give it back."""
-        self._idle.put(program)
+        if self._made[program] is self._new:
+            self._idle.put(program)
+        else:
+            program.close()
+
+    def exchange(self, new: Callable[[], Program]) -> None:
+        """Make others from now on, and end those there are when nobody uses them."""
+        self._new = new
+        with contextlib.suppress(Empty):
+            while True:
+                self._idle.get_nowait().close()
 
     def close(self) -> None:
         """End them all; one that is in use answers nothing from then on."""
-        for program in self._programs:
+        for program in list(self._made):
             program.close()
 
 
 class _Tree:
     """The open leaves; :meth:`_split` may run on several threads.
 
-    What that changes here is a queue, and two collections that only grow, by single operations.
+    What that changes here is queues, and collections that only grow, by single operations.
     """
 
     def __init__(
@@ -207,11 +231,14 @@ class _Tree:
         self._costs = PseudoCosts(self._problem.n_features)
         self._n_splits = 0
         self._root: tuple[Region, Bound] | None = None  # until compiled code takes over
+        self._compilation: Compilation | None = None
         self._pool = _Pool(WarmBounds)
 
     def close(self) -> None:
         """End what runs beside."""
         self._pool.close()
+        if self._compilation is not None:
+            self._compilation.close()
 
     def grow(
         self,
@@ -261,10 +288,9 @@ class _Tree:
         """Take over both sides of a leaf."""
         self._n_splits += 1
         if self._root is not None:
-            region, bound = self._root
-            if self._n_splits * self._problem.n_classes * len(region.free) >= COMPILED_FROM:
+            size = self._problem.n_classes * len(self._root[0].free)
+            if self._n_splits * size >= COMPILED_FROM and not self._compile(*self._root):
                 self._root = None
-                self._compile(region, bound)
         for fall in split.falls:
             self._costs.learn(fall)
         children = self._proof.branch(leaf.index, split.feature, (False, True))
@@ -345,21 +371,31 @@ class _Tree:
         if assignment is not None:
             self._open.hand_over(assignment)
 
-    def _compile(self, region: Region, bound: Bound) -> None:
-        """Go over to compiled code, if it is there."""
-        if self._deadline - time.perf_counter() < COMPILATION:
-            return
+    def _compile(self, region: Region, bound: Bound) -> bool:
+        """Go over to compiled code if it is there; whether it is worth another try later."""
         try:
-            from qpm_opt.bounds.linear_compiled import CompiledBounds, Shares
-        except (ImportError, RuntimeError):  # no Numba, or no place for what it compiles
-            return
-        shares = Shares(region, bound.state.multipliers)
-        self._pool.close()
-        self._pool = _Pool(lambda: CompiledBounds(shares))
+            from qpm_opt.bounds.compilation import Compilation, is_kept
+        except (ImportError, RuntimeError) as missing:  # Numba, or a place for what it compiles
+            logger.info("The tree goes on without compiled code: %s", missing)
+            return False
+        compilation = self._compilation
+        is_over = compilation is not None and compilation.is_over  # what it does last is to keep it
+        if is_kept():
+            from qpm_opt.bounds.linear_compiled import compiled_bounds
+
+            new = compiled_bounds(region, bound.state.multipliers, self._deadline)
+            if new is not None:
+                self._pool.exchange(new)
+                logger.info(
+                    "after %d branchings the tree goes over to compiled code", self._n_splits
+                )
+            return False
+        if compilation is None and self._deadline - time.perf_counter() >= COMPILATION:
+            self._compilation = Compilation()
+        return self._compilation is not None and not is_over
 
     def _split(self, leaf: _Leaf) -> _Split:
-        pool = self._pool  # another thread may exchange it
-        program = pool.take() if self._n_splits >= WARM_FROM else None
+        program = self._pool.take() if self._n_splits >= WARM_FROM else None
         try:
             if program is not None:
                 program.load(leaf.region, leaf.bound.state)
@@ -374,7 +410,7 @@ class _Tree:
                 sides.append(entered)
         finally:
             if program is not None:
-                pool.put(program)
+                self._pool.put(program)
         return _Split(feature, (sides[0], sides[1]), falls)
 
     def _choose(self, leaf: _Leaf, program: Program | None) -> tuple[int, list[Fall]]:

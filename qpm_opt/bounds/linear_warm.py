@@ -16,7 +16,6 @@ import os
 import pickle
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, cast
@@ -37,6 +36,7 @@ from qpm_opt.bounds.linear_cuts import (
 )
 from qpm_opt.bounds.linear_terms import Multipliers, evaluate, threshold_gain
 from qpm_opt.bounds.region import Region
+from qpm_opt.child import start_child
 from qpm_opt.validation import FloatArray, IntArray
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,6 @@ MAX_ROUNDS = 2
 """Linear programs of one bound."""
 PROBE_ITERATIONS = 50
 """Simplex iterations of a probe."""
-_BOOTSTRAP = "from qpm_opt.bounds.linear_warm import main; main()"
 
 
 class WarmBounds:
@@ -67,14 +66,7 @@ class WarmBounds:
         self._child.close()
 
     def load(self, region: Region, state: LinearState) -> None:
-        """Go over to the parts of another region, which is not empty.
-
-        Parameters
-        ----------
-        region : Region
-        state : LinearState
-            ``Bound.state`` of the region, or of one that contains it.
-        """
+        """Go over to the parts of another region, which is not empty."""
         self._home, self._pending = region, Cuts()
         self._cuts = replace(state.cuts, conflicts=())
         self._reference = state.multipliers.threshold
@@ -300,14 +292,8 @@ class _Child:
     """The parent's side. Once anything went wrong with the child, all its answers are None."""
 
     def __init__(self) -> None:
-        path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _BOOTSTRAP],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-            process_group=0,  # Ctrl-C at the terminal is for the parent
+        self._process = start_child(
+            __name__, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
 
     def ask(self, job: object) -> object:

@@ -12,18 +12,19 @@ import math
 
 import numpy as np
 
+from qpm_opt.bounds.compilation import compiled
 from qpm_opt.bounds.threshold_vertex import (
     PIVOT,
     Terms,
     Vertex,
     Work,
-    compiled,
+    copy,
     in_both,
     in_first,
     in_second,
     turned,
 )
-from qpm_opt.validation import BoolArray, FloatArray, IntArray
+from qpm_opt.validation import FloatArray, IntArray
 
 ROOM = 0.03
 """Features whose gain exceeds that of another region by less than this share of the largest are
@@ -133,7 +134,7 @@ def set_frame(vertex: Vertex, work: Work, pair: int) -> bool:
     if n + work.n_freedoms[pair] != 3:
         return False
     for i in range(work.n_freedoms[pair]):
-        m[n + i] = work.vector[work.freedoms[pair, i]]
+        copy(work.vector[work.freedoms[pair, i]], m[n + i])
     for i in range(3):
         a, b = (i + 1) % 3, (i + 2) % 3
         for j in range(3):
@@ -144,21 +145,25 @@ def set_frame(vertex: Vertex, work: Work, pair: int) -> bool:
         determinant += m[0, j] * inverse[j, 0]
     if abs(determinant) < PIVOT:
         return False
-    inverse /= determinant
+    for i in range(3):
+        for j in range(3):
+            inverse[i, j] /= determinant
     return True
 
 
 @compiled
-def free_vectors(work: Work, pair: int, vectors: FloatArray) -> int:
+def free_vectors(work: Work, pair: int) -> int:
     """Fill a basis of what the normals of a pair leave free; return its size."""
-    n, m = work.n_normals[pair], work.frame[pair]
+    n, m, vectors = work.n_normals[pair], work.frame[pair], work.basis
     vectors[:] = 0.0
     if n == 0:
         for i in range(3):
             vectors[i, i] = 1.0
     elif n == 1:
-        big = int(np.argmax(np.abs(m[0])))
-        row = 0
+        big = row = 0
+        for i in range(1, 3):
+            if abs(m[0, i]) > abs(m[0, big]):
+                big = i
         for i in range(3):
             if i != big:
                 vectors[row, i], vectors[row, big] = 1.0, -m[0, i] / m[0, big]
@@ -179,14 +184,16 @@ def turn_from(vertex: Vertex, work: Work, pair: int, kink: int) -> int:
     """
     n, inverse = work.n_normals[pair], work.frame_inverse[pair]
     if kink < n:
-        work.turn[:] = inverse[:, kink]
+        for x in range(3):
+            work.turn[x] = inverse[x, kink]
         return -1
     to = -1
     work.turn[:] = 0.0
     for i in range(n):
         if work.normal_pin[pair, i] == kink - n:
             to = work.normal_region[pair, i]
-            work.turn[:] -= inverse[:, i]
+            for x in range(3):
+                work.turn[x] -= inverse[x, i]
     return to
 
 
@@ -331,16 +338,16 @@ def is_idle(vertex: Vertex, share: FloatArray, c: int) -> bool:
 
 
 @compiled
-def dissolve(terms: Terms, vertex: Vertex, share: FloatArray, wanted: BoolArray) -> int:
+def dissolve(terms: Terms, vertex: Vertex, work: Work, share: FloatArray) -> int:
     """Undo the idle pairs of the classes wanted, so that they may find others.
 
     Returns how many there were. Everything else has to be derived anew.
     """
-    n_dissolved = 0
+    n_dissolved, wanted, pinned = 0, work.is_wanted, work.pinned
     for pair in range(vertex.sizes[1] - 1, -1, -1):
         if not wanted[vertex.pairs[pair, 0]] and not wanted[vertex.pairs[pair, 1]]:
             continue
-        pinned = [-1, -1]
+        pinned[:] = -1
         sound = is_idle(vertex, share, vertex.pairs[pair, 0])
         for i in range(vertex.n_pins[pair]):
             regions = vertex.pin_regions[pair, i]
@@ -376,9 +383,9 @@ def dissolve(terms: Terms, vertex: Vertex, share: FloatArray, wanted: BoolArray)
                 vertex.pair_of[vertex.pairs[pair, side]] = pair
             vertex.price[pair], vertex.is_zero[pair] = vertex.price[last], vertex.is_zero[last]
             vertex.n_pins[pair] = vertex.n_pins[last]
-            vertex.pin_feature[pair] = vertex.pin_feature[last]
-            vertex.pin_regions[pair] = vertex.pin_regions[last]
-            vertex.region_at_level[pair] = vertex.region_at_level[last]
+            copy(vertex.pin_feature[last], vertex.pin_feature[pair])
+            copy(vertex.pin_regions[last], vertex.pin_regions[pair])
+            copy(vertex.region_at_level[last], vertex.region_at_level[pair])
         n_dissolved += 1
     return n_dissolved
 
@@ -390,18 +397,19 @@ def colliding(
     work: Work,
     share: FloatArray,
     class_of: IntArray,
-    found: IntArray,
 ) -> int:
-    """Fill pairs of classes whose best sets at s share more than they may, the worst first.
+    """Find pairs of classes whose best sets at s share more than they may, the worst first.
 
     Only different idle classes that stand there with the same share of themselves can be a pair.
     Returns how many there are, of no more than there is room for.
     """
     n_classes, n_features = terms.similarity.shape
     k, s, order = float(terms.n_per_class), work.s, terms.order
-    taken = np.zeros((n_classes, n_features))
+    taken, some, whole = work.taken, work.some, work.whole
+    found, excess = work.colliding, work.excess
+    taken[:] = 0.0
     # What one takes whole and the other not at all is too much already: told by 64 groups.
-    some, whole = np.zeros(n_classes, np.uint64), np.zeros(n_classes, np.uint64)
+    some[:] = whole[:] = 0
     for c in range(n_classes):
         left = k
         for i in range(n_features):
@@ -415,15 +423,12 @@ def colliding(
                     whole[c] |= bit
                 if left <= 0.0:
                     break
-    idle = np.empty(n_classes, np.bool_)
+    n = 0
     for c in range(n_classes):
-        idle[c] = is_idle(vertex, share, c)
-    n, excess = 0, np.empty(len(found))
-    for c in range(n_classes):
-        if not idle[c]:
+        if not is_idle(vertex, share, c):
             continue
         for e in range(c + 1, n_classes):
-            if whole[c] & ~some[e] or whole[e] & ~some[c] or not idle[e]:
+            if whole[c] & ~some[e] or whole[e] & ~some[c] or not is_idle(vertex, share, e):
                 continue
             if share[c] != share[e] or class_of[c] == class_of[e]:
                 continue
@@ -439,7 +444,8 @@ def colliding(
                 continue
             place = n
             while place > 0 and excess[place - 1] < common:
-                excess[place], found[place] = excess[place - 1], found[place - 1]
+                excess[place] = excess[place - 1]
+                copy(found[place - 1], found[place])
                 place -= 1
             excess[place], found[place, 0], found[place, 1] = common, c, e
             n += 1
@@ -469,15 +475,18 @@ def freedoms_across(
     if out < 0:
         return -1
     pivot = dot(normal, work.vector[out])
-    for i in range(work.n_freedoms[pair]):
-        freedom = work.freedoms[pair, i]
+    for place in range(work.n_freedoms[pair]):
+        freedom = work.freedoms[pair, place]
         factor = dot(normal, work.vector[freedom]) / pivot
         if freedom != out and factor != 0.0:
-            work.vector[freedom] -= factor * work.vector[out]
+            for i in range(3):
+                work.vector[freedom, i] -= factor * work.vector[out, i]
             for x in range(n):
                 work.inverse[x, out] += factor * work.inverse[x, freedom]
     if turns:
-        work.turn[:] -= dot(normal, work.turn) / pivot * work.vector[out]
+        factor = dot(normal, work.turn) / pivot
+        for i in range(3):
+            work.turn[i] -= factor * work.vector[out, i]
     return out
 
 
@@ -489,7 +498,7 @@ def find_violations(
 
     Returns the number of candidates.
     """
-    k, multiplier = float(terms.n_per_class), np.zeros(6)
+    k, multiplier = float(terms.n_per_class), work.multiplier
     used, s, region, inverse = work.used, work.s, work.region, work.frame_inverse
     n_normals, normal_pin = work.n_normals, work.normal_pin
     n_pins, pin_feature = vertex.n_pins, vertex.pin_feature

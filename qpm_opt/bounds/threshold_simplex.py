@@ -18,6 +18,7 @@ import math
 
 import numpy as np
 
+from qpm_opt.bounds.compilation import compiled
 from qpm_opt.bounds.threshold_pairs import (
     STILL,
     colliding,
@@ -43,7 +44,7 @@ from qpm_opt.bounds.threshold_vertex import (
     Vertex,
     Work,
     append,
-    compiled,
+    copy,
     delete,
     entry,
     fill_column,
@@ -90,7 +91,6 @@ def prepare(terms: Terms, vertex: Vertex, work: Work) -> bool:
     for i in range(n):
         work.place[vertex.at_level[i]] = i
         work.q[vertex.at_level[i]] = 0.0
-    vectors = np.zeros((3, 3))
     free = 1
     for c in range(len(vertex.threshold)):
         if vertex.pair_of[c] >= 0:
@@ -106,12 +106,12 @@ def prepare(terms: Terms, vertex: Vertex, work: Work) -> bool:
         label(terms, vertex, work, pair)
         if not set_normals(vertex, work, pair):
             return False
-        n_vectors = free_vectors(work, pair, vectors)
+        n_vectors = free_vectors(work, pair)
         if free + n_vectors > n:
             return False
         for i in range(n_vectors):
             work.owner[free], work.freedoms[pair, i] = -1 - pair, free
-            work.vector[free] = vectors[i]
+            copy(work.basis[i], work.vector[free])
             free += 1
         work.n_freedoms[pair] = n_vectors
         if not set_frame(vertex, work, pair):
@@ -121,7 +121,10 @@ def prepare(terms: Terms, vertex: Vertex, work: Work) -> bool:
 
 @compiled
 def find_s(terms: Terms, vertex: Vertex, work: Work) -> int:
-    """Fill s of the features at the level; return how many features are used."""
+    """Fill s of the features at the level; return how many features are used.
+
+    What the freedoms demand of them is left in ``work.scratch[0]``.
+    """
     # Arrays of tuples get names before loops: to take one out costs two atomic operations.
     s, place, used, inverse, owners = work.s, work.place, work.used, work.inverse, work.owner
     vectors, region, order = work.vector, work.region, terms.order
@@ -162,15 +165,17 @@ def find_s(terms: Terms, vertex: Vertex, work: Work) -> int:
 
 @compiled
 def residual(terms: Terms, vertex: Vertex, work: Work) -> float:
-    """By how much s misses what the free thresholds demand."""
+    """By how much s, as just filled, misses what the freedoms demand."""
+    n, right, row = vertex.sizes[0], work.scratch[0], work.scratch[1]
+    row[:n] = 1.0
     most = 0.0
-    for freedom in range(1, vertex.sizes[0]):
-        owner = work.owner[freedom]
-        if owner >= 0:
-            rest = float(terms.n_per_class)
-            for i in range(vertex.n_above[owner]):
-                rest -= work.s[terms.order[owner, i]]
-            most = max(most, abs(rest))
+    for freedom in range(n):
+        if freedom > 0:
+            fill_row(terms, vertex, work, freedom, row)
+        rest = right[freedom]
+        for i in range(n):
+            rest -= row[i] * work.s[vertex.at_level[i]]
+        most = max(most, abs(rest))
     return most
 
 
@@ -262,7 +267,8 @@ def set_direction(terms: Terms, vertex: Vertex, work: Work, way: int, who: int, 
     elif way == TURN:
         to = turn_from(vertex, work, who, kink)
         turn_at_level(vertex, work, who, kink, to, row)
-        row[:n] *= -1.0
+        for i in range(n):
+            row[i] = -row[i]
         leave(vertex, work, who, kink, to)
         work.threshold_rate[vertex.pairs[who, 0]] = work.turn[0]
         work.threshold_rate[vertex.pairs[who, 1]] = work.turn[1]
@@ -290,11 +296,10 @@ def set_rates(
     vertex: Vertex,
     work: Work,
     level_rate: float,
-    moving: IntArray,
-    moving_pairs: IntArray,
 ) -> tuple[int, int]:
     """Fill the rates of q, and the classes outside pairs and the pairs that move."""
     rate, n_moving, n_pairs = work.rate, 0, 0
+    moving, moving_pairs = work.moving, work.moving_pairs
     order, n_above, pair_of = terms.order, vertex.n_above, vertex.pair_of
     active, n_active, regions = work.active, work.n_active, work.region
     threshold_rate, price_rate, pairs = work.threshold_rate, work.price_rate, vertex.pairs
@@ -430,15 +435,15 @@ def join_colliding(
     terms: Terms, vertex: Vertex, work: Work, share: FloatArray, class_of: IntArray
 ) -> int:
     """Make pairs of classes that collide; return how many, -1 if the vertex is of no use then."""
-    found = np.empty((len(vertex.pairs), 2), np.int64)
-    n_found = colliding(terms, vertex, work, share, class_of, found)
+    n_found = colliding(terms, vertex, work, share, class_of)
+    found, wanted = work.colliding, work.is_wanted
     if n_found == 0:
         return 0
-    wanted = np.zeros(len(share), np.bool_)
+    wanted[:] = False
     for i in range(n_found):
         wanted[found[i, 0]] = wanted[found[i, 1]] = True
     keep_labels(vertex, work)
-    if dissolve(terms, vertex, share, wanted) > 0 and not prepare(terms, vertex, work):
+    if dissolve(terms, vertex, work, share) > 0 and not prepare(terms, vertex, work):
         return -1
     n_joined = 0
     for i in range(n_found):
@@ -463,22 +468,20 @@ def step(
     violation: float,
 ) -> float:
     """Leave a kink for the next vertex; return what g falls by, NaN if there is none."""
-    n_classes, n_features = terms.similarity.shape
+    n_features = len(work.q)
     rate, q, s = work.rate, work.q, work.s
+    moving, at_pin, at_level = work.moving, work.until_pin, work.until_level
+    at_event, events = work.until_event, work.event
     level_rate = set_direction(terms, vertex, work, way, who, kink)
-    moving, moving_pairs = np.empty(n_classes, np.int64), np.empty(n_classes, np.int64)
-    n_moving, n_pairs = set_rates(terms, vertex, work, level_rate, moving, moving_pairs)
+    n_moving, n_pairs = set_rates(terms, vertex, work, level_rate)
+    moving_pairs = work.moving_pairs[:n_pairs]
     if way == SINK or way == RISE:
         j = vertex.at_level[who]
         rate[j], s[j] = (-1.0, lower[j]) if way == SINK else (1.0, upper[j])
         work.place[j] = -1
-    at_pin = np.empty(n_moving)
     for i in range(n_moving):
         at_pin[i] = next_pin(terms, vertex, work, moving[i])
-    at_event, events = np.empty(n_pairs), np.empty((n_pairs, 2), np.int64)
-    moving_pairs = moving_pairs[:n_pairs]
     find_events(terms, vertex, work, moving_pairs, 0.0, at_event, events)
-    at_level = np.empty(n_features)
     first = 0
     for j in range(n_features):
         at_level[j] = math.inf
@@ -623,9 +626,10 @@ def exchange(
         is_back = way <= DOWN and pinned == who
         out = -1 if is_back else work.freedom_of[pinned]
     elif in_pair >= 0:
-        normal = np.zeros(3)
+        normal = work.normal
         if feature < 0:
             vertex.is_zero[in_pair], vertex.price[in_pair] = True, 0.0
+            normal[0] = normal[1] = 0.0
             normal[2] = 1.0
         else:
             at = work.region[in_pair, feature]
@@ -662,7 +666,8 @@ def exchange(
         if out >= 0:
             forget(work, out)
         if way == TURN:
-            work.owner[new], work.vector[new] = -1 - who, work.turn
+            work.owner[new] = -1 - who
+            copy(work.turn, work.vector[new])
             work.freedoms[who, work.n_freedoms[who]] = new
             work.n_freedoms[who] += 1
         else:
@@ -708,7 +713,8 @@ def move_freedom(work: Work, freedom: int, to: int) -> None:
     if freedom == to:
         return
     owner = work.owner[freedom]
-    work.owner[to], work.vector[to] = owner, work.vector[freedom]
+    work.owner[to] = owner
+    copy(work.vector[freedom], work.vector[to])
     if owner >= 0:
         work.freedom_of[owner] = to
         return

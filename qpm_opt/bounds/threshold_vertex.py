@@ -26,56 +26,16 @@ its multipliers give, and never falsifies it.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
-from pathlib import Path
-from typing import NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from qpm_opt.bounds.compilation import compiled
 from qpm_opt.validation import BoolArray, FloatArray, IntArray
 
 PIVOT = 1e-9
 """Least magnitude of a divisor."""
-
-Function = TypeVar("Function", bound=Callable[..., object])
-
-
-def _cache_directory() -> str:
-    """Where compiled code is kept: one place for each state of the sources.
-
-    Numba looks at the file of a function alone, not at those of the functions that it calls.
-    """
-    folder = Path(__file__).parent
-    digest = hashlib.sha256()
-    for source in sorted(folder.glob("threshold_*.py")):
-        digest.update(source.read_bytes())
-    directory = folder / "__pycache__" / f"threshold-{digest.hexdigest()[:16]}"
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError:  # Numba finds another place
-        return str(numba.config.CACHE_DIR)
-    return str(directory)
-
-
-_CACHE = _cache_directory()
-
-
-def compiled(function: Function) -> Function:
-    """By Numba, kept on disk, and run without the interpreter's lock.
-
-    Sums may be taken in any order, for the sake of vector instructions.
-    """
-    options = numba.njit(
-        cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"}
-    )
-    usual, numba.config.CACHE_DIR = numba.config.CACHE_DIR, _CACHE
-    try:
-        return cast(Function, options(function))
-    finally:
-        numba.config.CACHE_DIR = usual
 
 
 class Terms(NamedTuple):
@@ -185,6 +145,24 @@ class Work(NamedTuple):
         What the kink that is left does to t, v, u of its pair.
     candidates : ndarray of int, (n, 2); violation : ndarray, (n,)
         Kinks that may be left.
+    moving : ndarray of int, (n_classes,); until_pin : ndarray, (n_classes,)
+        Classes outside pairs that move, and the step at which each meets its next pin.
+    moving_pairs : ndarray of int, (n_pairs,); until_event : ndarray, (n_pairs,)
+    event : ndarray of int, (n_pairs, 2)
+        Pairs that move, the step at which each meets its next kink, and which.
+    until_level : ndarray, (n_features,)
+        The step at which q of a feature becomes 0.
+    taken : ndarray, (n_classes, n_features); some, whole : ndarray of uint64, (n_classes,)
+        What the best set of a class at s has of each feature; groups of features of which it has
+        something, or one of them whole.
+    is_wanted : ndarray of bool, (n_classes,); colliding : ndarray of int, (n_pairs, 2)
+    excess : ndarray, (n_pairs,)
+        Classes that collide, in pairs, and how much they share.
+    matrix : ndarray, (n_freedoms, 2 n_freedoms)
+        That to be inverted, and its inverse.
+    basis : ndarray, (3, 3); normal : ndarray, (3,); multiplier : ndarray, (6,)
+    pinned : ndarray of int, (2,)
+        Of one pair.
     """
 
     q: FloatArray
@@ -215,6 +193,23 @@ class Work(NamedTuple):
     turn: FloatArray
     candidates: IntArray
     violation: FloatArray
+    moving: IntArray
+    until_pin: FloatArray
+    moving_pairs: IntArray
+    until_event: FloatArray
+    event: IntArray
+    until_level: FloatArray
+    taken: FloatArray
+    some: NDArray[np.uint64]
+    whole: NDArray[np.uint64]
+    is_wanted: BoolArray
+    colliding: IntArray
+    excess: FloatArray
+    matrix: FloatArray
+    basis: FloatArray
+    normal: FloatArray
+    multiplier: FloatArray
+    pinned: IntArray
 
 
 def most_freedoms(n_classes: int) -> int:
@@ -258,7 +253,51 @@ def new_work(n_classes: int, n_features: int) -> Work:
         turn=np.zeros(3),
         candidates=whole(n_classes + 6 * n_pairs, 2),
         violation=np.zeros(n_classes + 6 * n_pairs),
+        moving=whole(n_classes),
+        until_pin=np.zeros(n_classes),
+        moving_pairs=whole(n_pairs),
+        until_event=np.zeros(n_pairs),
+        event=whole(n_pairs, 2),
+        until_level=np.zeros(n_features),
+        taken=np.zeros((n_classes, n_features)),
+        some=np.zeros(n_classes, dtype=np.uint64),
+        whole=np.zeros(n_classes, dtype=np.uint64),
+        is_wanted=np.zeros(n_classes, dtype=bool),
+        colliding=whole(n_pairs, 2),
+        excess=np.zeros(n_pairs),
+        matrix=np.zeros((n_freedoms, 2 * n_freedoms)),
+        basis=np.zeros((3, 3)),
+        normal=np.zeros(3),
+        multiplier=np.zeros(6),
+        pinned=whole(2),
     )
+
+
+@compiled
+def copy(source: NDArray[Any], target: NDArray[Any]) -> None:
+    """One row to another; ``target[:] = source`` would allocate, for they may overlap."""
+    for i in range(len(source)):
+        target[i] = source[i]
+
+
+@compiled
+def fill_gain(terms: Terms, vertex: Vertex, gain: FloatArray) -> None:
+    """Fill what every feature gains: q and the level."""
+    similarity, ranked, order = terms.similarity, terms.ranked, terms.order
+    copy(terms.linear, gain)
+    for c in range(len(vertex.threshold)):
+        t = vertex.threshold[c]
+        if vertex.pair_of[c] < 0:
+            for i in range(len(gain)):  # whatever n_above says: this must be right
+                if ranked[c, i] <= t:
+                    break
+                gain[order[c, i]] += ranked[c, i] - t
+    for pair in range(vertex.sizes[1]):
+        c, e = vertex.pairs[pair, 0], vertex.pairs[pair, 1]
+        t, v, u = vertex.threshold[c], vertex.threshold[e], vertex.price[pair]
+        for j in range(len(gain)):
+            x, y = similarity[c, j] - t, similarity[e, j] - v
+            gain[j] += max(max(x, y), max(0.0, x + y - u))
 
 
 @compiled
@@ -267,24 +306,12 @@ def value_at(
 ) -> float:
     """g; also fills q."""
     level, k = vertex.level[0], terms.n_per_class
-    similarity, ranked, order = terms.similarity, terms.ranked, terms.order
+    fill_gain(terms, vertex, q)
     value = terms.n_selected * level
-    q[:] = terms.linear
-    for c in range(len(vertex.threshold)):
-        t = vertex.threshold[c]
+    for t in vertex.threshold:
         value += k * t
-        if vertex.pair_of[c] < 0:
-            for i in range(len(q)):  # whatever n_above says: this must be right
-                if ranked[c, i] <= t:
-                    break
-                q[order[c, i]] += ranked[c, i] - t
     for pair in range(vertex.sizes[1]):
-        c, e = vertex.pairs[pair, 0], vertex.pairs[pair, 1]
-        t, v, u = vertex.threshold[c], vertex.threshold[e], vertex.price[pair]
-        value += (k - 1) * u
-        for j in range(len(q)):
-            x, y = similarity[c, j] - t, similarity[e, j] - v
-            q[j] += max(max(x, y), max(0.0, x + y - u))
+        value += (k - 1) * vertex.price[pair]
     for j in range(len(q)):
         q[j] -= level
         value += (upper[j] if q[j] > 0.0 else lower[j]) * q[j]
@@ -360,12 +387,12 @@ def fill_column(terms: Terms, vertex: Vertex, work: Work, feature: int, column: 
 @compiled
 def invert(terms: Terms, vertex: Vertex, work: Work) -> bool:
     """Compute the inverse anew; False if the matrix is singular."""
-    n = vertex.sizes[0]
-    matrix, inverse = np.zeros((n, 2 * n)), work.inverse
+    n, matrix, inverse = vertex.sizes[0], work.matrix, work.inverse
     matrix[0, :n] = 1.0
     for r in range(1, n):
         fill_row(terms, vertex, work, r, matrix[r])
     for r in range(n):
+        matrix[r, n : 2 * n] = 0.0
         matrix[r, n + r] = 1.0
     for i in range(n):
         p = i
@@ -473,7 +500,7 @@ def delete(inverse: FloatArray, n: int, row: int, column: int) -> bool:
         if i != column and factor != 0.0:
             for r in range(n):
                 inverse[i, r] -= factor * inverse[column, r]
-    inverse[column, :n] = inverse[n - 1, :n]
+    copy(inverse[n - 1], inverse[column])
     for i in range(n - 1):
         inverse[i, row] = inverse[i, n - 1]
     return True

@@ -11,17 +11,15 @@ import collections
 import contextlib
 import functools
 import logging
-import os
 import pickle
 import queue
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
+from qpm_opt.child import start_child
 from qpm_opt.errors import SolverError
 from qpm_opt.result import TerminationCondition
 from qpm_opt.solvers.base import (
@@ -61,8 +59,6 @@ MAX_IDLE = 4
 _POLL = 0.5
 #: Seconds in which a process that is ending ends, and its pipes close.
 _LINGER = 5.0
-#: Names the module only here, so that it is not imported twice as ``python -m`` would.
-_BOOTSTRAP = "from qpm_opt.solvers.worker import main; main()"
 
 
 def solve_in_child(
@@ -215,13 +211,13 @@ class _Child:
     def __init__(self, solver_name: str, threads: int) -> None:
         self.solver_name = solver_name
         self.threads = threads
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _BOOTSTRAP, solver_name],
+        self._process = start_child(
+            "qpm_opt.solvers.worker",
+            solver_name,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=_environment(threads),
-            process_group=0,  # Ctrl-C at the terminal is for the parent
+            threads=threads,
         )
         assert self._process.stdin and self._process.stdout and self._process.stderr
         self._jobs = cast(BinaryIO, self._process.stdin)
@@ -340,17 +336,6 @@ class _Child:
         ending = f"signal {-code}" if code < 0 else f"code {code}"
         hint = " (out of memory?)" if code == -9 else ""
         return f"process ended with {ending}{hint}" + (f": {words}" if words else "")
-
-
-def _environment(threads: int) -> dict[str, str]:
-    """Environment in which the child finds the modules that we find."""
-    root = str(Path(__file__).resolve().parents[2])
-    path = [os.path.abspath(entry) for entry in sys.path]  # "" is the working directory
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([*path, root]),
-        "OMP_NUM_THREADS": str(threads),
-    }
 
 
 class _Pool:

@@ -199,7 +199,10 @@ def test_the_tree_proves_with_a_program_kept_alive(children, tmp_path, seed, thr
 
 def test_the_tree_outlives_its_child(children, monkeypatch):
     expected = Solve(branching_problem(1)).bound
-    monkeypatch.setattr(linear_warm, "_BOOTSTRAP", "raise SystemExit(1)")
+    start = linear_warm.start_child
+    monkeypatch.setattr(
+        linear_warm, "start_child", lambda module, **streams: start("no_module", **streams)
+    )
     assert Solve(branching_problem(1)).bound == expected
     assert len(children) == 2
 

@@ -1,0 +1,101 @@
+"""Code compiled by Numba and kept on disk.
+
+To compile takes half a minute, during which nothing can be interrupted. So a process of its own
+does it, beside whatever goes on without the code; from then on it is loaded in a second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar, cast
+
+import llvmlite.binding as llvm
+import numba
+
+from qpm_opt.child import start_child
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+
+def _directory() -> Path:
+    """Where the code is kept: one place for each state of sources, Python, Numba and processor.
+
+    Numba looks at the file of a function alone, not at those of the functions that it calls.
+    """
+    folder = Path(__file__).parent
+    state = [sys.version, numba.__version__, llvm.get_host_cpu_name()]
+    state.append(llvm.get_host_cpu_features().flatten())
+    digest = hashlib.sha256("\n".join(state).encode())
+    sources = [folder / "linear_compiled.py", *sorted(folder.glob("threshold_*.py"))]
+    for source in [Path(__file__), *sources]:
+        digest.update(source.read_bytes())
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    for parent in (folder / "__pycache__", home / "qpm_opt"):
+        directory = parent / f"compiled-{digest.hexdigest()[:16]}"
+        with contextlib.suppress(OSError):
+            directory.mkdir(parents=True, exist_ok=True)
+            if os.access(directory, os.W_OK):
+                return directory
+    raise RuntimeError("There is no place where compiled code could be kept.")
+
+
+_DIRECTORY = _directory()
+_COMPLETE = _DIRECTORY / "complete"
+
+
+def compiled(function: Function) -> Function:
+    """By Numba, kept on disk, and run without the interpreter's lock.
+
+    Sums may be taken in any order, for the sake of vector instructions. Nothing can be allocated,
+    and so no references are counted, which would take a seventh of the time.
+    """
+    options = numba.njit(
+        cache=True,
+        nogil=True,
+        error_model="numpy",
+        fastmath={"reassoc", "contract"},
+        _nrt=False,
+    )
+    usual, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(_DIRECTORY)
+    try:
+        return cast(Function, options(function))
+    finally:
+        numba.config.CACHE_DIR = usual
+
+
+def is_kept() -> bool:
+    """Whether all code is there, so that nothing has to be compiled."""
+    return _COMPLETE.exists()
+
+
+class Compilation:
+    """A process that compiles everything."""
+
+    def __init__(self) -> None:
+        none = subprocess.DEVNULL
+        self._process = start_child(__name__, stdin=none, stdout=none, stderr=none)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, well or not."""
+        return self._process.poll() is not None
+
+    def close(self) -> None:
+        """End it; what is not complete then is compiled anew the next time."""
+        self._process.kill()
+        self._process.wait()
+
+
+def main() -> None:
+    """Compile everything by using it once, on a small problem."""
+    from qpm_opt.bounds.linear_compiled import use_once
+
+    use_once()
+    if any(_DIRECTORY.rglob("*.nbc")):  # not if Numba is told to compile nothing
+        _COMPLETE.touch()

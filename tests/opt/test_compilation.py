@@ -1,0 +1,164 @@
+"""Compiled code: made by a process of its own, kept, and taken up by a tree on its way."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba", reason="compiled code needs Numba")
+
+from qpm_opt.bounds import compilation, linear_compiled, linear_tree
+from qpm_opt.bounds.linear_tree import branch_linear
+from qpm_opt.bounds.linear_warm import WarmBounds
+from qpm_opt.bounds.proof import Proof
+from qpm_opt.bounds.region import Region
+from qpm_opt.problem import Problem
+
+USE = """
+import sys
+from qpm_opt.bounds import linear_compiled, threshold_pairs, threshold_simplex, threshold_vertex
+from qpm_opt.bounds.linear import linear_bound
+from qpm_opt.bounds.region import Region
+from tests.opt.test_linear_compiled import loaded, medium
+
+whole = Region.whole(medium(0, distinct=True))
+bounds, state = loaded(whole)
+part = whole.with_feature(3, True)
+bounds.load(part, bounds.bound(whole, state).state)
+assert bounds.bound(part, state) is not None and bounds.probe(part, part.free[:2], 1e18).size
+modules = linear_compiled, threshold_pairs, threshold_simplex, threshold_vertex
+stats = [f.stats for m in modules for f in vars(m).values() if hasattr(f, "stats")]
+print(sum(len(s.cache_hits) for s in stats), sum(len(s.cache_misses) for s in stats))
+"""
+
+
+def test_nothing_is_left_to_compile_after_it():
+    process = compilation.Compilation()
+    while not process.is_over:
+        time.sleep(0.1)
+    process.close()
+    assert compilation.is_kept()
+    done = subprocess.run([sys.executable, "-c", USE], capture_output=True, text=True, check=True)
+    hits, misses = map(int, done.stdout.split())
+    assert hits > 0
+    assert misses == 0
+
+
+def test_it_can_be_ended_at_any_time():
+    process = compilation.Compilation()
+    process.close()
+    assert process.is_over
+
+
+def test_without_a_writable_package_the_user_has_a_place(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(os, "access", lambda path, mode: tmp_path in path.parents)
+    assert compilation._directory().parent == tmp_path / "qpm_opt"
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(RuntimeError, match="no place"):
+        compilation._directory()
+
+
+class FakeProcess:
+    """Over after it has been looked at three times."""
+
+    def __init__(self):
+        self.n_looks = 0
+        self.is_closed = False
+
+    @property
+    def is_over(self):
+        self.n_looks += 1
+        return self.n_looks > 3
+
+    def close(self):
+        self.is_closed = True
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The processes that a tree starts which wants compiled code from its first split on."""
+    processes = []
+
+    def start():
+        processes.append(FakeProcess())
+        return processes[-1]
+
+    monkeypatch.setattr(linear_tree, "COMPILED_FROM", 1)
+    monkeypatch.setattr(compilation, "Compilation", start)
+    monkeypatch.setattr(compilation, "is_kept", lambda: False)
+    return processes
+
+
+@pytest.fixture
+def used(monkeypatch):
+    """The kinds of bounds that are asked for."""
+    kinds = []
+    for kind in (linear_compiled.CompiledBounds, WarmBounds):
+
+        def counted(self, *args, of=kind.bound, **kwargs):
+            kinds.append(type(self))
+            return of(self, *args, **kwargs)
+
+        monkeypatch.setattr(kind, "bound", counted)
+    return kinds
+
+
+def prove(deadline=math.inf):
+    """A tree with some fifty leaves, which must reach its optimum."""
+    problem = Problem(
+        np.random.default_rng(0).random((100, 30)),
+        np.zeros((30, 30)),
+        n_selected=5,
+        n_per_class=1,
+        distinct=False,
+    )
+    best, proof = -math.inf, Proof()
+
+    def offer(assignment):
+        nonlocal best
+        best = max(best, problem.objective(assignment))
+
+    def cutoff():
+        return best + 1e-9
+
+    whole = Region.whole(problem)
+    bound = branch_linear(proof, 0, whole, cutoff=cutoff, offer=offer, deadline=deadline)
+    assert bound == cutoff()
+    assert len(proof.nodes) > 20
+
+
+def test_a_tree_goes_on_until_the_code_is_there(monkeypatch, started, used):
+    monkeypatch.setattr(compilation, "is_kept", lambda: bool(started) and started[0].n_looks > 3)
+    prove()
+    (process,) = started
+    assert process.is_closed
+    at = used.index(linear_compiled.CompiledBounds)
+    assert set(used[:at]) == {WarmBounds}
+    assert set(used[at:]) == {linear_compiled.CompiledBounds}
+
+
+def test_a_tree_does_without_code_that_cannot_be_compiled(started, used):
+    prove()
+    assert len(started) == 1
+    assert started[0].n_looks == 4  # and never again
+    assert set(used) == {WarmBounds}
+
+
+def test_nothing_is_compiled_when_little_time_is_left(started, used):
+    prove(time.perf_counter() + linear_tree.COMPILATION - 1.0)
+    assert not started
+    assert set(used) == {WarmBounds}
+
+
+def test_a_tree_does_without_numba(monkeypatch, started, used):
+    monkeypatch.setitem(sys.modules, "qpm_opt.bounds.compilation", None)
+    prove()
+    assert not started
+    assert set(used) == {WarmBounds}
