@@ -1,7 +1,7 @@
 """Code compiled by Numba and kept on disk.
 
 To compile takes half a minute, during which nothing can be interrupted. So a process of its own
-does it, beside whatever goes on without the code; from then on it is loaded in a second.
+does it, and whoever waits for that can stop; from then on the code is loaded in a second.
 """
 
 from __future__ import annotations
@@ -85,6 +85,11 @@ class Compilation:
     def is_over(self) -> bool:
         """Whether it has ended, well or not."""
         return self._process.poll() is not None
+
+    def wait(self, seconds: float) -> None:
+        """Return when it has ended, or after some time."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
 
     def close(self) -> None:
         """End it; what is not complete then is compiled anew the next time."""

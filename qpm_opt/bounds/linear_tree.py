@@ -42,7 +42,8 @@ WARM_FROM = 3
 """Leaves split before a process is started that goes on from the basis of a leaf."""
 COMPILED_FROM, COMPILATION = 10_000_000, 60.0
 """Leaves split, times the similarities of the root, before compiled code takes over, if Numba is
-installed. Where it has not been compiled yet, that is begun if so many seconds are left."""
+installed. Where it has not been compiled yet, that is begun if so many seconds are left, and the
+tree waits for it as long; after that it goes on."""
 ROUNDING_TIME = 1.0
 """Seconds that the exact assignment of one rounded point may take."""
 FRACTIONAL = 1e-6
@@ -379,7 +380,12 @@ class _Tree:
             logger.info("The tree goes on without compiled code: %s", missing)
             return False
         compilation = self._compilation
-        is_over = compilation is not None and compilation.is_over  # what it does last is to keep it
+        if compilation is None and not is_kept():
+            if self._deadline - time.perf_counter() < COMPILATION:
+                return False
+            compilation = self._compilation = Compilation()
+            compilation.wait(COMPILATION)  # beside the tree it would take twice as long
+        is_over = compilation is None or compilation.is_over  # what it does last is to keep it
         if is_kept():
             from qpm_opt.bounds.linear_compiled import compiled_bounds
 
@@ -390,9 +396,7 @@ class _Tree:
                     "after %d branchings the tree goes over to compiled code", self._n_splits
                 )
             return False
-        if compilation is None and self._deadline - time.perf_counter() >= COMPILATION:
-            self._compilation = Compilation()
-        return self._compilation is not None and not is_over
+        return not is_over
 
     def _split(self, leaf: _Leaf) -> _Split:
         program = self._pool.take() if self._n_splits >= WARM_FROM else None

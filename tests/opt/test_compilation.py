@@ -40,8 +40,8 @@ print(sum(len(s.cache_hits) for s in stats), sum(len(s.cache_misses) for s in st
 
 def test_nothing_is_left_to_compile_after_it():
     process = compilation.Compilation()
-    while not process.is_over:
-        time.sleep(0.1)
+    process.wait(600.0)
+    assert process.is_over
     process.close()
     assert compilation.is_kept()
     done = subprocess.run([sys.executable, "-c", USE], capture_output=True, text=True, check=True)
@@ -52,6 +52,7 @@ def test_nothing_is_left_to_compile_after_it():
 
 def test_it_can_be_ended_at_any_time():
     process = compilation.Compilation()
+    process.wait(0.0)
     process.close()
     assert process.is_over
 
@@ -71,6 +72,10 @@ class FakeProcess:
     def __init__(self):
         self.n_looks = 0
         self.is_closed = False
+        self.waited = []
+
+    def wait(self, seconds):
+        self.waited.append(seconds)
 
     @property
     def is_over(self):
@@ -139,6 +144,7 @@ def test_a_tree_goes_on_until_the_code_is_there(monkeypatch, started, used):
     prove()
     (process,) = started
     assert process.is_closed
+    assert process.waited == [linear_tree.COMPILATION]
     at = used.index(linear_compiled.CompiledBounds)
     assert set(used[:at]) == {WarmBounds}
     assert set(used[at:]) == {linear_compiled.CompiledBounds}

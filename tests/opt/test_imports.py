@@ -18,7 +18,7 @@ HEAVY = ("torch", "highspy", "ortools", "gurobipy", "pyscipopt", "pyomo", "matpl
 #: Every module may import those of earlier layers only; within a layer nobody imports anybody.
 LAYERS = [
     {"errors"},
-    {"files", "locking", "shortening", "validation"},
+    {"child", "files", "locking", "shortening", "validation"},
     {"assign_distinct", "assignment", "pair_sets", "pairs", "problem_file"},
     {"problem"},
     {"assign_program", "demands", "proof_file", "signs"},
