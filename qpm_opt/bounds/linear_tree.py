@@ -396,6 +396,8 @@ class _Tree:
                     "after %d branchings the tree goes over to compiled code", self._n_splits
                 )
             return False
+        if is_over:
+            logger.info("The tree goes on without compiled code, which could not be compiled.")
         return not is_over
 
     def _split(self, leaf: _Leaf) -> _Split:

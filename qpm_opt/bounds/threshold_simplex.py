@@ -125,7 +125,6 @@ def find_s(terms: Terms, vertex: Vertex, work: Work) -> int:
 
     What the freedoms demand of them is left in ``work.scratch[0]``.
     """
-    # Arrays of tuples get names before loops: to take one out costs two atomic operations.
     s, place, used, inverse, owners = work.s, work.place, work.used, work.inverse, work.owner
     vectors, region, order = work.vector, work.region, terms.order
     n_above, at_level = vertex.n_above, vertex.at_level
