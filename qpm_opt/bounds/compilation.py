@@ -50,17 +50,31 @@ _COMPLETE = _DIRECTORY / "complete"
 
 
 def compiled(function: Function) -> Function:
-    """By Numba, kept on disk, and run without the interpreter's lock.
+    """By Numba, kept on disk, and run without the interpreter's lock; for compiled code to call.
 
     Sums may be taken in any order, for the sake of vector instructions. Nothing can be allocated,
     and so no references are counted, which would take a seventh of the time.
     """
+    return _compiled(function, no_cpython_wrapper=True)
+
+
+def entry_point(function: Function) -> Function:
+    """The same for Python to call, too.
+
+    What unpacks dozens of arrays takes as long to compile as most functions.
+    """
+    return _compiled(function, no_cpython_wrapper=False)
+
+
+def _compiled(function: Function, *, no_cpython_wrapper: bool) -> Function:
     options = numba.njit(
         cache=True,
         nogil=True,
         error_model="numpy",
         fastmath={"reassoc", "contract"},
         _nrt=False,
+        no_cfunc_wrapper=True,
+        no_cpython_wrapper=no_cpython_wrapper,
     )
     usual, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(_DIRECTORY)
     try:

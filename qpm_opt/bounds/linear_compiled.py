@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qpm_opt.bounds.base import Bound
-from qpm_opt.bounds.compilation import compiled
+from qpm_opt.bounds.compilation import entry_point
 from qpm_opt.bounds.linear import LinearState
 from qpm_opt.bounds.linear_cuts import Cuts
 from qpm_opt.bounds.linear_terms import LinearForm, Multipliers, summed
@@ -30,11 +30,12 @@ from qpm_opt.bounds.threshold_vertex import (
     fill_gain,
     most_freedoms,
     new_work,
+    with_features,
 )
 from qpm_opt.problem import Problem
 from qpm_opt.validation import FloatArray, IntArray
 
-STEPS, MOST_STEPS = 256, 8192
+STEPS, MOST_STEPS = 1024, 8192
 """Steps between two looks at the clock, and of one bound."""
 PROBE_STEPS = 200
 """Steps of a probe."""
@@ -46,6 +47,8 @@ ROUNDING = 1e-12
 NOISE = 1e-10
 """Similarities are raised by up to so much of the largest, lest the method goes round where many
 are equal. What holds for higher ones holds for those there are."""
+UNKNOWN = np.zeros((0, 0))
+"""An inverse that has to be computed."""
 EPSILON = 4.0 * float(np.finfo(float).eps)
 """Rounding of a sum of two numbers, and more, as a share of them."""
 
@@ -81,7 +84,7 @@ class Shares:
         noise *= NOISE * np.abs(problem.class_similarity).max(initial=0.0)
         similarity = (problem.class_similarity + noise)[self.class_of]
         self.similarity = self.share[:, None] * similarity
-        order = np.argsort(-self.similarity, axis=1, kind="stable").astype(np.int32)
+        order = np.argsort(-self.similarity, axis=1, kind="stable").astype(np.uint32)
         self.rank = np.argsort(order, axis=1, kind="stable").astype(np.int32)
         features = np.concatenate([region.free, region.ones])
         self.order = order[np.isin(order, features)].reshape(len(order), len(features))
@@ -96,7 +99,7 @@ class Shares:
         terms = Terms(
             similarity=np.empty(shape),
             ranked=np.empty(shape),
-            order=np.empty(shape, dtype=np.int32),
+            order=np.empty(shape, dtype=np.uint32),
             rank=np.empty(shape, dtype=np.int32),
             linear=linear,
             n_per_class=problem.n_per_class,
@@ -107,10 +110,10 @@ class Shares:
         return terms
 
 
-@compiled
+@entry_point
 def _select(
     similarity: FloatArray,
-    order: NDArray[np.int32],
+    order: NDArray[np.uint32],
     columns: IntArray,
     place: NDArray[np.int32],
     kept: NDArray[np.int32],
@@ -167,6 +170,7 @@ class CompiledBounds:
 
     def __init__(self, shares: Shares, first: VertexState | None = None) -> None:
         self._shares, self._first = shares, first
+        self._work = new_work(len(shares.order), 0)
 
     def close(self) -> None:
         """Nothing runs beside."""
@@ -193,13 +197,20 @@ class CompiledBounds:
         assert start is not None
         self._go_to(region, start.features)
         self._vertex = self._placed(start)
+        # Every part starts from this vertex.
+        lower, upper = self._limits(region)
+        _, _, how = self._descend(self._vertex.copy(), lower, upper, 0, -math.inf, False)
+        n = self._vertex.sizes[0]
+        if how != FAILED:
+            self._known = self._work.inverse[:n, :n].copy()
 
     def _go_to(self, region: Region, features: IntArray) -> None:
         """Gather the terms of a region and of some features more."""
         self._home = region
         self._columns = np.unique(np.concatenate([region.free, region.ones, features]))
         self._terms = self._shares.terms(region, self._columns)
-        self._work = new_work(*self._terms.similarity.shape)
+        self._work = with_features(self._work, len(self._columns))
+        self._known = UNKNOWN
 
     def bound(
         self,
@@ -213,11 +224,11 @@ class CompiledBounds:
 
         None if the vertex that it would start from is of no use.
         """
-        vertex, aim, n_steps = self._vertex.copy(), target, 0
+        vertex, aim, n_steps, known = self._vertex.copy(), target, 0, self._known
         lower, upper = self._limits(region)
         while True:
-            value, n, how = self._descend(vertex, lower, upper, STEPS, aim, True)
-            n_steps += n
+            value, n, how = self._descend(vertex, lower, upper, STEPS, aim, True, known)
+            n_steps, known = n_steps + n, UNKNOWN
             if how == FAILED and n_steps == 0:
                 return None
             if not np.isfinite(vertex.threshold).all() or not math.isfinite(vertex.level[0]):
@@ -258,7 +269,7 @@ class CompiledBounds:
                 lower[column] = upper[column] = float(side)
                 vertex = self._vertex.copy()
                 values[i, side], _, _ = self._descend(
-                    vertex, lower, upper, PROBE_STEPS, -math.inf, False
+                    vertex, lower, upper, PROBE_STEPS, -math.inf, False, self._known
                 )
             lower[column], upper[column] = 0.0, 1.0
         return values
@@ -271,6 +282,7 @@ class CompiledBounds:
         most: int,
         target: float,
         with_pairs: bool,
+        known: FloatArray = UNKNOWN,
     ) -> tuple[float, int, int]:
         # Whether classes must differ decides whether they may be pairs.
         with_pairs = with_pairs and self._home.problem.distinct
@@ -283,6 +295,7 @@ class CompiledBounds:
             self._shares.class_of,
             vertex,
             self._work,
+            known,
             most,
             aim,
             with_pairs,

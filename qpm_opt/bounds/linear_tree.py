@@ -315,14 +315,13 @@ class _Tree:
         entered = _Entered()
         while not region.is_empty:
             bound = self._bound(region, state, program)
-            if region.single is None:
-                self._round(region, bound.s)
             entered.value, cutoff = min(entered.value, bound.value), self._cutoff()
             if region.single is not None or bound.value <= cutoff:
                 entered.certificates.append(bound.certificate)
                 if region.single is not None:
                     self._settle(region.single, entered)
                 return entered
+            self._round(region, bound.s)
             rest, bound = _fixed(region, bound, cutoff)
             entered.certificates.append(bound.certificate)
             if not rest.is_empty and rest.single is None:

@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from qpm_opt.bounds.compilation import compiled
+from qpm_opt.bounds.compilation import compiled, entry_point
 from qpm_opt.bounds.threshold_vertex import (
     PIVOT,
     Terms,
@@ -246,6 +246,12 @@ def pin(vertex: Vertex, work: Work, pair: int, feature: int, region: int) -> boo
 
 
 @compiled
+def is_met(speed: float, gap: float, limit: float) -> bool:
+    """Whether a gap that shrinks with a speed is closed within a limit."""
+    return (speed > STILL) & (max(gap, 0.0) < speed * limit)
+
+
+@compiled
 def find_events(
     terms: Terms,
     vertex: Vertex,
@@ -270,22 +276,33 @@ def find_events(
         if g < 0.0 and not vertex.is_zero[pair] and max(u / -g, step) < first:
             first, feature = max(u / -g, step), -1
         u += step * g
-        rates = (0.0, -d, -f, -d - f - g)
+        of_first, of_second, labels = similarity[c], similarity[e], regions[pair]
+        both, limit = d + f + g, first - step
         for place in range(n_near[pair]):
             j = near[pair, place]
-            x, y = similarity[c, j] - t, similarity[e, j] - v
-            gains = (0.0, x, y, x + y - u)
-            at = regions[pair, j]
+            at, x, y = labels[j], of_first[j] - t, of_second[j] - v
+            z = x + y - u
+            gain = x * in_first(at) + y * in_second(at) - u * in_both(at)
+            loss = turned(d, f, g, at)
+            # Without a branch for each region, which would be guessed wrong: most meet none.
+            if not (
+                is_met(loss, gain, limit)
+                | is_met(loss - d, gain - x, limit)
+                | is_met(loss - f, gain - y, limit)
+                | is_met(loss - both, gain - z, limit)
+            ):
+                continue
             for region in range(4):
-                speed = rates[region] - rates[at]
-                gap = max(gains[at] - gains[region], 0.0)
-                if speed > STILL and gap < speed * (first - step) and region != at:
+                speed = loss - turned(d, f, g, region)
+                gap = gain - x * in_first(region) - y * in_second(region) + u * in_both(region)
+                if region != at and is_met(speed, gap, limit):
                     if not pinned_regions(vertex, pair, j) >> region & 1:
-                        first, feature, to = step + gap / speed, j, region
+                        first, feature, to = step + max(gap, 0.0) / speed, j, region
+                        limit = first - step
         when[i], event[i, 0], event[i, 1] = first, feature, to
 
 
-@compiled
+@entry_point
 def join(terms: Terms, vertex: Vertex, work: Work, c: int, e: int) -> bool:
     """Make a pair of two classes, at price 0: g stays the same. False if that makes no frame."""
     pair = vertex.sizes[1]
@@ -499,7 +516,8 @@ def find_violations(
     Returns the number of candidates.
     """
     k, multiplier = float(terms.n_per_class), work.multiplier
-    used, s, region, inverse = work.used, work.s, work.region, work.frame_inverse
+    used, amount, s = work.used, work.amount, work.s
+    region, inverse = work.region, work.frame_inverse
     n_normals, normal_pin = work.n_normals, work.normal_pin
     n_pins, pin_feature = vertex.n_pins, vertex.pin_feature
     candidates, violation = work.candidates, work.violation
@@ -507,14 +525,12 @@ def find_violations(
         n = n_normals[pair]
         if n == 0:
             continue
-        first, second, both = k, k, k - 1.0
+        first, second, both, labels = k, k, k - 1.0, region[pair]
         for i in range(n_used):
-            j = used[i]
-            at = region[pair, j]
-            if at:
-                first -= s[j] * in_first(at)
-                second -= s[j] * in_second(at)
-                both -= s[j] * in_both(at)
+            at, taken = labels[used[i]], amount[i]
+            first -= taken if at & 1 else 0.0
+            second -= taken if at & 2 else 0.0
+            both -= taken if at == 3 else 0.0
         for i in range(n):
             multiplier[i] = (
                 inverse[pair, 0, i] * first

@@ -18,7 +18,7 @@ import math
 
 import numpy as np
 
-from qpm_opt.bounds.compilation import compiled
+from qpm_opt.bounds.compilation import compiled, entry_point
 from qpm_opt.bounds.threshold_pairs import (
     STILL,
     colliding,
@@ -43,6 +43,7 @@ from qpm_opt.bounds.threshold_vertex import (
     Terms,
     Vertex,
     Work,
+    add_rows,
     append,
     copy,
     delete,
@@ -84,8 +85,11 @@ grows, a pair turns from one of its kinks."""
 
 
 @compiled
-def prepare(terms: Terms, vertex: Vertex, work: Work) -> bool:
-    """Derive the rest from a vertex; False if its kinks do not determine it."""
+def prepare(terms: Terms, vertex: Vertex, work: Work, known: FloatArray) -> bool:
+    """Derive the rest from a vertex; False if its kinks do not determine it.
+
+    ``known`` is the inverse, if it has been computed for this vertex before, or has another size.
+    """
     n = vertex.sizes[0]
     work.place[:] = -1
     for i in range(n):
@@ -116,7 +120,13 @@ def prepare(terms: Terms, vertex: Vertex, work: Work) -> bool:
         work.n_freedoms[pair] = n_vectors
         if not set_frame(vertex, work, pair):
             return False
-    return free == n and invert(terms, vertex, work)
+    if free != n:
+        return False
+    if len(known) != n:
+        return invert(terms, vertex, work)
+    for i in range(n):
+        copy(known[i], work.inverse[i])
+    return True
 
 
 @compiled
@@ -125,7 +135,8 @@ def find_s(terms: Terms, vertex: Vertex, work: Work) -> int:
 
     What the freedoms demand of them is left in ``work.scratch[0]``.
     """
-    s, place, used, inverse, owners = work.s, work.place, work.used, work.inverse, work.owner
+    s, place, inverse, owners = work.s, work.place, work.inverse, work.owner
+    used, amount = work.used, work.amount
     vectors, region, order = work.vector, work.region, terms.order
     n_above, at_level = vertex.n_above, vertex.at_level
     n, right = vertex.sizes[0], work.scratch[0]
@@ -134,10 +145,9 @@ def find_s(terms: Terms, vertex: Vertex, work: Work) -> int:
     for j in range(len(s)):
         if place[j] >= 0:
             s[j] = 0.0
-        elif s[j] > 0.0:
-            used[n_used] = j
-            n_used += 1
-            total -= s[j]
+        used[n_used], amount[n_used] = j, s[j]
+        total -= s[j]
+        n_used += s[j] > 0.0
     right[0] = total
     for freedom in range(1, n):
         owner = owners[freedom]
@@ -147,17 +157,16 @@ def find_s(terms: Terms, vertex: Vertex, work: Work) -> int:
                 total -= s[order[owner, i]]
         else:
             x, y, z = vectors[freedom, 0], vectors[freedom, 1], vectors[freedom, 2]
-            total = x * k + y * k + z * (k - 1.0)
+            total, labels = x * k + y * k + z * (k - 1.0), region[-1 - owner]
             for i in range(n_used):
-                j = used[i]
-                total -= s[j] * turned(x, y, z, region[-1 - owner, j])
+                total -= amount[i] * turned(x, y, z, labels[used[i]])
         right[freedom] = total
     for i in range(n):
         total = 0.0
         for r in range(n):
             total += inverse[i, r] * right[r]
         s[at_level[i]] = total
-        used[n_used] = at_level[i]
+        used[n_used], amount[n_used] = at_level[i], total
         n_used += 1
     return n_used
 
@@ -192,7 +201,7 @@ def choose(
     )
     place, order, is_free, pair_of = work.place, terms.order, vertex.is_free, vertex.pair_of
     candidates, found = work.candidates, work.violation
-    row, product = work.scratch[0], work.scratch[1]
+    row, product, rows = work.scratch[0], work.scratch[1], work.rows
     best, way, who, kink, worst = 0.0, 0, -1, -1, 0.0
     for i in range(n):
         j = at_level[i]
@@ -225,14 +234,12 @@ def choose(
         violation, owner, x = found[i], candidates[i, 0], candidates[i, 1]
         if violation < WORTH * largest or violation * violation <= WORTH * best:
             continue
-        product[:n] = 0.0
         if x < 0:
-            length = 1.0
+            length, n_rows, ranked = 1.0, 0, order[owner]
             for rank in range(n_above[owner] + (1 if x == -DOWN else 0)):
-                at = place[order[owner, rank]]
-                if at >= 0:
-                    for r in range(n):
-                        product[r] += inverse[at, r]
+                rows[n_rows] = place[ranked[rank]]
+                n_rows += rows[n_rows] >= 0
+            add_rows(inverse, n, rows[:n_rows], product)
         else:
             to = turn_from(vertex, work, owner, x)
             length = work.turn[0] ** 2 + work.turn[1] ** 2 + work.turn[2] ** 2
@@ -345,12 +352,11 @@ def next_pin(terms: Terms, vertex: Vertex, work: Work, c: int) -> float:
 @compiled
 def until_level(q: float, rate: float, s: float, lower: float, upper: float) -> float:
     """The way until q is 0, by the side on which s says that it is; rounding may have moved it."""
-    if lower == upper or not (rate < 0.0 if s == upper else rate > 0.0):
-        return math.inf
-    return max(-q / rate, 0.0)
+    goes = (rate < 0.0) == (s == upper) and rate != 0.0 and lower != upper
+    return max(-q / rate, 0.0) if goes else math.inf
 
 
-@compiled
+@entry_point
 def descend(
     terms: Terms,
     lower: FloatArray,
@@ -359,6 +365,7 @@ def descend(
     class_of: IntArray,
     vertex: Vertex,
     work: Work,
+    known: FloatArray,
     max_steps: int,
     target: float,
     with_pairs: bool,
@@ -374,6 +381,8 @@ def descend(
         What share of which class stands there; says which of them may become pairs.
     vertex : Vertex
     work : Work
+    known : ndarray
+        What ``work.inverse`` holds after a descent of no steps from this vertex, if known.
     max_steps : int
     target : float
         g at which to stop.
@@ -392,7 +401,7 @@ def descend(
     value = value_at(terms, lower, upper, vertex, work.q)
     for j in range(len(work.q)):
         work.s[j] = upper[j] if work.q[j] > 0.0 else lower[j]
-    if not prepare(terms, vertex, work):
+    if not prepare(terms, vertex, work, known):
         return value, 0, FAILED
     n_steps = unchecked = n_rounds = 0
     how = LIMITED
@@ -442,8 +451,9 @@ def join_colliding(
     for i in range(n_found):
         wanted[found[i, 0]] = wanted[found[i, 1]] = True
     keep_labels(vertex, work)
-    if dissolve(terms, vertex, work, share) > 0 and not prepare(terms, vertex, work):
-        return -1
+    if dissolve(terms, vertex, work, share) > 0:
+        if not prepare(terms, vertex, work, work.matrix[:0]):
+            return -1
     n_joined = 0
     for i in range(n_found):
         c, e = found[i, 0], found[i, 1]
@@ -481,13 +491,11 @@ def step(
     for i in range(n_moving):
         at_pin[i] = next_pin(terms, vertex, work, moving[i])
     find_events(terms, vertex, work, moving_pairs, 0.0, at_event, events)
-    first = 0
+    place_of = work.place
     for j in range(n_features):
-        at_level[j] = math.inf
-        if work.place[j] < 0:
-            at_level[j] = until_level(q[j], rate[j], s[j], lower[j], upper[j])
-        if at_level[j] < at_level[first]:
-            first = j
+        way_to_level = until_level(q[j], rate[j], s[j], lower[j], upper[j])
+        at_level[j] = way_to_level if place_of[j] < 0 else math.inf
+    first = int(np.argmin(at_level))
 
     slope, length, fallen = -violation, 0.0, 0.0
     joins = pinned = in_pair = feature = -1

@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from qpm_opt.bounds.compilation import compiled
+from qpm_opt.bounds.compilation import compiled, entry_point
 from qpm_opt.validation import BoolArray, FloatArray, IntArray
 
 PIVOT = 1e-9
@@ -56,7 +56,7 @@ class Terms(NamedTuple):
 
     similarity: FloatArray
     ranked: FloatArray
-    order: NDArray[np.int32]
+    order: NDArray[np.uint32]
     rank: NDArray[np.int32]
     linear: FloatArray
     n_per_class: int
@@ -117,8 +117,8 @@ class Work(NamedTuple):
     q, s : ndarray, (n_features,)
     place : ndarray of int, (n_features,)
         Place of a feature in ``at_level``, or -1.
-    used : ndarray of int, (n_features,)
-        Features with s > 0, those at the level last.
+    used : ndarray of uint32, (n_features,); amount : ndarray, (n_features,)
+        Features with s > 0, those at the level last, and their s.
     inverse : ndarray
         Of the matrix freedoms x features at the level; its first freedom is the level.
     owner : ndarray of int
@@ -163,12 +163,15 @@ class Work(NamedTuple):
     basis : ndarray, (3, 3); normal : ndarray, (3,); multiplier : ndarray, (6,)
     pinned : ndarray of int, (2,)
         Of one pair.
+    rows : ndarray of int, (n_features,)
+        Of the inverse, to be summed.
     """
 
     q: FloatArray
     s: FloatArray
     place: IntArray
-    used: IntArray
+    used: NDArray[np.uint32]
+    amount: FloatArray
     inverse: FloatArray
     owner: IntArray
     vector: FloatArray
@@ -176,8 +179,8 @@ class Work(NamedTuple):
     freedoms: IntArray
     n_freedoms: IntArray
     region: NDArray[np.int8]
-    near: NDArray[np.int32]
-    active: NDArray[np.int32]
+    near: NDArray[np.uint32]
+    active: NDArray[np.uint32]
     n_near: IntArray
     n_active: IntArray
     room: FloatArray
@@ -210,11 +213,36 @@ class Work(NamedTuple):
     normal: FloatArray
     multiplier: FloatArray
     pinned: IntArray
+    rows: IntArray
 
 
 def most_freedoms(n_classes: int) -> int:
     """Every threshold, the price of every pair, the level, and one while kinks are exchanged."""
-    return n_classes + n_classes // 2 + 2
+    return (n_classes + n_classes // 2 + 2 + 15) & ~15
+
+
+def _of_features(n_classes: int, n_features: int) -> dict[str, NDArray[Any]]:
+    """The arrays of :class:`Work` whose size depends on the number of features."""
+    n_pairs = n_classes // 2
+    return {
+        "q": np.zeros(n_features),
+        "s": np.zeros(n_features),
+        "place": np.zeros(n_features, dtype=np.int64),
+        "used": np.zeros(n_features, dtype=np.uint32),
+        "amount": np.zeros(n_features),
+        "region": np.zeros((n_pairs, n_features), dtype=np.int8),
+        "near": np.zeros((n_pairs, n_features), dtype=np.uint32),
+        "active": np.zeros((n_pairs, n_features), dtype=np.uint32),
+        "rate": np.zeros(n_features),
+        "until_level": np.zeros(n_features),
+        "taken": np.zeros((n_classes, n_features)),
+        "rows": np.zeros(n_features, dtype=np.int64),
+    }
+
+
+def with_features(work: Work, n_features: int) -> Work:
+    """Room for as many classes and another number of features."""
+    return work._replace(**_of_features(len(work.freedom_of), n_features))
 
 
 def new_work(n_classes: int, n_features: int) -> Work:
@@ -225,19 +253,13 @@ def new_work(n_classes: int, n_features: int) -> Work:
         return np.zeros(shape, dtype=np.int64)
 
     return Work(
-        q=np.zeros(n_features),
-        s=np.zeros(n_features),
-        place=whole(n_features),
-        used=whole(n_features),
+        **_of_features(n_classes, n_features),
         inverse=np.zeros((n_freedoms, n_freedoms)),
         owner=whole(n_freedoms),
         vector=np.zeros((n_freedoms, 3)),
         freedom_of=whole(n_classes),
         freedoms=whole(n_pairs, 3),
         n_freedoms=whole(n_pairs),
-        region=np.zeros((n_pairs, n_features), dtype=np.int8),
-        near=np.zeros((n_pairs, n_features), dtype=np.int32),
-        active=np.zeros((n_pairs, n_features), dtype=np.int32),
         n_near=whole(n_pairs),
         n_active=whole(n_pairs),
         room=np.zeros(n_pairs),
@@ -246,7 +268,6 @@ def new_work(n_classes: int, n_features: int) -> Work:
         n_normals=whole(n_pairs),
         normal_pin=whole(n_pairs, 3),
         normal_region=whole(n_pairs, 3),
-        rate=np.zeros(n_features),
         threshold_rate=np.zeros(n_classes),
         price_rate=np.zeros(n_pairs),
         scratch=np.zeros((4, n_freedoms)),
@@ -258,8 +279,6 @@ def new_work(n_classes: int, n_features: int) -> Work:
         moving_pairs=whole(n_pairs),
         until_event=np.zeros(n_pairs),
         event=whole(n_pairs, 2),
-        until_level=np.zeros(n_features),
-        taken=np.zeros((n_classes, n_features)),
         some=np.zeros(n_classes, dtype=np.uint64),
         whole=np.zeros(n_classes, dtype=np.uint64),
         is_wanted=np.zeros(n_classes, dtype=bool),
@@ -280,7 +299,7 @@ def copy(source: NDArray[Any], target: NDArray[Any]) -> None:
         target[i] = source[i]
 
 
-@compiled
+@entry_point
 def fill_gain(terms: Terms, vertex: Vertex, gain: FloatArray) -> None:
     """Fill what every feature gains: q and the level."""
     similarity, ranked, order = terms.similarity, terms.ranked, terms.order
@@ -421,12 +440,46 @@ def invert(terms: Terms, vertex: Vertex, work: Work) -> bool:
 @compiled
 def times_inverse(inverse: FloatArray, n: int, row: FloatArray, product: FloatArray) -> None:
     """``product = row @ inverse``."""
-    product[:n] = 0.0
+    m = (n + 15) & ~15
+    for r in range(m):
+        product[r] = 0.0
+    held = -1
     for i in range(n):
-        factor = row[i]
-        if factor != 0.0:
-            for r in range(n):
-                product[r] += factor * inverse[i, r]
+        if row[i] == 0.0:
+            continue
+        if held < 0:
+            held = i
+            continue
+        f, g, a, b = row[held], row[i], inverse[held], inverse[i]
+        for r in range(m):
+            product[r] += f * a[r] + g * b[r]
+        held = -1
+    if held >= 0:
+        f, a = row[held], inverse[held]
+        for r in range(m):
+            product[r] += f * a[r]
+
+
+@compiled
+def add_rows(inverse: FloatArray, n: int, rows: IntArray, total: FloatArray) -> None:
+    """Sum of rows of the inverse."""
+    m = (n + 15) & ~15
+    for r in range(m):
+        total[r] = 0.0
+    first = len(rows) & 3
+    for i in range(first):
+        a = inverse[rows[i]]
+        for r in range(m):
+            total[r] += a[r]
+    for i in range(first, len(rows), 4):
+        a, b, c, d = (
+            inverse[rows[i]],
+            inverse[rows[i + 1]],
+            inverse[rows[i + 2]],
+            inverse[rows[i + 3]],
+        )
+        for r in range(m):
+            total[r] += (a[r] + b[r]) + (c[r] + d[r])
 
 
 @compiled

@@ -15,7 +15,12 @@ pytest.importorskip("numba", reason="the compiled bound needs Numba")
 
 from qpm_opt.bounds import compilation, linear_compiled, linear_tree
 from qpm_opt.bounds.linear import linear_bound
-from qpm_opt.bounds.linear_compiled import CompiledBounds, VertexState, compiled_bounds
+from qpm_opt.bounds.linear_compiled import (
+    UNKNOWN,
+    CompiledBounds,
+    VertexState,
+    compiled_bounds,
+)
 from qpm_opt.bounds.linear_cuts import Cuts
 from qpm_opt.bounds.linear_terms import Multipliers, evaluate
 from qpm_opt.bounds.linear_tree import branch_linear
@@ -260,6 +265,31 @@ def test_ties_do_not_stop_it(n_levels, distinct):
             assert value <= without + 1e-7
         else:
             assert value == pytest.approx(without, rel=1e-7)
+
+
+@pytest.mark.parametrize("steps", [7, 1024])
+@pytest.mark.parametrize("seed", range(4))
+def test_what_parts_have_in_common_changes_no_bound(monkeypatch, seed, steps):
+    """The inverse at the vertex that all begin with is computed once; one moved has another."""
+    monkeypatch.setattr(linear_compiled, "STEPS", steps)
+    problem, rng = medium(seed, distinct=True), np.random.default_rng(seed)
+    whole = Region.whole(problem)
+    bounds, state = loaded(whole)
+    bounds.load(whole, bounds.bound(whole, state).state)
+    known = bounds._known
+    assert len(known) > 1
+    for _ in range(10):
+        part = random_region(problem, rng)
+        if part.single is not None:
+            continue
+        bounds._known = known
+        one, at_once = bounds.bound(part, state), bounds.probe(part, part.free[:3], math.inf)
+        bounds._known = UNKNOWN
+        other, anew = bounds.bound(part, state), bounds.probe(part, part.free[:3], math.inf)
+        assert one.value == other.value
+        assert np.array_equal(one.price_in, other.price_in)
+        assert np.array_equal(one.s, other.s)
+        assert np.array_equal(at_once, anew)
 
 
 def test_no_vertex_in_no_time(monkeypatch):
