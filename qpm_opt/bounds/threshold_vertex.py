@@ -48,7 +48,7 @@ class Terms(NamedTuple):
     similarity : ndarray, (n_classes, n_features)
     ranked : ndarray, (n_classes, n_features)
         The similarities of each class, the largest first.
-    order, rank : ndarray of int32, (n_classes, n_features)
+    order, rank : ndarray of uint32 and int32, (n_classes, n_features)
         Feature at each place of ``ranked``, and place of each feature.
     linear : ndarray, (n_features,)
     n_per_class, n_selected : int
@@ -129,7 +129,7 @@ class Work(NamedTuple):
     freedoms : ndarray of int, (n_pairs, 3); n_freedoms : ndarray of int, (n_pairs,)
         Those of every pair.
     region : ndarray of int8, (n_pairs, n_features)
-    near, active : ndarray of int32, (n_pairs, n_features); n_near, n_active : ndarray of int
+    near, active : ndarray of uint32, (n_pairs, n_features); n_near, n_active : ndarray of int
         Features of a pair that may change their region soon; those, and all with a gain.
     room : ndarray, (n_pairs,)
         How far t, v and u may move together before ``near`` is out of date.
