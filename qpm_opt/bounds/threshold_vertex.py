@@ -216,9 +216,15 @@ class Work(NamedTuple):
     rows: IntArray
 
 
+@entry_point
+def padded(n: int) -> int:
+    """So many numbers fill vectors of the processor; what lies beyond n is not looked at."""
+    return (n + 15) & ~15
+
+
 def most_freedoms(n_classes: int) -> int:
     """Every threshold, the price of every pair, the level, and one while kinks are exchanged."""
-    return (n_classes + n_classes // 2 + 2 + 15) & ~15
+    return padded(n_classes + n_classes // 2 + 2)
 
 
 def _of_features(n_classes: int, n_features: int) -> dict[str, NDArray[Any]]:
@@ -440,10 +446,10 @@ def invert(terms: Terms, vertex: Vertex, work: Work) -> bool:
 @compiled
 def times_inverse(inverse: FloatArray, n: int, row: FloatArray, product: FloatArray) -> None:
     """``product = row @ inverse``."""
-    m = (n + 15) & ~15
+    m = padded(n)
     for r in range(m):
         product[r] = 0.0
-    held = -1
+    held = -1  # a row that waits for another: two at a time save half of the stores
     for i in range(n):
         if row[i] == 0.0:
             continue
@@ -463,7 +469,7 @@ def times_inverse(inverse: FloatArray, n: int, row: FloatArray, product: FloatAr
 @compiled
 def add_rows(inverse: FloatArray, n: int, rows: IntArray, total: FloatArray) -> None:
     """Sum of rows of the inverse."""
-    m = (n + 15) & ~15
+    m = padded(n)
     for r in range(m):
         total[r] = 0.0
     first = len(rows) & 3
