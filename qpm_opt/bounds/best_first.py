@@ -61,6 +61,15 @@ class BestFirst(Generic[Node, Outcome, Item]):
         """
         return min([*self._heap[:1], *self._running.values()], default=None)
 
+    @property
+    def unfinished(self) -> list[Node]:
+        """All open nodes, in no order, with those that threads work on."""
+        return [*self._heap, *self._running.values()]
+
+    def reorder(self) -> None:
+        """Take notice of a new order of the nodes."""
+        heapq.heapify(self._heap)
+
     def hand_over(self, item: Item) -> None:
         """From any thread: let ``receive`` have this soon, even if the work ends in an error."""
         self._handed_over.put(item)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import os
 import subprocess
 import sys
@@ -22,6 +23,9 @@ from qpm_opt.child import start_child
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
+LINEAR, SEMIDEFINITE = "linear_compiled", "semidefinite_compiled"
+"""Modules whose ``use_once()`` calls all that is to be compiled for one kind of bound."""
+
 
 def _directory() -> Path:
     """Where the code is kept: one place for each state of sources, Python, Numba and processor.
@@ -32,9 +36,11 @@ def _directory() -> Path:
     state = [sys.version, numba.__version__, llvm.get_host_cpu_name()]
     state.append(llvm.get_host_cpu_features().flatten())
     digest = hashlib.sha256("\n".join(state).encode())
-    sources = [folder / "linear_compiled.py", *sorted(folder.glob("threshold_*.py"))]
-    for source in [Path(__file__), *sources]:
-        digest.update(source.read_bytes())
+    uses, modules = b"\nfrom qpm_opt.bounds.compilation import", (LINEAR, SEMIDEFINITE)
+    for source in sorted(folder.glob("*.py")):
+        text = source.read_bytes()
+        if uses in text or source.stem in modules or source == Path(__file__):
+            digest.update(text)
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     for parent in (folder / "__pycache__", home / "qpm_opt"):
         directory = parent / f"compiled-{digest.hexdigest()[:16]}"
@@ -46,7 +52,6 @@ def _directory() -> Path:
 
 
 _DIRECTORY = _directory()
-_COMPLETE = _DIRECTORY / "complete"
 
 
 def compiled(function: Function) -> Function:
@@ -83,17 +88,17 @@ def _compiled(function: Function, *, no_cpython_wrapper: bool) -> Function:
         numba.config.CACHE_DIR = usual
 
 
-def is_kept() -> bool:
-    """Whether all code is there, so that nothing has to be compiled."""
-    return _COMPLETE.exists()
+def is_kept(module: str) -> bool:
+    """Whether all code of ``LINEAR`` or ``SEMIDEFINITE`` is there, and nothing to be compiled."""
+    return (_DIRECTORY / f"{module}-complete").exists()
 
 
 class Compilation:
-    """A process that compiles everything."""
+    """A process that compiles everything of ``LINEAR`` or ``SEMIDEFINITE``."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: str) -> None:
         none = subprocess.DEVNULL
-        self._process = start_child(__name__, stdin=none, stdout=none, stderr=none)
+        self._process = start_child(__name__, module, stdin=none, stdout=none, stderr=none)
 
     @property
     def is_over(self) -> bool:
@@ -112,9 +117,8 @@ class Compilation:
 
 
 def main() -> None:
-    """Compile everything by using it once, on a small problem."""
-    from qpm_opt.bounds.linear_compiled import use_once
-
-    use_once()
+    """Compile everything of a module by using it once."""
+    (module,) = sys.argv[1:]
+    importlib.import_module(f"qpm_opt.bounds.{module}").use_once()
     if any(_DIRECTORY.rglob("*.nbc")):  # not if Numba is told to compile nothing
-        _COMPLETE.touch()
+        (_DIRECTORY / f"{module}-complete").touch()

@@ -374,18 +374,18 @@ class _Tree:
     def _compile(self, region: Region, bound: Bound) -> bool:
         """Go over to compiled code if it is there; whether it is worth another try later."""
         try:
-            from qpm_opt.bounds.compilation import Compilation, is_kept
+            from qpm_opt.bounds.compilation import LINEAR, Compilation, is_kept
         except (ImportError, RuntimeError) as missing:  # Numba, or a place for what it compiles
             logger.info("The tree goes on without compiled code: %s", missing)
             return False
         compilation = self._compilation
-        if compilation is None and not is_kept():
+        if compilation is None and not is_kept(LINEAR):
             if self._deadline - time.perf_counter() < COMPILATION:
                 return False
-            compilation = self._compilation = Compilation()
+            compilation = self._compilation = Compilation(LINEAR)
             compilation.wait(COMPILATION)  # beside the tree it would take twice as long
         is_over = compilation is None or compilation.is_over  # what it does last is to keep it
-        if is_kept():
+        if is_kept(LINEAR):
             from qpm_opt.bounds.linear_compiled import compiled_bounds
 
             new = compiled_bounds(region, bound.state.multipliers, self._deadline)

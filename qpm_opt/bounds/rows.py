@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
+from qpm_opt.bounds.acceleration import compiled_loops
 from qpm_opt.validation import BoolArray, FloatArray, IntArray
 
 #: A row enters the pool if it is broken by more, and leaves if its price is lower and it is not.
@@ -32,8 +33,8 @@ LIKELY = 0.02
 MOST_TRIANGLES, MOST_COVERS = 200, 100
 #: Broken triangles from which wider rows are grown, rows grown at a time, and their most features.
 N_SEEDS, CHUNK, WIDEST = 500, 256, 12
-#: More narrow rows for each feature, and no wide ones are looked for.
-NARROW_FIRST = 3
+#: More narrow rows for each feature, and no wide ones are looked for; compiled loops bear more.
+NARROW_FIRST, QUICK_NARROW_FIRST = 3, 30
 #: Less is no gain for a row that grows.
 LEAST_GAIN = 1e-4
 
@@ -130,18 +131,32 @@ class RowPool:
     rows : Rows
         Over the places of the features in the region.
     price : ndarray, (n_rows,)
+    is_for_loops : bool
+        Whether compiled loops work on them: then ``table`` and ``curvature`` are what those take.
     """
 
     def __init__(self, n: int, rows: Rows | None = None, price: FloatArray | None = None) -> None:
         self._n = n
         self.rows = Rows.none(n) if rows is None else rows
         self.price = np.zeros(len(self.rows)) if price is None else price
-        self._compile()
+        self._prepare()
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def _compile(self) -> None:
+    def _prepare(self) -> None:
+        """Lay out the rows for what follows: for compiled loops, or as matrices."""
+        self._constant = self.rows.level * (self.rows.level + 1.0) / 2.0
+        loops = compiled_loops()
+        self.is_for_loops = loops is not None
+        if loops is None:
+            self._make_matrices()
+            return
+        weights, level = self.rows.weights, self.rows.level
+        self.table = loops.row_table(weights.indptr, weights.indices, weights.data, level)
+        self.curvature = loops.row_curvature(self.table)
+
+    def _make_matrices(self) -> None:
         order, n_rows = self._n + 1, len(self.rows)
         row, first, second, coefficient = self.rows.entries()
         place = np.concatenate([first * order + second, second * order + first])
@@ -151,7 +166,6 @@ class RowPool:
             shape=(n_rows, len(self._places)),
         )
         self._transposed = self._matrix.T.tocsr()
-        self._constant = self.rows.level * (self.rows.level + 1.0) / 2.0
         # s_j stands at three places of X that move together.
         in_border = (self._places < order) | (self._places % order == 0)
         size = self._matrix.copy()
@@ -161,16 +175,30 @@ class RowPool:
 
     def add_cost(self, C: FloatArray) -> float:
         """Add prices times rows to a matrix of order n + 1; what they add to the constant."""
-        C.reshape(-1)[self._places] += self._transposed @ self.price
+        if self.is_for_loops:
+            loops = compiled_loops()
+            assert loops is not None  # it was when the rows were laid out
+            loops.add_rows(self.table, self.price, C)
+        else:
+            C.reshape(-1)[self._places] += self._transposed @ self.price
         return float(self.price @ self._constant)
 
     def slack(self, X: FloatArray) -> FloatArray:
         """(w's - b) (w's - b - 1) / 2 by the products of X, (n_rows,)."""
-        slack: FloatArray = self._matrix @ X.reshape(-1)[self._places] + self._constant
+        slack: FloatArray
+        if self.is_for_loops:
+            loops = compiled_loops()
+            assert loops is not None
+            slack = loops.row_slack(self.table, X)
+        else:
+            slack = self._matrix @ X.reshape(-1)[self._places] + self._constant
         return slack
 
     def improve(self, X: FloatArray, beta: float) -> None:
-        """One gradient step of the prices at the maximiser of a beta-strongly concave model."""
+        """One gradient step of the prices at the maximiser of a beta-strongly concave model.
+
+        Compiled loops do more: :mod:`qpm_opt.bounds.block_descent`.
+        """
         self.price = np.maximum(self.price - beta * self._step * self.slack(X), 0.0)
 
     def refresh(self, X: FloatArray) -> None:
@@ -186,7 +214,7 @@ class RowPool:
                 new.append(i)
         self.rows = kept.and_also(rows[np.array(new, dtype=np.intp)])
         self.price = np.concatenate([self.price[keep], np.zeros(len(new))])
-        self._compile()
+        self._prepare()
 
     def restricted(self, places: IntArray, into: BoolArray, n: int) -> RowPool:
         """What the rows say when features are decided.
@@ -229,7 +257,8 @@ def broken_rows(X: FloatArray) -> tuple[Rows, FloatArray]:
     Wide rows are looked for when narrow ones have become few: they are dearer and, of many, slower.
     """
     rows, amount = _narrow_rows(X)
-    if len(rows) > NARROW_FIRST * len(X):
+    narrow_first = NARROW_FIRST if compiled_loops() is None else QUICK_NARROW_FIRST
+    if len(rows) > narrow_first * len(X):
         return rows, amount
     wide, more = _wide_rows(X, rows[np.argsort(-amount, kind="stable")[:N_SEEDS]])
     return rows.and_also(wide), np.concatenate([amount, more])
@@ -237,6 +266,16 @@ def broken_rows(X: FloatArray) -> tuple[Rows, FloatArray]:
 
 def _narrow_rows(X: FloatArray) -> tuple[Rows, FloatArray]:
     """Rows of two and three features, by enumeration."""
+    loops = compiled_loops()
+    if loops is not None:
+        members, weights, level, excess = loops.narrow_rows(
+            X, LEAST_VIOLATION, LIKELY, MOST_TRIANGLES, MOST_COVERS
+        )
+        start = 3 * np.arange(len(level) + 1)
+        held = sp.csr_array(
+            (weights.ravel(), members.ravel(), start), shape=(len(level), len(X) - 1)
+        )
+        return Rows(held, level).canonical(), excess
     s, Y = X[0, 1:], X[1:, 1:]
     rows, amount = [Rows.none(len(s))], [np.zeros(0)]
 

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from qpm_opt.bounds.acceleration import compiled_loops
 from qpm_opt.bounds.base import Bound
 from qpm_opt.bounds.linear_cuts import may_collide
 from qpm_opt.bounds.projections import Face, capped_simplex
@@ -34,22 +35,27 @@ from qpm_opt.bounds.rows import RowPool, Rows
 from qpm_opt.bounds.terms import ClassTerms
 from qpm_opt.validation import FloatArray, IntArray
 
-#: Iterations between two evaluations of the bound, and between two separations of rows.
-PERIOD, REFRESH = 20, 60
+#: Iterations between two evaluations of the bound, and between two separations of rows, by NumPy
+#: and by compiled loops, which find and price them several times as fast.
+PERIOD, REFRESH, QUICK_REFRESH = 20, 60, 20
 #: Multiplier steps in an iteration, with and without splits and rows, plus one.
 N_INNER, N_THRESHOLD = 2, 8
+#: Passes over all multipliers in an iteration, by compiled loops.
+N_PASSES = 2
 #: Over-relaxation.
 RELAXATION = 1.8
 #: From this order on iterations are in single precision; bounds never are.
 LARGE = 250
-#: The penalty changes by no larger factor at a time.
-LONGEST = 1.5
+#: The penalty changes when one residual is so many times the other, by NumPy and by compiled
+#: loops, and by no larger factor than the last at a time.
+APART, QUICK_APART, LONGEST = 2.0, 4.0, 1.5
 #: Seconds between two reports.
 REPORT_EVERY = 5.0
 #: Splits of a class.
 N_SPLITS = 6
-#: Share of the penalty that is left when features are decided: a low one spares the multipliers.
-PENALTY_KEPT = 0.1
+#: Share of the penalty that is left when features are decided: a low one spares the multipliers,
+#: which compiled loops adapt sooner.
+PENALTY_KEPT, QUICK_PENALTY_KEPT = 0.1, 0.2
 #: Terms and rows are added when both residuals, relative to |M|, are lower.
 SETTLED = 2e-3
 #: Features of which a solution has less are in no core.
@@ -179,7 +185,7 @@ def semidefinite_bound(
                 history, since_refresh = [], 0
         elif stalled:
             break
-        elif since_refresh >= REFRESH:
+        elif since_refresh >= (QUICK_REFRESH if iteration.is_quick else REFRESH):
             iteration.refresh()
             since_refresh = 0
     return iteration.bound(held)
@@ -236,6 +242,9 @@ class Iteration:
         self.n_steps = 0
         self.settled = False
         self._beta_to_leave = 0.0
+        self._level = np.zeros(1)
+        self._C: FloatArray
+        self._c: float
         n, m = self.n, self.m
         self._dtype = np.float32 if n >= LARGE else np.float64
         self._face = Face(n, m)
@@ -275,6 +284,12 @@ class Iteration:
         self._base[1:, 0] += change
         self._constant += float((np.maximum(-reward, 0.0) - np.maximum(-self.reward, 0.0)).sum())
         self.reward = reward
+        self._build()
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether compiled loops do their part."""
+        return self.rows.is_for_loops
 
     @property
     def s(self) -> FloatArray:
@@ -303,7 +318,8 @@ class Iteration:
     def _adapt(self) -> None:
         """Keep both residuals of one size."""
         primal, dual = self._primal, self._dual
-        if 0.0 < dual < math.inf and not dual / 2.0 <= primal <= dual * 2.0:
+        apart = QUICK_APART if self.is_quick else APART
+        if 0.0 < dual < math.inf and not dual / apart <= primal <= dual * apart:
             self._beta *= min(max(math.sqrt(primal / dual), 1.0 / LONGEST), LONGEST)
 
     def _step(self) -> None:
@@ -315,6 +331,32 @@ class Iteration:
         V = np.multiply(M, -RELAXATION * beta, dtype=self._dtype)
         V += self._X * ((RELAXATION - 1.0) * beta)
         V += self._T
+        X = self._descend(V) if self.is_quick else self._improve(V)
+        V += beta * X
+        self._T, self._X, self._M = V, X, M
+        self.n_steps += 1
+
+    def _descend(self, V: FloatArray) -> FloatArray:
+        """X after a descent of the multipliers by compiled loops."""
+        loops, i = compiled_loops(), self._diagonal
+        assert loops is not None
+        E, ties = self._C - V, self._ties(V)
+        model = loops.Model(
+            E, ties, self._level, self._beta, float(self.m), float(self.terms.n_per_class)
+        )
+        self.terms.descend(self.rows, model, N_PASSES)
+        X = np.maximum(E, 0.0, dtype=self._dtype, casting="same_kind")
+        X /= self._dtype(self._beta)
+        self._set_selection(X, capped_simplex(ties, float(self.m)))
+        # What the ties say of the border of C; the constant is wanted only with a bound.
+        E[i, i] = self._C[i, i] - V[i, i]
+        E[0, 1:] = E[1:, 0] = (3.0 * self._beta * ties - E[i, i]) / 2.0
+        E += V
+        self._C = E
+        return X
+
+    def _improve(self, V: FloatArray) -> FloatArray:
+        """X after steps of the multipliers by NumPy."""
         if not self.refined:
             self._improve_thresholds(V)
         X = self._maximiser(V)
@@ -324,9 +366,7 @@ class Iteration:
             self.rows.improve(X, self._beta)
             self._build()
             X = self._maximiser(V)
-        V += beta * X
-        self._T, self._X, self._M = V, X, M
-        self.n_steps += 1
+        return X
 
     def _improve_thresholds(self, V: FloatArray) -> None:
         """Without splits and rows the thresholds see s alone."""
@@ -380,10 +420,13 @@ class Iteration:
             self.terms.choose_pairs(self.s)
         self.terms.choose_splits(self.s, self._M[1:, 1:], N_SPLITS)
         self.rows.refresh(self._M)
-        self.terms.measure()
+        if not self.is_quick:
+            self.terms.measure()
+        self._build()
 
     def value(self) -> float:
         """Bound from the last iterate."""
+        self._build()
         T = np.maximum(self._T, self._C)
         T[0] = T[:, 0] = self._T[0]
         T[self._diagonal, self._diagonal] = self._T[self._diagonal, self._diagonal]
@@ -470,7 +513,8 @@ class Iteration:
         self.rows = state.rows.restricted(places, into, n)
         self.refined, self._beta = state.refined, state.beta
         if len(kept) < len(places):
-            self._beta, self._beta_to_leave = state.beta * PENALTY_KEPT, state.beta
+            kept_share = QUICK_PENALTY_KEPT if self.is_quick else PENALTY_KEPT
+            self._beta, self._beta_to_leave = state.beta * kept_share, state.beta
         self._build()
         old, new = np.concatenate([[0], kept + 1]), np.concatenate([[0], here + 1])
         # Of x' T x with x_d = x_0 for the features decided in, on the rest.

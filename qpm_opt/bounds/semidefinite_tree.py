@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from qpm_opt.assignment import Assignment
+from qpm_opt.bounds.acceleration import compiled_loops
 from qpm_opt.bounds.base import Bound
 from qpm_opt.bounds.best_first import BestFirst
 from qpm_opt.bounds.incumbents import offer_selection, rounded
@@ -47,6 +48,8 @@ NODE_EFFORT = Effort(window=60, share=0.1)
 CORE_FROM, MOST_CORE, CORE_TIME, CORE_MARGIN = 250, 0.8, 0.5, 0.05
 #: Such a node is bounded longer, on the core and then on all: what it gains, all below it inherit.
 CORE_EFFORT = Effort(window=60, share=0.1, most=2e-4)
+#: Unless all that lie below it inherit is a better place to begin, which compiled loops find soon.
+QUICK_CORE_EFFORT = Effort(window=40, share=0.1)
 REST_EFFORT = Effort(window=60, share=0.1, most=1e-3)
 #: Linear programs of a node.
 LINEAR_ROUNDS = 4
@@ -65,14 +68,23 @@ PROBE_SIZE, LEAST_PROBED, MOST_PROBED = 2000, 2, 8
 PROBE_STEPS, PROBE_PENALTY = 40, 0.4
 #: Share of the mean that the estimated fall of a side counts for at least.
 FLOOR = 0.3
+#: A bound takes time in proportion to this power of the number of features; what a new measurement
+#: counts for; and the share of the time left that the bounds of all open nodes may take.
+COST_EXPONENT, PACE_SHARE, WAITING = 2.5, 0.2, 0.8
+#: A region is to be shrunk again when its estimate has come so much nearer to the target.
+SHRINK_AGAIN = 0.5
 
 
 @dataclass(order=True)
 class _Open:
-    """A node to be bounded; ``key`` orders by bound, highest first, then by age."""
+    """A node to be bounded; ``key`` orders by estimate, highest first, then by age."""
 
     key: tuple[float, int]
     index: int = field(compare=False)
+    value: float = field(compare=False)
+    """Known bound; the estimate is that of a core, or this."""
+    room: float = field(compare=False)
+    """Between estimate and target when the region was last to be shrunk."""
     region: Region = field(compare=False)
     state: State | None = field(compare=False)
     linear: LinearState | None = field(compare=False)
@@ -84,10 +96,15 @@ class _Outcome:
 
     value: float
     """Bound on what is left of it."""
+    estimate: float
+    """The same, or a bound on the selections of a core."""
+    room: float
     region: Region
     linear: LinearState | None
     certificates: list[Certificate] = field(default_factory=list)
     closed: bool = False
+    pace: float | None = None
+    """Seconds that its bound took, by size."""
     state: State | None = None
     feature: int | None = None
     trials: list[Fall] = field(default_factory=list)
@@ -108,6 +125,7 @@ def branch_semidefinite(
     deadline: float = math.inf,
     threads: int = 1,
     most_states: float = math.inf,
+    pace: float = 0.0,
 ) -> float:
     """Grow the proof below a leaf until no selection of its region can be better than ``target()``.
 
@@ -135,6 +153,9 @@ def branch_semidefinite(
         Nodes bounded at a time. Deterministic for 1, but for the deadline.
     most_states : float
         Open nodes with iterates of their own; beyond that they start from ``state`` again.
+    pace : float
+        Seconds that a bound takes, by number of features to the power of ``COST_EXPONENT``, as far
+        as that is known.
 
     Returns
     -------
@@ -142,8 +163,8 @@ def branch_semidefinite(
         Bound on the region; the target if the proof is complete.
     """
     costs = costs or PseudoCosts(region.problem.n_features)
-    tree = _Tree(proof, target, offer, on_bound, deadline, costs, threads, most_states, state)
-    tree.push(value, index, region, state, linear)
+    tree = _Tree(proof, target, offer, on_bound, deadline, costs, threads, most_states, state, pace)
+    tree.push(_Open((-value, 0), index, value, value - target(), region, state, linear))
     return tree.grow()
 
 
@@ -164,10 +185,12 @@ class _Tree:
         threads: int,
         most_states: float,
         first_state: State | None,
+        pace: float,
     ) -> None:
         self._proof, self._goal, self._deadline = proof, target, deadline
         self._on_bound = on_bound
-        self._age = itertools.count()
+        self._age = itertools.count(1)
+        self._threads, self._is_quick, self._pace = threads, compiled_loops() is not None, pace
         self._open = BestFirst(self._bound, self._enter, offer, threads)
         self._stuck = -math.inf
         self._costs = costs
@@ -179,17 +202,9 @@ class _Tree:
     def _target(self) -> float:
         return self._goal()
 
-    def push(
-        self,
-        value: float,
-        index: int,
-        region: Region,
-        state: State | None,
-        linear: LinearState | None,
-    ) -> None:
+    def push(self, node: _Open) -> None:
         """Open a node."""
-        key = (-value, next(self._age))
-        self._open.push(_Open(key, index, region, state, linear))
+        self._open.push(node)
 
     def grow(self) -> float:
         """Bound and split nodes until none is open or the time is up; the bound on the root."""
@@ -197,15 +212,24 @@ class _Tree:
         return self._report()
 
     def _goes_on(self) -> bool:
-        self._report()
-        first = self._open.first
-        assert first is not None  # there is one to begin
-        return -first.key[0] > self._target and time.perf_counter() < self._deadline
+        reached = self._report()
+        if self._is_quick and not self._can_wait():
+            self._is_quick = False
+            for node in self._open.unfinished:
+                node.key = (-node.value, node.key[1])
+            self._open.reorder()
+        return reached > self._target and time.perf_counter() < self._deadline
+
+    def _can_wait(self) -> bool:
+        """Whether there will be time for a bound of every open node."""
+        left = self._deadline - time.perf_counter()
+        cost = sum(len(node.region.free) ** COST_EXPONENT for node in self._open.unfinished)
+        return bool(cost * self._pace < WAITING * self._threads * left)
 
     def _report(self) -> float:
         """Bound on the root by what is open."""
-        first = self._open.first
-        reached = max(self._target, self._stuck, -math.inf if first is None else -first.key[0])
+        values = [node.value for node in self._open.unfinished]
+        reached = max(self._target, self._stuck, *values)
         self._on_bound(reached)
         return reached
 
@@ -217,6 +241,9 @@ class _Tree:
         if node.state is not self._first_state:
             self._n_states -= 0.5
         self._proof.nodes[node.index].certificates += outcome.certificates
+        if outcome.pace is not None:
+            share = PACE_SHARE if self._pace else 1.0
+            self._pace += share * (outcome.pace - self._pace)
         for trial in outcome.trials:
             self._costs.learn(trial)
         if outcome.closed:
@@ -224,7 +251,7 @@ class _Tree:
         if outcome.feature is None:
             self._stuck = max(self._stuck, outcome.value)
             return
-        value, region, state, linear = outcome.value, outcome.region, outcome.state, outcome.linear
+        region, state = outcome.region, outcome.state
         if self._n_states + 1.0 > self._most_states:
             state = self._first_state
         else:
@@ -233,11 +260,12 @@ class _Tree:
         children = self._proof.branch(node.index, outcome.feature, sides)
         for child, selected in zip(children, sides, strict=True):
             part = region.with_feature(outcome.feature, selected)
-            self.push(value, child, part, state, linear)
+            key = (-(outcome.estimate if self._is_quick else outcome.value), next(self._age))
+            self.push(_Open(key, child, outcome.value, outcome.room, part, state, outcome.linear))
 
     def _bound(self, node: _Open) -> _Outcome:
         """Bound a node, fix what the bound decides, and find a feature to branch on."""
-        outcome = _Outcome(-node.key[0], node.region, node.linear)
+        outcome = _Outcome(node.value, -node.key[0], node.room, node.region, node.linear)
         if self._settled(outcome):
             return outcome
         region = outcome.region
@@ -256,8 +284,16 @@ class _Tree:
                 if quick.value <= self._target:
                     outcome.closed = True
                     return outcome
+        began = time.perf_counter()
         try:
             state = self._with_core(outcome, node.state)
+            if outcome.state is not None and not self._interrupted.is_set():
+                s = np.clip(outcome.state.X[0, 1:].astype(np.float64), 0.0, 1.0)
+                self._search_now_and_then(node, s)
+                outcome.feature = self._branching_feature(
+                    outcome, outcome.state, s, outcome.estimate
+                )
+                return outcome
             bound = semidefinite_bound(
                 outcome.region, cutoff=self._target, closes=self._closes, state=state,
                 effort=NODE_EFFORT if state is node.state else REST_EFFORT,
@@ -266,19 +302,25 @@ class _Tree:
         except np.linalg.LinAlgError:
             return outcome  # stuck
         outcome.certificates.append(bound.certificate)
+        size = len(outcome.region.free) ** COST_EXPONENT
+        outcome.pace = (time.perf_counter() - began) / size
         outcome.value = min(outcome.value, bound.value)
+        outcome.estimate = min(outcome.estimate, outcome.value)
         outcome.closed = bound.value <= self._target
         if outcome.closed or self._interrupted.is_set():
             return outcome
-        if node.index % SEARCH_EVERY == 0:
-            self._search(outcome.region, bound.s)
+        self._search_now_and_then(node, bound.s)
         self._fix(outcome, bound)
         if not self._settled(outcome):
-            outcome.feature = self._branching_feature(outcome, bound)
+            outcome.feature = self._branching_feature(outcome, bound.state, bound.s, bound.value)
         return outcome
 
     def _with_core(self, outcome: _Outcome, first: State | None) -> State | None:
-        """The state to begin with, improved on a core where that is worth it."""
+        """The state to begin with, improved on a core where that is worth it.
+
+        If that is enough, because the core cannot be closed and nothing is to be gained by another
+        bound, it is the state of the outcome.
+        """
         region, began = outcome.region, time.perf_counter()
         if first is None or len(region.free) <= CORE_FROM:
             return first
@@ -289,14 +331,21 @@ class _Tree:
         margin = CORE_MARGIN * (outcome.value - self._target)
         margin = margin if math.isfinite(margin) else 0.0
         try:
-            _, state = bound_of_core(
+            value, state = bound_of_core(
                 region, first, places, cutoff=self._target - margin,
-                closes=lambda value: self._closes(value + margin), effort=CORE_EFFORT,
+                closes=lambda value: self._closes(value + margin),
+                effort=QUICK_CORE_EFFORT if self._is_quick else CORE_EFFORT,
                 deadline=began + CORE_TIME * (self._deadline - began),
             )  # fmt: skip
         except np.linalg.LinAlgError:
             return first
-        return first if self._interrupted.is_set() else state
+        if self._interrupted.is_set():
+            return first
+        outcome.estimate = min(outcome.estimate, value)
+        room = value - self._target
+        if self._is_quick and room > margin and room > SHRINK_AGAIN * outcome.room:
+            outcome.state = state
+        return state
 
     def _settled(self, outcome: _Outcome) -> bool:
         """Whether at most one selection is left, and then how good it is."""
@@ -311,7 +360,11 @@ class _Tree:
         outcome.closed = value <= self._target
         return True
 
-    def _search(self, region: Region, s: FloatArray) -> None:
+    def _search_now_and_then(self, node: _Open, s: FloatArray) -> None:
+        """Look for assignments near the solution of some nodes."""
+        if node.index % SEARCH_EVERY:
+            return
+        region = node.region
         near = swap_search(
             region.problem,
             rounded(region, s),
@@ -327,6 +380,7 @@ class _Tree:
         outcome.certificates[-1] = replace(bound.certificate, out=zeros, into=ones)
         state: State = bound.state
         outcome.region, outcome.state = region.fixed(zeros, ones), state
+        outcome.room = min(outcome.room, room)
         if len(outcome.region.free) <= WORTH_SHRINKING or outcome.region.is_empty:
             return
         s = bound.s[np.isin(state.free, outcome.region.free)]
@@ -343,11 +397,12 @@ class _Tree:
                 outcome.certificates.append(decided)
                 outcome.region = outcome.region.fixed(decided.out, decided.into)
 
-    def _branching_feature(self, outcome: _Outcome, bound: Bound) -> int:
+    def _branching_feature(
+        self, outcome: _Outcome, state: State, s: FloatArray, value: float
+    ) -> int:
         """The free feature whose two sides promise to lower the bound most."""
-        state: State = bound.state
         places = np.flatnonzero(np.isin(state.free, outcome.region.free))
-        s = bound.s[places]
+        s = s[places]
         products = state.X[1:, 1:][np.ix_(places, places)].astype(np.float64)
         undecided = np.flatnonzero(s * (1.0 - s) > LEAST_UNDECIDED)
         if not len(undecided):
@@ -355,7 +410,7 @@ class _Tree:
         features = outcome.region.free[undecided]
         distance = _expected_change(s, products)[:, undecided]
         distance += FLOOR * distance.mean(axis=1)[:, None]
-        room = bound.value - self._target
+        room = value - self._target
         costs = self._costs
         n_probed = min(max(PROBE_SIZE // len(s), LEAST_PROBED), MOST_PROBED)
         best = np.argsort(-costs.scores(features, distance, room), kind="stable")[:n_probed]

@@ -13,10 +13,13 @@ over the similarities in descending order.
 from __future__ import annotations
 
 import copy
+import functools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from qpm_opt.bounds.acceleration import compiled_loops
 from qpm_opt.bounds.linear_cuts import (
     colliding_pairs,
     is_contrastive,
@@ -27,6 +30,7 @@ from qpm_opt.bounds.linear_terms import pair_gain
 from qpm_opt.bounds.projections import simplex_rows
 from qpm_opt.bounds.proof import Certificate
 from qpm_opt.bounds.region import Region
+from qpm_opt.bounds.rows import RowPool
 from qpm_opt.validation import BoolArray, FloatArray, IntArray
 
 
@@ -111,6 +115,11 @@ class ClassTerms:
         """Number of classes."""
         return len(self.threshold)
 
+    @property
+    def n_per_class(self) -> int:
+        """Features of a class."""
+        return self._region.problem.n_per_class
+
     def start(self, s: FloatArray) -> None:
         """Set the thresholds to the best at s."""
         self.threshold, _ = thresholds_at(self._region, s)
@@ -129,7 +138,7 @@ class ClassTerms:
         """Give every class the splits that lower its bound at (s, Y) most; keep those in use."""
         if not self.n_classes:
             return
-        k, n_ones = self._k, self._fixed.shape[1]
+        n_ones = self._fixed.shape[1]
         s = np.clip(s, 0.0, 1.0)
         undecided = np.argsort(-s * (1.0 - s), kind="stable")[:MOST_SPLIT_FEATURES]
         undecided = undecided[(s * (1.0 - s))[undecided] > LEAST_UNDECIDED]
@@ -143,15 +152,7 @@ class ClassTerms:
         all_s = np.concatenate([s, np.ones(n_ones)])
         rows = np.clip(rows, 0.0, np.minimum(level[:, None], all_s))
         classes, features, inside, outside = [], [], [], []
-        for c in range(self.n_classes):
-            values = np.broadcast_to(self._sorted[c], rows.shape)
-            inner = rows[:, self._order[c]]
-            outer = all_s[self._order[c]] - inner
-            t = best_threshold(values, inner, k * level)
-            v = best_threshold(values, outer, k * (1.0 - level))
-            each = k * (t * level + v * (1.0 - level))
-            each += (np.maximum(values - t[:, None], 0.0) * inner).sum(axis=1)
-            each += (np.maximum(values - v[:, None], 0.0) * outer).sum(axis=1)
+        for c, (t, v, each) in enumerate(self._split_values(rows, all_s - rows, level)):
             mine = np.flatnonzero((self.classes == c) & (self.share > LEAST_SHARE))
             kept = self.features[mine]
             fresh = np.argsort(each, kind="stable")[:n_per_class]
@@ -174,6 +175,39 @@ class ClassTerms:
         if first:
             counts = np.bincount(self.classes, minlength=self.n_classes)
             self.share = 1.0 / counts[self.classes]
+
+    def _split_values(
+        self, inner: FloatArray, outer: FloatArray, level: FloatArray
+    ) -> Iterator[tuple[FloatArray, FloatArray, FloatArray]]:
+        """Of every class, the best thresholds of splits, inside and outside, and their values.
+
+        Parameters
+        ----------
+        inner, outer : ndarray, (n_splits, n_features)
+            Y_dj and s_j - Y_dj of the features d to be split by.
+        level : ndarray, (n_splits,)
+            s_d.
+        """
+        k, loops = self._k, compiled_loops()
+        if loops is not None:
+            yield from zip(*loops.split_values(self.table, inner, outer, level, k), strict=True)
+            return
+        for values, order in zip(self._sorted, self._order, strict=True):
+            values = np.broadcast_to(values, inner.shape)
+            within, without = inner[:, order], outer[:, order]
+            t = best_threshold(values, within, k * level)
+            v = best_threshold(values, without, k * (1.0 - level))
+            each = k * (t * level + v * (1.0 - level))
+            each += (np.maximum(values - t[:, None], 0.0) * within).sum(axis=1)
+            each += (np.maximum(values - v[:, None], 0.0) * without).sum(axis=1)
+            yield t, v, each
+
+    @functools.cached_property
+    def table(self) -> Any:
+        """The classes as compiled loops take them."""
+        loops = compiled_loops()
+        assert loops is not None
+        return loops.class_table(np.hstack([self._values, self._fixed]), self._order)
 
     def choose_pairs(self, s: FloatArray) -> None:
         """Add the pairs of classes that lose most at s by what they may share; drop unused ones."""
@@ -252,11 +286,16 @@ class ClassTerms:
             "split_weight": split_weight[split],
         }
 
-    def weights(self) -> tuple[FloatArray, FloatArray]:
-        """Weights of threshold terms, (n_classes,), and split terms, (n_splits,)."""
+    def left(self) -> FloatArray:
+        """What the pairs leave of each class, (n_classes,)."""
         left = np.ones(self.n_classes)
         np.subtract.at(left, self.pairs.ravel(), np.repeat(self.pair_weight, 2))
         left[left < ROUNDING] = 0.0
+        return left
+
+    def weights(self) -> tuple[FloatArray, FloatArray]:
+        """Weights of threshold terms, (n_classes,), and split terms, (n_splits,)."""
+        left = self.left()
         split = self.share * left[self.classes]
         return left * (1.0 - np.bincount(self.classes, self.share, self.n_classes)), split
 
@@ -312,12 +351,14 @@ class ClassTerms:
             above = (self._values > self.threshold[:, None]).astype(np.float64)
             small = above @ above.T if self.n_classes <= self._n else above.T @ above
             self._curvature = max(1.0, float(np.linalg.norm(small, 2)))
-            n_above = (self._sorted >= self.threshold[:, None]).sum(axis=1).max()
-            if len(self.classes):
-                least = np.minimum(self.inside, self.outside)
-                either = (self._sorted[self.classes] >= least[:, None]).sum(axis=1)
-                n_above = max(n_above, either.max())
-            self._depth = min(int(1.5 * n_above) + 16, self._sorted.shape[1])
+            self._depth = min(int(1.5 * self._n_above()) + 16, self._sorted.shape[1])
+
+    def _n_above(self) -> int:
+        """Most similarities of a class that are not below one of its thresholds."""
+        above = (self._sorted >= self.threshold[:, None]).sum(axis=1)
+        least = np.minimum(self.inside, self.outside)
+        either = (self._sorted[self.classes] >= least[:, None]).sum(axis=1)
+        return max(int(above.max(initial=0)), int(either.max(initial=0)))
 
     def improve(self, s: FloatArray, products: FloatArray | None, beta: float) -> None:
         """One proximal step of all multipliers at the maximiser of a beta-strongly concave model.
@@ -348,6 +389,41 @@ class ClassTerms:
             value = self._improve_splits(s, products, beta, value)
         if len(self.pairs):
             self._improve_pairs(s, beta, value)
+
+    def descend(self, rows: RowPool, model: Any, n_passes: int) -> None:
+        """Let compiled loops move all multipliers, and the prices of rows, to where a model wants.
+
+        Parameters
+        ----------
+        rows : RowPool
+        model : qpm_opt.bounds.block_descent.Model
+            At these multipliers; changes with them.
+        n_passes : int
+        """
+        loops = compiled_loops()
+        assert loops is not None
+        self._cost = None
+        counts = np.bincount(self.classes, minlength=self.n_classes)
+        terms = loops.Terms(
+            threshold=self.threshold.copy(),
+            split_start=np.concatenate([[0], np.cumsum(counts)]),
+            split_feature=self.features,
+            inside=self.inside.copy(),
+            outside=self.outside.copy(),
+            share=self.share.copy(),
+            pairs=self.pairs,
+            pair_threshold=self.pair_thresholds.copy(),
+            pair_price=self.pair_price.copy(),
+            pair_weight=self.pair_weight.copy(),
+            pair_is_free=is_contrastive(self._region.problem, self.pairs),
+            left=self.left(),
+        )
+        rows.price = rows.price.copy()
+        loops.descend(self.table, terms, rows.table, rows.price, rows.curvature, model, n_passes)
+        self.threshold, self.inside, self.outside = terms.threshold, terms.inside, terms.outside
+        self._depth = max(self._n_above(), 1)
+        self.share, self.pair_thresholds = terms.share, terms.pair_threshold
+        self.pair_price, self.pair_weight = terms.pair_price, terms.pair_weight
 
     def _masses(self, s: FloatArray) -> FloatArray:
         everything = np.concatenate([s, np.ones(self._fixed.shape[1])])

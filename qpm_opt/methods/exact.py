@@ -19,12 +19,13 @@ import logging
 import math
 import os
 import time
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from qpm_opt.assignment import Assignment
+from qpm_opt.bounds.acceleration import begin_compilation
 from qpm_opt.bounds.base import Bound
 from qpm_opt.bounds.incumbents import offer_selection
 from qpm_opt.bounds.linear import has_similarities, linear_bound
@@ -39,7 +40,7 @@ from qpm_opt.bounds.semidefinite import (
     bound_of_core,
     semidefinite_bound,
 )
-from qpm_opt.bounds.semidefinite_tree import branch_semidefinite
+from qpm_opt.bounds.semidefinite_tree import COST_EXPONENT, branch_semidefinite
 from qpm_opt.bounds.shrinking import SURE, UNWANTED, shrink
 from qpm_opt.heuristics import search
 from qpm_opt.methods.base import MethodOptions, MethodOutcome
@@ -48,11 +49,16 @@ from qpm_opt.problem import Problem
 from qpm_opt.result import OPTIMALITY_TOLERANCE, ROUNDING_TOLERANCE, TerminationCondition
 from qpm_opt.tracking import Tracker
 
+if TYPE_CHECKING:
+    from qpm_opt.bounds.compilation import Compilation
+
 logger = logging.getLogger(__name__)
 
 #: Regions with more free features are bounded from a core: iterations before it is chosen, and its
 #: least size, also as a multiple of the selection.
 CORE_FROM, CORE_STEPS, CORE_LEAST, CORE_SIZE = 400, 100, 200, 2
+#: Code of large problems is compiled if there are more seconds, where it is not kept.
+COMPILATION = 60.0
 #: What the least bound of a whole large problem takes, as a share of the time of these iterations.
 LEAST_SHARE = 0.1
 #: When the bounds of core and root end, and that of a root of few features, whose nodes are cheap.
@@ -139,11 +145,16 @@ class _Exact:
         self._linear: Bound | None = None
         self._least = 0.0  # seconds for a bound on the whole problem, at least
         self._costs = PseudoCosts(problem.n_features)
+        self._compilation: Compilation | None = None
+        self._pace = 0.0
         self._unit = _unit(problem)
 
     def run(self) -> MethodOutcome:
         """All phases; an interruption keeps what is proved."""
         outcome = self.outcome
+        large = len(self.whole.free) > CORE_FROM and has_similarities(self.whole)
+        if large and self._left() > COMPILATION:
+            self._compilation = begin_compilation()  # while the search goes on
         try:
             first = FIRST_SIDE_SEARCH if self._side_constraints else FIRST_SEARCH
             self._search(*first, self.options.seed)
@@ -172,6 +183,9 @@ class _Exact:
         except np.linalg.LinAlgError as error:
             logger.warning("An eigenvalue computation failed: %s The bound stays as it is.", error)
             outcome.termination_condition = TerminationCondition.ERROR
+        finally:
+            if self._compilation is not None:
+                self._compilation.close()
         outcome.solve_time = time.perf_counter() - self._began
         return outcome
 
@@ -296,9 +310,13 @@ class _Exact:
         else:
             began = time.perf_counter()
             plain = self._semidefinite(self.whole, max_steps=CORE_STEPS, deadline=self._deadline)
-            self._least = LEAST_SHARE * (time.perf_counter() - began)
+            elapsed = time.perf_counter() - began
+            self._least = LEAST_SHARE * elapsed
+            self._pace = elapsed / len(self.whole.free) ** COST_EXPONENT
             if self._done or self._too_late:
                 return plain
+            if self._compilation is not None:
+                self._compilation.wait(min(COMPILATION, max(0.0, self._left())))
             state, start = self._core(plain), None
             if self._too_late:
                 return plain
@@ -413,6 +431,7 @@ class _Exact:
             deadline=self._deadline,
             threads=max(1, int(min(self.options.threads, workers))),
             most_states=self._n_fitting(2 * STATE_MATRICES, len(region.free)),
+            pace=self._pace,
         )
         self.outcome.node_count = (self.outcome.node_count or 0) + len(proof.nodes)
         logger.info("target %.9g: reached %.9g, %d nodes", target, reached, len(proof.nodes))
