@@ -24,7 +24,7 @@ from qpm_opt.validation import BoolArray
 #: Features are unwanted below this value in the relaxation's solution, and sure above that one.
 UNWANTED, SURE = 1e-3, 0.9
 #: Rounds of iterations, those in which the reward grows to its full size, and their length.
-N_ROUNDS, N_GROWING, N_STEPS = 24, 2, 20
+N_ROUNDS, N_GROWING, N_STEPS = 24, 4, 20
 #: A feature that gets this much is not unwanted, and one that gets as little not sure; in the first
 #: third of the rounds and later.
 WANTED, DOUBTFUL = (0.02, 0.01), (0.6, 0.8)
