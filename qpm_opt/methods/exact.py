@@ -25,7 +25,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from qpm_opt.assignment import Assignment
-from qpm_opt.bounds.acceleration import begin_compilation
+from qpm_opt.bounds.acceleration import begin_compilation, compiled_loops
 from qpm_opt.bounds.base import Bound
 from qpm_opt.bounds.incumbents import offer_selection
 from qpm_opt.bounds.linear import has_similarities, linear_bound
@@ -65,6 +65,8 @@ LEAST_SHARE = 0.1
 CORE_EFFORT, ROOT_EFFORT, SMALL_EFFORT = (
     Effort(share=0.0005), Effort(share=0.01), Effort(window=60, share=0.1),
 )  # fmt: skip
+#: The first two where compiled loops take as much from the bound in a third of the iterations.
+QUICK_CORE_EFFORT, QUICK_ROOT_EFFORT = Effort(window=60, share=0.003), Effort(window=60, share=0.02)
 #: Share of the time for searching, and its most seconds: before any bound, after the linear one,
 #: and after the linear one if it is nearly tight.
 FIRST_SEARCH, SEARCH, SHORT_SEARCH = (0.01, 2.0), (0.05, 60.0), (0.02, 20.0)
@@ -243,10 +245,10 @@ class _Exact:
         while not self._done and not self._too_late:
             began = time.perf_counter()
             goal = self._target()
-            target, state = self._stage(root, state, value, self._target(share, known))
+            target, state = self._stage(root, state, self._target(share, known))
             if target is None or target <= self._target():
                 break
-            value = known = self._claimed(target)
+            known = self._claimed(target)
             quick = time.perf_counter() - began < QUICK * (began - self._began)
             share = BOLD if quick else TIMID
             if target - goal < LAST * (root.value - goal):
@@ -320,11 +322,14 @@ class _Exact:
             state, start = self._core(plain), None
             if self._too_late:
                 return plain
+        effort = SMALL_EFFORT
+        if len(self.whole.free) > SMALL:
+            effort = ROOT_EFFORT if compiled_loops() is None else QUICK_ROOT_EFFORT
         return self._semidefinite(
             self.whole,
             state=state,
             start=start,
-            effort=ROOT_EFFORT if len(self.whole.free) > SMALL else SMALL_EFFORT,
+            effort=effort,
             deadline=self._share_of(*ROOT_TIME),
         )
 
@@ -350,7 +355,7 @@ class _Exact:
             plain.state,
             places,
             cutoff=self._target(),
-            effort=CORE_EFFORT,
+            effort=CORE_EFFORT if compiled_loops() is None else QUICK_CORE_EFFORT,
             deadline=self._share_of(*CORE_TIME),
         )
         logger.info("core of %d features: %.9g", size, value)
@@ -373,9 +378,7 @@ class _Exact:
             return math.inf
         return MEMORY_SHARE * there / (n_matrices * _matrix_size(n))
 
-    def _stage(
-        self, root: Bound, state: State, value: float, target: float
-    ) -> tuple[float | None, State]:
+    def _stage(self, root: Bound, state: State, target: float) -> tuple[float | None, State]:
         """Try to prove a target, or the goal where a better assignment raises that above it.
 
         Returns what is proved, None if nothing, and the state for the next stage.
@@ -390,10 +393,8 @@ class _Exact:
             known = min(known, self._linear.value)
         if len(region.free) > max(SMALL, 2 * self.problem.n_selected):
             unwanted, sure = root.s < UNWANTED, root.s > SURE
-            reward = (1.0 + SPARE) * (value - target)
             if state.reward is not None and state.reward.any():
                 unwanted, sure = state.reward > 0.0, state.reward < 0.0
-                reward += float(np.abs(state.reward).max())
             shrunk = None
             with contextlib.suppress(np.linalg.LinAlgError):  # it is worth a try, no more
                 shrunk = shrink(
@@ -402,7 +403,7 @@ class _Exact:
                     unwanted,
                     sure,
                     target=target,
-                    reward=reward,
+                    reward=(1.0 + SPARE) * (root.value - target),
                     deadline=self._deadline - self._least,
                 )
             if shrunk is not None:
