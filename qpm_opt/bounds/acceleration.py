@@ -20,7 +20,7 @@ def compiled_loops() -> ModuleType | None:
     if _loops is None:
         try:
             from qpm_opt.bounds.compilation import SEMIDEFINITE, is_kept
-        except (ImportError, RuntimeError):  # Numba, or a place for what it compiles
+        except (ImportError, OSError, RuntimeError):  # Numba, or a place for what it compiles
             return None
         if is_kept(SEMIDEFINITE):
             from qpm_opt.bounds import semidefinite_compiled
@@ -33,7 +33,8 @@ def begin_compilation() -> Compilation | None:
     """Let another process compile, where that is possible and has not been done."""
     try:
         from qpm_opt.bounds.compilation import SEMIDEFINITE, Compilation, is_kept
-    except (ImportError, RuntimeError) as missing:
+
+        return None if is_kept(SEMIDEFINITE) else Compilation(SEMIDEFINITE)
+    except (ImportError, OSError, RuntimeError) as missing:
         logger.info("The semidefinite bound goes without compiled code: %s", missing)
         return None
-    return None if is_kept(SEMIDEFINITE) else Compilation(SEMIDEFINITE)

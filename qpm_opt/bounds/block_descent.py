@@ -11,7 +11,9 @@ max(E_ij, 0) / beta, and s_j what its *tie*, (2 E_0j + E_jj) / (3 beta), exceeds
 So every multiplier in turn goes to the minimum of a parabola above this convex function of it, and
 E follows: a nonlinear Gauss-Seidel method, which never makes the function larger.
 
-Everything here is compiled by Numba. Poor multipliers weaken a bound, and never falsify it.
+Everything here is compiled by Numba. Poor multipliers weaken a bound, and never falsify it, as long
+as the shares of a class are a convex combination; :meth:`ClassTerms.descend
+<qpm_opt.bounds.terms.ClassTerms.descend>` sees to that.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ from qpm_opt.validation import BoolArray, FloatArray, IntArray
 
 FLOOR = 1e-3
 """Least curvature of a threshold, times beta: terms without weight go to their minimum at once."""
+LONGEST = 10.0
+"""Steps of shares are no longer; they lie between 0 and 1."""
 MOST_HALVINGS, LEVEL_TOLERANCE = 60, 1e-10
 """Of the search for the level, and for the multipliers of pairs; the sum of s is as exact."""
 
@@ -57,7 +61,8 @@ class Terms(NamedTuple):
         Where the splits of each class begin.
     split_feature : ndarray of int, (n_splits,)
     inside, outside, share : ndarray, (n_splits,)
-    pairs : ndarray of int, (n_pairs, 2); pair_threshold : ndarray, (n_pairs, 2)
+    pairs : ndarray of int, (n_pairs, 2)
+    pair_threshold : ndarray, (n_pairs, 2)
     pair_price, pair_weight : ndarray, (n_pairs,)
     pair_is_free : ndarray of bool, (n_pairs,)
         Whether the price may be negative.
@@ -132,6 +137,8 @@ def together(model: Model, i: int, j: int) -> float:
 def find_level(model: Model) -> None:
     """Newton's method for the level at which s has its sum, halving where that fails."""
     tie, level = model.tie, model.level[0]
+    if not abs(level) < math.inf:
+        level = 0.0
     low, high, step = -math.inf, math.inf, 1.0
     for _ in range(MOST_HALVINGS):
         total, n_between = 0.0, 0
@@ -151,7 +158,7 @@ def find_level(model: Model) -> None:
             following = level + math.copysign(step, excess)
             step *= 2.0
         if following <= low or following >= high:
-            if high - low <= LEVEL_TOLERANCE * (1.0 + abs(level)):
+            if not LEVEL_TOLERANCE * (1.0 + abs(level)) < high - low < math.inf:
                 break
             following = (low + high) / 2.0
         level = following
@@ -368,11 +375,19 @@ def improve_shares(classes: Classes, terms: Terms, model: Model, c: int, room: F
     for i in range(first, first + n):
         rest -= terms.share[i]
         curvature += distance(classes, terms, model, c, i)
-    pace = model.beta / (left * curvature + 1e-6 * spread * spread)
-    share[0] = rest - pace * value_of(model, ranked, order, 0, 0, 0.0, k, t)
+    # Only differences count, and one of LONGEST goes as far as any larger one.
+    base, most = value_of(model, ranked, order, 0, 0, 0.0, k, t), 0.0
     for i in range(n):
-        value = split_value(classes, terms, model, c, first + i)
-        share[i + 1] = terms.share[first + i] - pace * value
+        share[i + 1] = split_value(classes, terms, model, c, first + i) - base
+        most = max(most, abs(share[i + 1]))
+    pace = model.beta / (left * curvature + 1e-6 * spread * spread)
+    if not pace * most <= LONGEST:
+        pace = LONGEST / most
+    if not (0.0 < pace < math.inf and most < math.inf):
+        return
+    share[0] = rest
+    for i in range(n):
+        share[i + 1] = terms.share[first + i] - pace * share[i + 1]
     to_simplex(share, room[1, : n + 1])
     add_threshold(model, ranked, order, left * (share[0] - rest), t)
     for i in range(n):

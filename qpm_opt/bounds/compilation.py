@@ -28,12 +28,13 @@ LINEAR, SEMIDEFINITE = "linear_compiled", "semidefinite_compiled"
 
 
 def _directory() -> Path:
-    """Where the code is kept: one place for each state of sources, Python, Numba and processor.
+    """Where the code is kept: for each state of sources, Python, Numba and processor, one place.
 
-    Numba looks at the file of a function alone, not at those of the functions that it calls.
+    Another folder of the same package has its own, for Numba tells files apart by their paths. It
+    looks at the file of a function alone, not at those of the functions that it calls.
     """
     folder = Path(__file__).parent
-    state = [sys.version, numba.__version__, llvm.get_host_cpu_name()]
+    state = [str(folder), sys.version, numba.__version__, llvm.get_host_cpu_name()]
     state.append(llvm.get_host_cpu_features().flatten())
     digest = hashlib.sha256("\n".join(state).encode())
     uses, modules = b"\nfrom qpm_opt.bounds.compilation import", (LINEAR, SEMIDEFINITE)
@@ -90,7 +91,7 @@ def _compiled(function: Function, *, no_cpython_wrapper: bool) -> Function:
 
 def is_kept(module: str) -> bool:
     """Whether all code of ``LINEAR`` or ``SEMIDEFINITE`` is there, and nothing to be compiled."""
-    return (_DIRECTORY / f"{module}-complete").exists()
+    return not numba.config.DISABLE_JIT and (_DIRECTORY / f"{module}-complete").exists()
 
 
 class Compilation:
@@ -120,5 +121,5 @@ def main() -> None:
     """Compile everything of a module by using it once."""
     (module,) = sys.argv[1:]
     importlib.import_module(f"qpm_opt.bounds.{module}").use_once()
-    if any(_DIRECTORY.rglob("*.nbc")):  # not if Numba is told to compile nothing
+    if not numba.config.DISABLE_JIT:
         (_DIRECTORY / f"{module}-complete").touch()

@@ -15,6 +15,9 @@ from qpm_opt.bounds.block_descent import Classes, Model, Rows, Terms
 from qpm_opt.bounds.separation_loops import COVER, INCLUSION, TRIANGLE, Found
 from qpm_opt.validation import BoolArray, FloatArray, IntArray
 
+LEAST_CURVATURE = 1e-3
+"""Of a row, where X does not matter to it."""
+
 
 def class_table(similarity: FloatArray, order: IntArray) -> Classes:
     """Classes over features whose order by descending similarity is known."""
@@ -44,7 +47,7 @@ def row_curvature(rows: Rows) -> FloatArray:
 
     products = (of_row(square) ** 2 - of_row(square**2)) / 2.0
     curvature: FloatArray = products / 2.0 + of_row(single**2) / 3.0
-    return curvature
+    return np.maximum(curvature, LEAST_CURVATURE)
 
 
 def descend(
@@ -68,7 +71,7 @@ def add_rows(rows: Rows, price: FloatArray, C: FloatArray) -> None:
 
 
 def row_slack(rows: Rows, X: FloatArray) -> FloatArray:
-    """(w's - b) (w's - b - 1) / 2 of every row by the products of X."""
+    """(w's - b) (w's - b - 1) / 2 of every row by X, with s in [0, 1] and products above 0."""
     slack = np.empty(len(rows.level))
     s = np.ascontiguousarray(X[0, 1:], dtype=np.float64)
     block_descent.fill_slack(rows, _at(np.ascontiguousarray(X, dtype=np.float64), s, 0.0), slack)

@@ -48,7 +48,7 @@ NODE_EFFORT = Effort(window=60, share=0.1)
 CORE_FROM, MOST_CORE, CORE_TIME, CORE_MARGIN = 250, 0.8, 0.5, 0.05
 #: Such a node is bounded longer, on the core and then on all: what it gains, all below it inherit.
 CORE_EFFORT = Effort(window=60, share=0.1, most=2e-4)
-#: Unless all that lie below it inherit is a better place to begin, which compiled loops find soon.
+#: The same where compiled loops do in a few dozen iterations what is worth it.
 QUICK_CORE_EFFORT = Effort(window=40, share=0.1)
 REST_EFFORT = Effort(window=60, share=0.1, most=1e-3)
 #: Linear programs of a node.
@@ -164,6 +164,7 @@ def branch_semidefinite(
     """
     costs = costs or PseudoCosts(region.problem.n_features)
     tree = _Tree(proof, target, offer, on_bound, deadline, costs, threads, most_states, state, pace)
+    tree.is_quick = compiled_loops() is not None and len(region.free) > CORE_FROM
     tree.push(_Open((-value, 0), index, value, value - target(), region, state, linear))
     return tree.grow()
 
@@ -190,7 +191,9 @@ class _Tree:
         self._proof, self._goal, self._deadline = proof, target, deadline
         self._on_bound = on_bound
         self._age = itertools.count(1)
-        self._threads, self._is_quick, self._pace = threads, compiled_loops() is not None, pace
+        self._threads, self._pace = threads, pace
+        #: Whether nodes are split by the bound of their core, for bounds of all open ones can wait.
+        self.is_quick = False
         self._open = BestFirst(self._bound, self._enter, offer, threads)
         self._stuck = -math.inf
         self._costs = costs
@@ -212,13 +215,13 @@ class _Tree:
         return self._report()
 
     def _goes_on(self) -> bool:
-        reached = self._report()
-        if self._is_quick and not self._can_wait():
-            self._is_quick = False
+        self._report()
+        if self.is_quick and not self._can_wait():
+            self.is_quick = False
             for node in self._open.unfinished:
                 node.key = (-node.value, node.key[1])
             self._open.reorder()
-        return reached > self._target and time.perf_counter() < self._deadline
+        return time.perf_counter() < self._deadline
 
     def _can_wait(self) -> bool:
         """Whether there will be time for a bound of every open node."""
@@ -228,8 +231,12 @@ class _Tree:
 
     def _report(self) -> float:
         """Bound on the root by what is open."""
-        values = [node.value for node in self._open.unfinished]
-        reached = max(self._target, self._stuck, *values)
+        if self.is_quick:
+            highest = max((node.value for node in self._open.unfinished), default=-math.inf)
+        else:  # then they are in this order
+            first = self._open.first
+            highest = -math.inf if first is None else first.value
+        reached = max(self._target, self._stuck, highest)
         self._on_bound(reached)
         return reached
 
@@ -260,12 +267,15 @@ class _Tree:
         children = self._proof.branch(node.index, outcome.feature, sides)
         for child, selected in zip(children, sides, strict=True):
             part = region.with_feature(outcome.feature, selected)
-            key = (-(outcome.estimate if self._is_quick else outcome.value), next(self._age))
+            key = (-(outcome.estimate if self.is_quick else outcome.value), next(self._age))
             self.push(_Open(key, child, outcome.value, outcome.room, part, state, outcome.linear))
 
     def _bound(self, node: _Open) -> _Outcome:
         """Bound a node, fix what the bound decides, and find a feature to branch on."""
         outcome = _Outcome(node.value, -node.key[0], node.room, node.region, node.linear)
+        if node.value <= self._target:  # which has risen
+            outcome.closed = True
+            return outcome
         if self._settled(outcome):
             return outcome
         region = outcome.region
@@ -286,13 +296,12 @@ class _Tree:
                     return outcome
         began = time.perf_counter()
         try:
-            state = self._with_core(outcome, node.state)
-            if outcome.state is not None and not self._interrupted.is_set():
-                s = np.clip(outcome.state.X[0, 1:].astype(np.float64), 0.0, 1.0)
+            state, open_at = self._with_core(outcome, node.state)
+            if state is not None and open_at is not None:
+                outcome.state = state
+                s = np.clip(state.X[0, 1:].astype(np.float64), 0.0, 1.0)
                 self._search_now_and_then(node, s)
-                outcome.feature = self._branching_feature(
-                    outcome, outcome.state, s, outcome.estimate
-                )
+                outcome.feature = self._branching_feature(outcome, state, s, open_at)
                 return outcome
             bound = semidefinite_bound(
                 outcome.region, cutoff=self._target, closes=self._closes, state=state,
@@ -315,37 +324,38 @@ class _Tree:
             outcome.feature = self._branching_feature(outcome, bound.state, bound.s, bound.value)
         return outcome
 
-    def _with_core(self, outcome: _Outcome, first: State | None) -> State | None:
+    def _with_core(
+        self, outcome: _Outcome, first: State | None
+    ) -> tuple[State | None, float | None]:
         """The state to begin with, improved on a core where that is worth it.
 
-        If that is enough, because the core cannot be closed and nothing is to be gained by another
-        bound, it is the state of the outcome.
+        With the bound on the core if that is enough, because it cannot be closed and nothing is to
+        be gained by a bound on the rest.
         """
         region, began = outcome.region, time.perf_counter()
         if first is None or len(region.free) <= CORE_FROM:
-            return first
+            return first, None
         s = first.X[0, 1:][np.isin(first.free, region.free)]
         places = np.flatnonzero(s > CORE_VALUE)
         if not region.n_left < len(places) <= MOST_CORE * len(s):
-            return first
+            return first, None
         margin = CORE_MARGIN * (outcome.value - self._target)
         margin = margin if math.isfinite(margin) else 0.0
         try:
             value, state = bound_of_core(
                 region, first, places, cutoff=self._target - margin,
                 closes=lambda value: self._closes(value + margin),
-                effort=QUICK_CORE_EFFORT if self._is_quick else CORE_EFFORT,
+                effort=QUICK_CORE_EFFORT if self.is_quick else CORE_EFFORT,
                 deadline=began + CORE_TIME * (self._deadline - began),
             )  # fmt: skip
         except np.linalg.LinAlgError:
-            return first
+            return first, None
         if self._interrupted.is_set():
-            return first
+            return first, None
         outcome.estimate = min(outcome.estimate, value)
         room = value - self._target
-        if self._is_quick and room > margin and room > SHRINK_AGAIN * outcome.room:
-            outcome.state = state
-        return state
+        is_enough = self.is_quick and room > margin and room > SHRINK_AGAIN * outcome.room
+        return state, value if is_enough else None
 
     def _settled(self, outcome: _Outcome) -> bool:
         """Whether at most one selection is left, and then how good it is."""

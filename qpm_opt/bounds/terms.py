@@ -264,7 +264,9 @@ class ClassTerms:
 
     def copy(self) -> ClassTerms:
         """The same terms with multipliers of their own."""
-        return copy.copy(self)  # no array changes in place
+        copied = copy.copy(self)  # no array changes in place
+        copied.__dict__.pop("table", None)  # states are many, and make their own if they need it
+        return copied
 
     def multipliers(self, free: IntArray) -> dict[str, Any]:
         """Terms of positive weight, by the field names of a certificate."""
@@ -422,7 +424,10 @@ class ClassTerms:
         loops.descend(self.table, terms, rows.table, rows.price, rows.curvature, model, n_passes)
         self.threshold, self.inside, self.outside = terms.threshold, terms.inside, terms.outside
         self._depth = max(self._n_above(), 1)
-        self.share, self.pair_thresholds = terms.share, terms.pair_threshold
+        # Rounding must not make more than a class of its splits: that would be no bound.
+        total = np.bincount(self.classes, terms.share, self.n_classes)
+        self.share = terms.share / np.maximum(total, 1.0)[self.classes]
+        self.pair_thresholds = terms.pair_threshold
         self.pair_price, self.pair_weight = terms.pair_price, terms.pair_weight
 
     def _masses(self, s: FloatArray) -> FloatArray:

@@ -155,9 +155,9 @@ class _Exact:
         """All phases; an interruption keeps what is proved."""
         outcome = self.outcome
         large = len(self.whole.free) > CORE_FROM and has_similarities(self.whole)
-        if large and self._left() > COMPILATION:
-            self._compilation = begin_compilation()  # while the search goes on
         try:
+            if large and self._left() > COMPILATION:
+                self._compilation = begin_compilation()  # while the search goes on
             first = FIRST_SIDE_SEARCH if self._side_constraints else FIRST_SEARCH
             self._search(*first, self.options.seed)
             n_features = len(self.whole.free)

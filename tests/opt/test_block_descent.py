@@ -17,7 +17,9 @@ from qpm_opt.bounds.projections import capped_simplex
 from qpm_opt.bounds.region import Region
 from qpm_opt.bounds.rows import RowPool, Rows
 from qpm_opt.bounds.semidefinite import Iteration
+from qpm_opt.certificate_check import evaluate
 from qpm_opt.problem import Problem
+from tests.certificates import arrays
 
 M = 6
 
@@ -163,6 +165,26 @@ def test_splits_are_valued_the_same(seed):
     for a, b in zip(ours, theirs, strict=True):
         assert np.array(a) == pytest.approx(np.array(b))
     assert n > 5
+
+
+@pytest.mark.parametrize("spread", [1e-2, 1e-5, 1e-6, 1e-8, 1e-11, 1e-200])
+@pytest.mark.parametrize("level", [-1.0, 1.0])
+def test_shares_are_a_convex_combination_however_small_the_differences(level, spread):
+    """Steps that are far too long must not leave the simplex: the bound would be too low."""
+    problem = problem_of(3)
+    A = level + spread * problem.class_similarity
+    near = Problem(A, problem.feature_similarity, n_selected=M, n_per_class=2, distinct=False)
+    whole = Region.whole(near)
+    iteration = Iteration(whole, np.zeros(20), None)
+    iteration.advance(40, math.inf)
+    iteration.refine()
+    for _ in range(10):
+        iteration.advance(10, math.inf)
+        total = np.bincount(iteration.terms.classes, iteration.terms.share, 6)
+        assert (iteration.terms.share >= 0.0).all() and (total <= 1.0 + 1e-12).all()
+        bound = iteration.bound(iteration.snapshot())
+        found = evaluate(near, whole, arrays(bound.certificate))
+        assert bound.value >= found.value - 1e-9 * near.scale * 20
 
 
 def test_multipliers_of_copies_stay_as_they_are():

@@ -503,10 +503,11 @@ def test_the_checker_accepts_a_proof_that_shrinks(shrinkable, tmp_path):
     path = tmp_path / "proof.npz"
     proof.save(path, problem, target)
     assert check_proof(problem, path).bound == target
-    # The best selection's features cannot be taken out as well.
-    too_many = np.union1d(shrunk.certificate.out, values[0][1])
-    proof.nodes[0].certificates[1] = replace(shrunk.certificate, out=too_many)
-    proof.save(path, problem, target)
+    # No certificate justifies that all of the best selection's features are out for a lower claim.
+    nothing = np.zeros(0, dtype=np.intp)
+    best = replace(shrunk.certificate, out=values[0][1], into=nothing)
+    proof.nodes[0].certificates[1] = best
+    proof.save(path, problem, values[0][0] - 1e-3 * problem.scale)
     with pytest.raises(InvalidSolutionError, match="does not justify feature"):
         check_proof(problem, path)
 
