@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import replace
 from itertools import combinations
 
@@ -24,6 +25,7 @@ from qpm_opt.bounds.shrinking import shrink
 from qpm_opt.bounds.terms import ClassTerms, best_threshold, proximal_threshold
 from qpm_opt.certificate_check import evaluate
 from qpm_opt.errors import InvalidSolutionError
+from qpm_opt.heuristics import search
 from qpm_opt.proof_check import check_proof
 from tests.certificates import arrays
 from tests.conftest import DEGENERATE, degenerate, random_problem, scaled
@@ -510,6 +512,37 @@ def test_the_checker_accepts_a_proof_that_shrinks(shrinkable, tmp_path):
     proof.save(path, problem, values[0][0] - 1e-3 * problem.scale)
     with pytest.raises(InvalidSolutionError, match="does not justify feature"):
         check_proof(problem, path)
+
+
+@pytest.mark.parametrize(("pace", "threads"), [(0.0, 1), (0.0, 2), (1e9, 1)])
+def test_nodes_are_split_by_their_core_while_the_others_can_wait(
+    pace, threads, loops, monkeypatch, tmp_path
+):
+    """Always, or never if the time seems too short for a bound of a single one."""
+    monkeypatch.setattr(semidefinite_tree, "CORE_FROM", 15)
+    monkeypatch.setattr(semidefinite_tree, "FEW", 0)  # none is split without any bound
+    monkeypatch.setattr(semidefinite_tree, "SHRINK_AGAIN", 0.0)
+    monkeypatch.setattr(semidefinite_tree, "MOST_CORE", 1.0)
+    problem = paper_like(8, 24, n_selected=6, n_per_class=3, seed=3)
+    region, proof = Region.whole(problem), Proof()
+    root = semidefinite_bound(region, effort=BRIEF)
+    offered = []
+
+    def offer(assignment):
+        offered.append(problem.objective(assignment))
+
+    search(problem, max_restarts=3, seed=0, on_assignment=offer)
+    branch_semidefinite(
+        proof, 0, region, target=lambda: max(offered) + 1e-6 * problem.scale, offer=offer,
+        on_bound=lambda bound: None, state=root.state, value=root.value,
+        deadline=time.perf_counter() + 300.0, threads=threads, pace=pace,
+    )  # fmt: skip
+    parents = {node.parent for node in proof.nodes} - {-1}
+    n_quick = sum(not proof.nodes[parent].certificates for parent in parents)
+    assert (n_quick > 0) == (loops == "compiled" and pace < 1.0)
+    claim = max(offered) + 2e-6 * problem.scale
+    proof.save(tmp_path / "proof.npz", problem, claim)
+    assert check_proof(problem, tmp_path / "proof.npz").bound == claim
 
 
 @pytest.mark.parametrize(("threads", "most_states"), [(1, math.inf), (3, 1)])
