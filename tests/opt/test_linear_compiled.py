@@ -334,7 +334,7 @@ def from_the_start(monkeypatch):
     """The tree goes over to compiled code at its first split, kept or not."""
     monkeypatch.setattr(linear_tree, "WARM_FROM", 1)
     monkeypatch.setattr(linear_tree, "COMPILED_FROM", 1)
-    monkeypatch.setattr(compilation, "is_kept", lambda: True)
+    monkeypatch.setattr(compilation, "is_kept", lambda module: True)
     used = []
     bound = CompiledBounds.bound
 
