@@ -51,7 +51,8 @@ def spectral_map(A: FloatArray, rule: Callable[[FloatArray], FloatArray]) -> Flo
         except RuntimeError as failure:  # its memory is full, say
             logger.debug("The GPU fails at order %d: %s", len(A), failure)
     values, vectors = _tridiagonal(A, rule) if len(A) >= LARGE else _whole(A, rule)
-    mapped: FloatArray = (vectors * values) @ vectors.T
+    half = vectors * np.sqrt(values)
+    mapped: FloatArray = half @ half.T  # NumPy computes one triangle of such a product
     return mapped
 
 
