@@ -23,11 +23,14 @@ from qpm_opt.validation import BoolArray
 
 #: Features are unwanted below this value in the relaxation's solution, and sure above that one.
 UNWANTED, SURE = 1e-3, 0.9
-#: Rounds of iterations, those in which the reward grows to its full size, and their length.
-N_ROUNDS, N_GROWING, N_STEPS = 24, 4, 20
+#: Rounds of iterations and those with the full reward, at most; those in which it grows; their
+#: length; by what a round it grows from one that the state is used to (features may leave then).
+N_ROUNDS, N_FULL, N_GROWING, N_STEPS, GROWTH = 40, 21, 4, 20, 1.15
 #: A feature that gets this much is not unwanted, and one that gets as little not sure; in the first
 #: third of the rounds and later.
 WANTED, DOUBTFUL = (0.02, 0.01), (0.6, 0.8)
+#: A smaller share of the reward is not worth growing from.
+LEAST_USED = 0.05
 #: Smaller groups are not worth it.
 LEAST_SHARE = 0.1
 
@@ -65,8 +68,11 @@ def shrink(
     -------
     Bound or None
         Of objective and reward; its certificate names the features that are ``out`` or ``into``.
-        None if too few are unwanted, at first or later, or if the bound is not low enough in time.
+        None if too few are unwanted, at first or later, if the bound is not low enough in time, or
+        without a reward.
     """
+    if not reward > 0.0:
+        return None
     n = len(region.free)
     sign = unwanted.astype(np.float64) - sure
     held = np.zeros(region.problem.n_features)
@@ -74,24 +80,29 @@ def shrink(
         held[state.free] = np.clip(state.reward, -reward, reward)
     held = held[region.free]
     iteration = Iteration(region, np.where(held * sign > 0.0, held, 0.0), state)
-    grown = bool(iteration.reward.any())
-    for i in range(N_ROUNDS):
+    level = float(np.abs(iteration.reward).max(initial=0.0))
+    is_used, n_full = level > LEAST_USED * reward, 0
+    level = level if is_used else 0.0
+    for _ in range(N_ROUNDS):
         if (sign > 0.0).sum() < LEAST_SHARE * n:
             return None
         if time.perf_counter() > deadline or is_interrupted():
             return None
-        share = 1.0 if grown else min(1.0, (i + 1) / N_GROWING)
-        iteration.change_reward(share * reward * sign)
+        level = min(level * GROWTH if is_used else level + reward / N_GROWING, reward)
+        iteration.change_reward(level * sign)
         iteration.advance(N_STEPS, deadline)
-        if share < 1.0:
+        if level < reward and not is_used:
             continue
-        if iteration.value() <= target + reward:
+        n_full += level >= reward
+        if level >= reward and iteration.value() <= target + reward:
             bound = iteration.bound(iteration.snapshot())
             room = bound.value - target
             zeros = region.free[bound.price_in >= room]
             ones = np.setdiff1d(region.free[bound.price_out >= room], zeros)
             return replace(bound, certificate=replace(bound.certificate, out=zeros, into=ones))
-        late = int(i >= N_ROUNDS // 3)
+        if n_full == N_FULL:
+            return None
+        late = int(n_full > N_FULL // 3)
         sign[(sign > 0.0) & (iteration.s >= WANTED[late])] = 0.0
         sign[(sign < 0.0) & (iteration.s <= DOUBTFUL[late])] = 0.0
     return None
