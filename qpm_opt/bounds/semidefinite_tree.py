@@ -3,8 +3,10 @@
 Best-first: the node with the highest bound is next, or the next few on several threads. A node
 starts from its parent's multipliers, so its bound is below its parent's soon and takes a fraction
 of the root's time; a large one improves them first on the features that have a part in its parent's
-solution. The feature to branch on is one whose decision changes what is expected of the other
-features most, on both sides; the promising ones are tried on a core of the region.
+solution, its core. With compiled loops the core decides whether it is split, and the features
+outside are excluded first where that spares more than it takes. The feature to branch on is one
+whose decision changes what is expected of the other features most, on both sides; the promising
+ones are tried on a core of the region.
 """
 
 from __future__ import annotations
@@ -54,8 +56,11 @@ REST_EFFORT = Effort(window=60, share=0.1, most=1e-3)
 #: Linear programs of a node.
 LINEAR_ROUNDS = 4
 #: Larger nodes are shrunk if such a share of their features is unwanted, with a reward of this
-#: multiple of the gap to the target.
-WORTH_SHRINKING, SHRINKABLE, SPARE = 250, 0.4, 1.3
+#: multiple of the gap to the target, and of that of a core.
+WORTH_SHRINKING, SHRINKABLE, SPARE, CORE_SPARE = 250, 0.4, 1.3, 1.6
+#: Before a bound on all features those that a core has closed are shrunk if more are unwanted. The
+#: gap of a core counts for at least this multiple of the margin: less leaves no slack.
+MOST_OUTSIDE, LEAST_ROOM = 0.5, 4.0
 #: A region with fewer selections, times one more than there are classes, is split without a bound:
 #: to look at all of them is cheaper, and no bound knows of all that distinctness forbids.
 FEW = 2000
@@ -296,13 +301,18 @@ class _Tree:
                     return outcome
         began = time.perf_counter()
         try:
-            state, open_at = self._with_core(outcome, node.state)
-            if state is not None and open_at is not None:
-                outcome.state = state
+            state = self._with_core(outcome, node.state)
+            if self.is_quick and state is not None and state is not node.state:
                 s = np.clip(state.X[0, 1:].astype(np.float64), 0.0, 1.0)
-                self._search_now_and_then(node, s)
-                outcome.feature = self._branching_feature(outcome, state, s, open_at)
-                return outcome
+                is_open = self._shrink_by_core(outcome, state, s)
+                if outcome.closed or self._settled(outcome):
+                    return outcome
+                if is_open:
+                    self._search_now_and_then(node, s)
+                    value = outcome.estimate
+                    outcome.feature = self._branching_feature(outcome, state, s, value)
+                    return outcome
+                state = outcome.state
             bound = semidefinite_bound(
                 outcome.region, cutoff=self._target, closes=self._closes, state=state,
                 effort=NODE_EFFORT if state is node.state else REST_EFFORT,
@@ -320,27 +330,20 @@ class _Tree:
             return outcome
         self._search_now_and_then(node, bound.s)
         self._fix(outcome, bound)
-        if not self._settled(outcome):
+        if not outcome.closed and not self._settled(outcome):
             outcome.feature = self._branching_feature(outcome, bound.state, bound.s, bound.value)
         return outcome
 
-    def _with_core(
-        self, outcome: _Outcome, first: State | None
-    ) -> tuple[State | None, float | None]:
-        """The state to begin with, improved on a core where that is worth it.
-
-        With the bound on the core if that is enough, because it cannot be closed and nothing is to
-        be gained by a bound on the rest.
-        """
+    def _with_core(self, outcome: _Outcome, first: State | None) -> State | None:
+        """The state to begin with, improved on a core where that is worth it."""
         region, began = outcome.region, time.perf_counter()
         if first is None or len(region.free) <= CORE_FROM:
-            return first, None
+            return first
         s = first.X[0, 1:][np.isin(first.free, region.free)]
         places = np.flatnonzero(s > CORE_VALUE)
         if not region.n_left < len(places) <= MOST_CORE * len(s):
-            return first, None
-        margin = CORE_MARGIN * (outcome.value - self._target)
-        margin = margin if math.isfinite(margin) else 0.0
+            return first
+        margin = self._margin(outcome)
         try:
             value, state = bound_of_core(
                 region, first, places, cutoff=self._target - margin,
@@ -349,13 +352,30 @@ class _Tree:
                 deadline=began + CORE_TIME * (self._deadline - began),
             )  # fmt: skip
         except np.linalg.LinAlgError:
-            return first, None
+            return first
         if self._interrupted.is_set():
-            return first, None
+            return first
         outcome.estimate = min(outcome.estimate, value)
-        room = value - self._target
-        is_enough = self.is_quick and room > margin and room > SHRINK_AGAIN * outcome.room
-        return state, value if is_enough else None
+        return state
+
+    def _margin(self, outcome: _Outcome) -> float:
+        """What a core has to get below the target to close a node."""
+        margin = CORE_MARGIN * (outcome.value - self._target)
+        return margin if math.isfinite(margin) else 0.0
+
+    def _shrink_by_core(self, outcome: _Outcome, state: State, s: FloatArray) -> bool:
+        """Shrink a region after its core alone, if that pays; whether the core shows it open."""
+        outcome.state = state
+        target, margin = self._target, self._margin(outcome)
+        if outcome.value <= target:  # which has risen
+            outcome.closed = True
+            return False
+        is_open = outcome.estimate - target > margin
+        room = max(outcome.estimate - target, LEAST_ROOM * margin)
+        if room <= SHRINK_AGAIN * outcome.room if is_open else (s < UNWANTED).mean() > MOST_OUTSIDE:
+            outcome.room = min(outcome.room, room)
+            self._shrink(outcome, s, room, CORE_SPARE)
+        return is_open
 
     def _settled(self, outcome: _Outcome) -> bool:
         """Whether at most one selection is left, and then how good it is."""
@@ -383,7 +403,7 @@ class _Tree:
         offer_selection(region.problem, near, self._open.hand_over, self._deadline)
 
     def _fix(self, outcome: _Outcome, bound: Bound) -> None:
-        """Decide features by the bound, and try to decide more by another one with a reward."""
+        """Decide features by the bound, and more by another one with a reward."""
         region, room = outcome.region, bound.value - self._target
         zeros = region.free[bound.price_in >= room]
         ones = np.setdiff1d(region.free[bound.price_out >= room], zeros)
@@ -391,21 +411,30 @@ class _Tree:
         state: State = bound.state
         outcome.region, outcome.state = region.fixed(zeros, ones), state
         outcome.room = min(outcome.room, room)
-        if len(outcome.region.free) <= WORTH_SHRINKING or outcome.region.is_empty:
+        self._shrink(outcome, bound.s, room, SPARE)
+
+    def _shrink(self, outcome: _Outcome, s: FloatArray, room: float, spare: float) -> None:
+        """Decide what a reward lets be decided, where the state's solution s promises much."""
+        region, state = outcome.region, outcome.state
+        assert state is not None
+        if len(region.free) <= WORTH_SHRINKING or region.is_empty:
             return
-        s = bound.s[np.isin(state.free, outcome.region.free)]
-        if (s < UNWANTED).mean() > SHRINKABLE:
-            shrunk = None
-            with contextlib.suppress(np.linalg.LinAlgError):
-                shrunk = shrink(
-                    outcome.region, state, s < UNWANTED, s > SURE, target=self._target,
-                    reward=SPARE * room, deadline=self._deadline,
-                    is_interrupted=self._interrupted.is_set,
-                )  # fmt: skip
-            if shrunk is not None:
-                decided = shrunk.certificate
-                outcome.certificates.append(decided)
-                outcome.region = outcome.region.fixed(decided.out, decided.into)
+        s = s[np.isin(state.free, region.free)]
+        if (s < UNWANTED).mean() <= SHRINKABLE:
+            return
+        shrunk = None
+        with contextlib.suppress(np.linalg.LinAlgError):
+            shrunk = shrink(
+                region, state, s < UNWANTED, s > SURE, target=self._target,
+                reward=spare * room, deadline=self._deadline,
+                is_interrupted=self._interrupted.is_set,
+            )  # fmt: skip
+        if shrunk is not None:
+            decided = shrunk.certificate
+            outcome.certificates.append(decided)
+            outcome.value = min(outcome.value, shrunk.value)
+            outcome.closed = outcome.value <= self._target
+            outcome.region, outcome.state = region.fixed(decided.out, decided.into), shrunk.state
 
     def _branching_feature(
         self, outcome: _Outcome, state: State, s: FloatArray, value: float

@@ -15,7 +15,7 @@ from scipy.sparse import csr_array
 
 from qpm_bench.instances import paper_like
 from qpm_opt.assign import assign
-from qpm_opt.bounds import acceleration, semidefinite, semidefinite_tree
+from qpm_opt.bounds import acceleration, semidefinite, semidefinite_tree, shrinking
 from qpm_opt.bounds.proof import Proof
 from qpm_opt.bounds.region import Region
 from qpm_opt.bounds.rows import LEAST_VIOLATION, RowPool, Rows, broken_rows
@@ -468,6 +468,46 @@ def test_shrinking_takes_out_what_no_better_selection_uses(shrinkable, rank):
     assert (found.value - found.loss_out[np.isin(region.free, into)] <= target).all()
 
 
+@pytest.mark.parametrize("reward", [0.0, -1.0, 5e-324, math.nan])
+def test_nothing_is_decided_without_a_reward(shrinkable, reward):
+    problem, bound, values = shrinkable
+    region, unwanted = Region.whole(problem), bound.s < 0.05
+    none = np.zeros_like(unwanted)
+    target = values[1][0]
+    assert shrink(region, bound.state, unwanted, none, target=target, reward=reward) is None
+
+
+@pytest.mark.parametrize("used_to", [0.0, 0.02, 0.5, 3.0])
+def test_a_reward_grows_from_the_one_that_a_state_is_used_to(shrinkable, used_to, monkeypatch):
+    problem, bound, values = shrinkable
+    region, target = Region.whole(problem), values[1][0]
+    reward = 1.6 * (bound.value - target)
+    unwanted = bound.s < 0.05
+    sizes = []
+    change = Iteration.change_reward
+
+    def noted(iteration, new):
+        sizes.append(float(np.abs(new).max()))
+        change(iteration, new)
+
+    monkeypatch.setattr(Iteration, "change_reward", noted)
+    state = replace(bound.state, reward=used_to * reward * unwanted)
+    shrunk = shrink(
+        region, state, unwanted, np.zeros_like(unwanted), target=target, reward=reward
+    )  # fmt: skip
+    better = [set(selected.tolist()) for value, selected in values if value > target]
+    assert not set.union(*better) & set(shrunk.certificate.out.tolist())
+    assert sizes[-1] == pytest.approx(reward) == np.abs(shrunk.certificate.reward).max()
+    if used_to < shrinking.LEAST_USED:  # as without any
+        steps = [reward * i / shrinking.N_GROWING for i in range(1, shrinking.N_GROWING + 1)]
+        assert sizes[: len(steps)] == pytest.approx(steps)
+    elif used_to < 1.0:
+        assert len(sizes) >= 5, "five steps from a half to all"
+        assert sizes[:3] == pytest.approx([0.5 * reward * shrinking.GROWTH**i for i in (1, 2, 3)])
+    else:
+        assert min(sizes) == pytest.approx(reward)
+
+
 @pytest.mark.parametrize("seed", range(7, 13))
 def test_shrinking_takes_in_what_every_better_selection_uses(seed):
     problem = paper_like(n_classes=5, n_features=13, n_selected=4, n_per_class=2, seed=seed)
@@ -514,14 +554,21 @@ def test_the_checker_accepts_a_proof_that_shrinks(shrinkable, tmp_path):
         check_proof(problem, path)
 
 
-@pytest.mark.parametrize(("pace", "threads"), [(0.0, 1), (0.0, 2), (1e9, 1)])
+@pytest.mark.parametrize(
+    ("pace", "threads", "shrinks"),
+    [(0.0, 1, False), (0.0, 2, False), (1e9, 1, False), (0.0, 1, True), (0.0, 2, True)],
+)
 def test_nodes_are_split_by_their_core_while_the_others_can_wait(
-    pace, threads, loops, monkeypatch, tmp_path
+    pace, threads, shrinks, loops, monkeypatch, tmp_path
 ):
     """Always, or never if the time seems too short for a bound of a single one."""
     monkeypatch.setattr(semidefinite_tree, "CORE_FROM", 15)
     monkeypatch.setattr(semidefinite_tree, "FEW", 0)  # none is split without any bound
-    monkeypatch.setattr(semidefinite_tree, "SHRINK_AGAIN", 0.0)
+    monkeypatch.setattr(semidefinite_tree, "SHRINK_AGAIN", float(shrinks))
+    if shrinks:
+        monkeypatch.setattr(semidefinite_tree, "WORTH_SHRINKING", 10)
+        monkeypatch.setattr(semidefinite_tree, "SHRINKABLE", 0.1)
+        monkeypatch.setattr(semidefinite_tree, "MOST_OUTSIDE", 0.1)
     monkeypatch.setattr(semidefinite_tree, "MOST_CORE", 1.0)
     problem = paper_like(8, 24, n_selected=6, n_per_class=3, seed=3)
     region, proof = Region.whole(problem), Proof()
@@ -538,11 +585,39 @@ def test_nodes_are_split_by_their_core_while_the_others_can_wait(
         deadline=time.perf_counter() + 300.0, threads=threads, pace=pace,
     )  # fmt: skip
     parents = {node.parent for node in proof.nodes} - {-1}
-    n_quick = sum(not proof.nodes[parent].certificates for parent in parents)
+    firsts = [proof.nodes[parent].certificates[:1] for parent in parents]
+    n_quick = sum(not first or first[0].reward.any() for first in firsts)
     assert (n_quick > 0) == (loops == "compiled" and pace < 1.0)
+    # A node is shrunk before it has any other bound only after its core.
+    n_shrunk = sum(bool(first) and first[0].reward.any() for first in firsts)
+    assert (n_shrunk > 0) == (loops == "compiled" and shrinks)
     claim = max(offered) + 2e-6 * problem.scale
     proof.save(tmp_path / "proof.npz", problem, claim)
     assert check_proof(problem, tmp_path / "proof.npz").bound == claim
+
+
+def test_a_target_that_rises_during_a_core_ends_its_node(monkeypatch):
+    """As another thread's assignment makes it: then nothing is left to shrink for."""
+    monkeypatch.setattr(semidefinite_tree, "CORE_FROM", 15)
+    monkeypatch.setattr(semidefinite_tree, "MOST_CORE", 1.0)
+    monkeypatch.setattr(semidefinite_tree, "WORTH_SHRINKING", 10)
+    monkeypatch.setattr(semidefinite_tree, "SHRINKABLE", 0.1)
+    monkeypatch.setattr(semidefinite_tree, "MOST_OUTSIDE", 0.0)
+    problem = paper_like(8, 24, n_selected=6, n_per_class=3, seed=3)
+    region, proof = Region.whole(problem), Proof()
+    root = semidefinite_bound(region, effort=BRIEF)
+    targets = [root.value - 0.05 * abs(root.value)]
+
+    def core(*arguments, **limits):
+        targets.append(root.value + 1.0)
+        return bound_of_core(*arguments, **limits)
+
+    monkeypatch.setattr(semidefinite_tree, "bound_of_core", core)
+    reached = branch_semidefinite(
+        proof, 0, region, target=lambda: targets[-1], offer=lambda assignment: None,
+        on_bound=lambda bound: None, state=root.state, value=root.value,
+    )  # fmt: skip
+    assert reached == targets[-1] and len(targets) == 2 and len(proof.nodes) == 1
 
 
 @pytest.mark.parametrize(("threads", "most_states"), [(1, math.inf), (3, 1)])
