@@ -59,8 +59,9 @@ logger = logging.getLogger(__name__)
 CORE_FROM, CORE_STEPS, CORE_LEAST, CORE_SIZE = 400, 100, 200, 2
 #: Code of large problems is compiled if there are more seconds, where it is not kept.
 COMPILATION = 60.0
-#: What the least bound of a whole large problem takes, as a share of the time of these iterations.
-LEAST_SHARE = 0.1
+#: What the least bound of a whole large problem takes, and that of a node, as multiples of the time
+#: of these iterations.
+LEAST_SHARE, NODE_COST = 0.1, 2.0
 #: When the bounds of core and root end, and that of a root of few features, whose nodes are cheap.
 CORE_EFFORT, ROOT_EFFORT, SMALL_EFFORT = (
     Effort(share=0.0005), Effort(share=0.01), Effort(window=60, share=0.1),
@@ -76,9 +77,9 @@ FIRST_SIDE_SEARCH, SIDE_SEARCH = (0.1, 10.0), (0.3, 120.0)
 RESTARTS, LEAST_RESTARTS, MOST_RESTARTS = 0.25, 10, 400
 #: Share of the time left, or seconds if that is unlimited, for linear bound, core and root.
 LINEAR_TIME, CORE_TIME, ROOT_TIME = (0.02, 10.0), (0.3, 300.0), (0.5, 600.0)
-#: A target is this share of the gap above the incumbent, and the next bolder if it took less than
-#: QUICK of the time so far.
-TIMID, BOLD, QUICK = 0.8, 0.4, 0.2
+#: A target is at most this share of the gap above the incumbent: so much is the first. The tree of
+#: the next is to take so much of the time left, and at most so many times as long as the last.
+TIMID, AIM, PATIENCE = 0.9, 0.8, 16.0
 #: Nodes get a linear bound if its gap at the root is smaller than this multiple of the other.
 LINEAR_WORTH = 2.0
 #: What a claimed bound leaves to the rounding of those who check it, relatively.
@@ -148,7 +149,7 @@ class _Exact:
         self._least = 0.0  # seconds for a bound on the whole problem, at least
         self._costs = PseudoCosts(problem.n_features)
         self._compilation: Compilation | None = None
-        self._pace = 0.0
+        self._pace = self._tree_time = 0.0
         self._unit = _unit(problem)
 
     def run(self) -> MethodOutcome:
@@ -243,20 +244,27 @@ class _Exact:
         share = 0.0 if near or len(self.whole.free) <= SMALL else TIMID
         state = root.state
         while not self._done and not self._too_late:
-            began = time.perf_counter()
-            goal = self._target()
             target, state = self._stage(root, state, self._target(share, known))
             if target is None or target <= self._target():
                 break
             known = self._claimed(target)
-            quick = time.perf_counter() - began < QUICK * (began - self._began)
-            share = BOLD if quick else TIMID
-            if target - goal < LAST * (root.value - goal):
-                share = 0.0
+            share = self._next_share(value, target)
 
     @property
     def _done(self) -> bool:
         return self.tracker.closed
+
+    def _next_share(self, root: float, target: float) -> float:
+        """Share of the gap at which the next target lies, by what the tree of the last one took.
+
+        The time grows exponentially with the distance from the root, where it is that of a bound.
+        """
+        goal, took = self._target(), max(self._tree_time, 1e-3)
+        ratio = max(took * LEAST_SHARE / max(self._least, 1e-3), 2.0)
+        allowed = min(AIM * self._left() / took, PATIENCE)
+        further = math.log(max(allowed, 1.0)) / math.log(ratio) * (root - target)
+        share = min(max((target - further - goal) / (target - goal), 0.0), TIMID)
+        return 0.0 if share * (target - goal) < LAST * (root - goal) else share
 
     def _target(self, share: float = 0.0, value: float = math.inf) -> float:
         """The goal, which ends the search, or a share of the way from it to ``value``."""
@@ -314,7 +322,7 @@ class _Exact:
             plain = self._semidefinite(self.whole, max_steps=CORE_STEPS, deadline=self._deadline)
             elapsed = time.perf_counter() - began
             self._least = LEAST_SHARE * elapsed
-            self._pace = elapsed / len(self.whole.free) ** COST_EXPONENT
+            self._pace = NODE_COST * elapsed / len(self.whole.free) ** COST_EXPONENT
             if self._done or self._too_late:
                 return plain
             if self._compilation is not None:
@@ -418,6 +426,7 @@ class _Exact:
         if len(region.free) == len(self.whole.free) and self._too_late:
             return None, state
         workers = self._n_fitting(2 * N_MATRICES, len(region.free))
+        began = time.perf_counter()
         reached = branch_semidefinite(
             proof,
             0,
@@ -434,6 +443,7 @@ class _Exact:
             most_states=self._n_fitting(2 * STATE_MATRICES, len(region.free)),
             pace=self._pace,
         )
+        self._tree_time = time.perf_counter() - began
         self.outcome.node_count = (self.outcome.node_count or 0) + len(proof.nodes)
         logger.info("target %.9g: reached %.9g, %d nodes", target, reached, len(proof.nodes))
         target = max(target, self._target())

@@ -292,6 +292,37 @@ def test_small_gaps_are_reached(gap):
     assert result.relative_gap <= gap
 
 
+@pytest.fixture
+def between_stages():
+    """An exact solve with bound 110 and assignment 100, a tree of 10 and a root bound of 2 s."""
+    tracker = Tracker(paper_like(4, 12, n_selected=4, n_per_class=2, seed=0), time_limit=1000)
+    tracker.objective = 100.0
+    method = exact._Exact(tracker.problem, tracker, MethodOptions(threads=1))
+    method._unit, method._tree_time, method._least = 0.0, 10.0, 2.0 * exact.LEAST_SHARE
+    return method
+
+
+def test_the_next_target_is_what_the_time_left_seems_to_allow(between_stages):
+    """A tree took five times as long as a bound for 1 of 10, so 25 times should do for 2."""
+    method, left = between_stages, 50.0 / exact.AIM
+    method._deadline = time.perf_counter() + left
+    target = method._target(method._next_share(110.0, 109.0), 109.0)
+    assert target == pytest.approx(108.0, abs=0.01)
+    shares = []
+    for seconds in (0.01, 20.0, 100.0, 1000.0, math.inf):
+        method._deadline = time.perf_counter() + seconds
+        shares.append(method._next_share(110.0, 109.0))
+    assert shares[0] == exact.TIMID and shares == sorted(shares, reverse=True)
+    assert shares[-1] > 0.0, "however much time there is, a target is no more than so far away"
+    assert method._next_share(110.0, 100.9) == 0.0, "what is left is little"
+
+
+def test_a_tree_that_took_no_time_says_little(between_stages):
+    method = between_stages
+    method._tree_time = 0.0
+    assert 0.0 <= method._next_share(110.0, 109.0) <= exact.TIMID
+
+
 def test_a_better_assignment_ends_a_stage(monkeypatch):
     # Nothing between the target of the stage and the assignment has to be proved.
     monkeypatch.setattr(exact._Exact, "_search", lambda self, *limits: None)
