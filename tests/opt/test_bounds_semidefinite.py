@@ -597,7 +597,7 @@ def test_nodes_are_split_by_their_core_while_the_others_can_wait(
 
 
 def test_a_target_that_rises_during_a_core_ends_its_node(monkeypatch):
-    """As another thread's assignment makes it: then nothing is left to shrink for."""
+    """As another thread's assignment makes it."""
     monkeypatch.setattr(semidefinite_tree, "CORE_FROM", 15)
     monkeypatch.setattr(semidefinite_tree, "MOST_CORE", 1.0)
     monkeypatch.setattr(semidefinite_tree, "WORTH_SHRINKING", 10)
@@ -612,7 +612,11 @@ def test_a_target_that_rises_during_a_core_ends_its_node(monkeypatch):
         targets.append(root.value + 1.0)
         return bound_of_core(*arguments, **limits)
 
+    def unneeded(*arguments, **limits):
+        raise AssertionError("nothing is left to shrink for")
+
     monkeypatch.setattr(semidefinite_tree, "bound_of_core", core)
+    monkeypatch.setattr(semidefinite_tree, "shrink", unneeded)
     reached = branch_semidefinite(
         proof, 0, region, target=lambda: targets[-1], offer=lambda assignment: None,
         on_bound=lambda bound: None, state=root.state, value=root.value,
