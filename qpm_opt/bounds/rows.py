@@ -329,17 +329,19 @@ def _wide_rows(X: FloatArray, seeds: Rows) -> tuple[Rows, FloatArray]:
     np.fill_diagonal(Y, s)
     single = np.eye(len(on))
     starts = np.hstack([single, -single, seeds.weights[:, on].toarray().T])
-    found, excess = [], []
-    for i in range(0, starts.shape[1], CHUNK):
-        W, level, slack = _grown(starts[:, i : i + CHUNK], s, Y)
-        broken = slack < -LEAST_VIOLATION
-        found.append(np.vstack([W[:, broken], level[broken]]))
-        excess.append(-slack[broken])
-    grown = np.hstack(found).astype(np.intp)
-    weights = np.zeros((grown.shape[1], n), dtype=np.intp)
-    weights[:, on] = grown[:-1].T
-    rows = Rows(sp.csr_array(weights), grown[-1])
-    return rows.canonical() if len(rows) else rows, np.concatenate(excess)
+    loops = compiled_loops()
+    if loops is None:
+        chunks = [starts[:, i : i + CHUNK] for i in range(0, starts.shape[1], CHUNK)]
+        parts = [_grown(chunk, s, Y) for chunk in chunks]
+        W, level, slack = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
+    else:
+        W, level, slack = loops.grown_rows(starts, s, Y, WIDEST, LEAST_GAIN)
+    broken = slack < -LEAST_VIOLATION
+    W, level, excess = W[:, broken], level[broken].astype(np.intp), -slack[broken]
+    weights = np.zeros((W.shape[1], n), dtype=np.intp)
+    weights[:, on] = W.T
+    rows = Rows(sp.csr_array(weights), level)
+    return rows.canonical() if len(rows) else rows, excess
 
 
 def _grown(

@@ -109,6 +109,21 @@ def narrow_rows(
     return found.member[:size], weight, level, found.excess[:size]
 
 
+def grown_rows(
+    W: FloatArray, s: FloatArray, Y: FloatArray, most_changes: int, least_gain: float
+) -> tuple[NDArray[np.int8], FloatArray, FloatArray]:
+    """Columns of weights after their local search, with levels and slacks.
+
+    See :func:`qpm_opt.bounds.separation_loops.grow_rows`.
+    """
+    weights = np.ascontiguousarray(W.T, dtype=np.int8)
+    level, slack = np.empty(len(weights)), np.empty(len(weights))
+    separation_loops.grow_rows(
+        weights, s, Y, most_changes, least_gain, np.empty(len(s)), np.empty(len(s)), level, slack
+    )
+    return weights.T, level, slack
+
+
 def split_values(
     classes: Classes, inner: FloatArray, outer: FloatArray, level: FloatArray, k: float
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -139,5 +154,6 @@ def use_once() -> None:
     add_rows(rows, zero, X.copy())
     row_slack(rows, X)
     narrow_rows(X, 1e-3, 0.1, 2, 2)
+    grown_rows(np.eye(3), X[0, 1:].copy(), X[1:, 1:].copy(), 2, 1e-4)
     level: NDArray[np.float64] = np.full(1, 0.5)
     split_values(classes, X[1:2, 1:].copy(), X[1:2, 1:].copy(), level, 1.0)

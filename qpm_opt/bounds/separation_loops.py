@@ -146,6 +146,72 @@ def find_narrow(
     return first
 
 
+@entry_point
+def grow_rows(
+    weights: NDArray[np.int8],
+    s: FloatArray,
+    Y: FloatArray,
+    most_changes: int,
+    least_gain: float,
+    image: FloatArray,
+    trial: FloatArray,
+    level: FloatArray,
+    slack: FloatArray,
+) -> None:
+    """Change rows a weight at a time, up to three features always, then while they get less slack.
+
+    Parameters
+    ----------
+    weights : ndarray of int8, (n_rows, n)
+        In -1, 0, 1; changed.
+    s : ndarray, (n,)
+    Y : ndarray, (n, n)
+        With s on its diagonal.
+    most_changes : int
+        Of a row.
+    least_gain : float
+    image, trial : ndarray, (n,)
+        Room.
+    level, slack : ndarray, (n_rows,)
+        Filled: the best level, and (w's - level) (w's - level - 1) / 2.
+    """
+    n = len(s)
+    for row in range(len(weights)):
+        w = weights[row]
+        mean, square, width = 0.0, 0.0, 0
+        image[:] = 0.0
+        for j in range(n):
+            if w[j] != 0:
+                width += 1
+                mean += w[j] * s[j]
+                for i in range(n):
+                    image[i] += w[j] * Y[j, i]
+        for j in range(n):
+            square += w[j] * image[j]
+        at = np.floor(mean)
+        slack[row] = (square - (2.0 * at + 1.0) * mean + at * (at + 1.0)) / 2.0
+        for _ in range(most_changes):
+            best, feature, change = np.inf, 0, 0.0
+            for step in (1.0, -1.0):
+                for j in range(n):
+                    moved, longer = mean + step * s[j], square + 2.0 * step * image[j] + s[j]
+                    at = np.floor(moved)
+                    trial[j] = (longer - (2.0 * at + 1.0) * moved + at * (at + 1.0)) / 2.0
+                for j in range(n):
+                    if trial[j] < best and w[j] != step:
+                        best, feature, change = trial[j], j, step
+            if width >= 3 and best >= slack[row] - least_gain:
+                break
+            square += 2.0 * change * image[feature] + s[feature]
+            mean += change * s[feature]
+            for i in range(n):
+                image[i] += change * Y[feature, i]
+            width += 1 if w[feature] == 0 else -1
+            w[feature] += np.int8(change)
+            slack[row] = best
+        level[row] = np.floor(mean)
+
+
 @compiled
 def threshold_at(
     ranked: FloatArray, order: NDArray[np.uint32], mass: FloatArray, demand: float

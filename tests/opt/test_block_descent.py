@@ -127,23 +127,42 @@ def test_rows_cost_and_lack_the_same(seed):
     assert ours == pytest.approx(theirs)
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 10**6), st.integers(1, 30))
-def test_the_same_rows_are_found_broken(seed, most):
+def moments(seed: int, n: int):
+    """[[1, s'], [s, Y]] that breaks many rows."""
     rng = np.random.default_rng(seed)
-    n = 12
     s = rng.random(n)
     Y = np.minimum.outer(s, s) * rng.random((n, n))
     Y = np.maximum(Y, Y.T)
     np.fill_diagonal(Y, s)
-    X = np.block([[np.ones((1, 1)), s[None]], [s[:, None], Y]])
+    return np.block([[np.ones((1, 1)), s[None]], [s[:, None], Y]])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.integers(2, 12))
+def test_the_same_rows_are_grown(seed, n):
+    X = moments(seed, n)
+    seeds = by_numpy(lambda: rows._narrow_rows(X))[0]
+    found, amount = rows._wide_rows(X, seeds)
+    expected, more = by_numpy(lambda: rows._wide_rows(X, seeds))
+    assert by_numpy(lambda: RowPool(n, found)).slack(X) == pytest.approx(-amount)
+    assert found.keys() == expected.keys()
+    assert amount == pytest.approx(more)
+    assert n < 12 or found.width.max() > 3
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 30))
+def test_the_same_rows_are_found_broken(seed, most):
+    X = moments(seed, 12)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rows, "MOST_TRIANGLES", most)
         patch.setattr(rows, "MOST_COVERS", most)
         found = rows._narrow_rows(X)
         expected = by_numpy(lambda: rows._narrow_rows(X))
     for kept, amount in (found, expected):  # and they are broken by what is said
-        assert by_numpy(lambda kept=kept: RowPool(n, kept)).slack(X) == pytest.approx(-amount)
+        assert by_numpy(lambda kept=kept: RowPool(len(X) - 1, kept)).slack(X) == pytest.approx(
+            -amount
+        )
     assert np.sort(found[1]) == pytest.approx(np.sort(expected[1]))
     assert len(set(found[0].keys())) == len(set(expected[0].keys()))
 
