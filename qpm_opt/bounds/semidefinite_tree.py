@@ -60,7 +60,7 @@ LINEAR_ROUNDS = 4
 WORTH_SHRINKING, SHRINKABLE, SPARE, CORE_SPARE = 250, 0.4, 1.3, 1.6
 #: Before a bound on all features those that a core has closed are shrunk if more are unwanted. The
 #: gap of a core counts for at least this multiple of the margin: less leaves no slack.
-MOST_OUTSIDE, LEAST_ROOM = 0.5, 4.0
+MOST_OUTSIDE, LEAST_ROOM = 0.5, 5.0
 #: A region with fewer selections, times one more than there are classes, is split without a bound:
 #: to look at all of them is cheaper, and no bound knows of all that distinctness forbids.
 FEW = 2000
@@ -68,9 +68,12 @@ FEW = 2000
 SEARCH_EVERY = 10
 #: Features whose decision is tried before one is branched on: as many as the region's features go
 #: into this number, within limits, because the iterations of broad regions are dear.
-PROBE_SIZE, LEAST_PROBED, MOST_PROBED = 2000, 2, 8
+PROBE_SIZE, LEAST_PROBED, MOST_PROBED = 2000, 4, 8
 #: Iterations of a trial, and its penalty: with a low one the bound falls at once, if not far.
 PROBE_STEPS, PROBE_PENALTY = 40, 0.4
+#: Trials after which the falls of a feature are known, in regions with more features than nodes
+#: need for a core, which are dear, and in others.
+DEAR_TRIALS, TRIALS = 2, 1
 #: Share of the mean that the estimated fall of a side counts for at least.
 FLOOR = 0.3
 #: A bound takes time in proportion to this power of the number of features; what a new measurement
@@ -109,7 +112,7 @@ class _Outcome:
     certificates: list[Certificate] = field(default_factory=list)
     closed: bool = False
     pace: float | None = None
-    """Seconds that its bound took, by size."""
+    """Seconds that its bound took, without shrinking, by size."""
     state: State | None = None
     feature: int | None = None
     trials: list[Fall] = field(default_factory=list)
@@ -304,7 +307,9 @@ class _Tree:
             state = self._with_core(outcome, node.state)
             if self.is_quick and state is not None and state is not node.state:
                 s = np.clip(state.X[0, 1:].astype(np.float64), 0.0, 1.0)
+                bounded = time.perf_counter()
                 is_open = self._shrink_by_core(outcome, state, s)
+                began += time.perf_counter() - bounded
                 if outcome.closed or self._settled(outcome):
                     return outcome
                 if is_open:
@@ -454,7 +459,7 @@ class _Tree:
         n_probed = min(max(PROBE_SIZE // len(s), LEAST_PROBED), MOST_PROBED)
         best = np.argsort(-costs.scores(features, distance, room), kind="stable")[:n_probed]
         features, distance = features[best], distance[:, best]
-        unknown = costs.is_unknown(features, 1)
+        unknown = costs.is_unknown(features, DEAR_TRIALS if len(s) > CORE_FROM else TRIALS)
         if unknown.any():
             core = Region(
                 outcome.region.problem, outcome.region.ones, outcome.region.free[s > UNWANTED]

@@ -24,11 +24,13 @@ from qpm_opt.validation import BoolArray
 #: Features are unwanted below this value in the relaxation's solution, and sure above that one.
 UNWANTED, SURE = 1e-3, 0.9
 #: Rounds of iterations and those with the full reward, at most; those in which it grows; their
-#: length; by what a round it grows from one that the state is used to (features may leave then).
-N_ROUNDS, N_FULL, N_GROWING, N_STEPS, GROWTH = 40, 21, 4, 20, 1.15
-#: A feature that gets this much is not unwanted, and one that gets as little not sure; in the first
-#: third of the rounds and later.
-WANTED, DOUBTFUL = (0.02, 0.01), (0.6, 0.8)
+#: length; by what a round it grows from one that the state is used to.
+N_ROUNDS, N_FULL, N_GROWING, N_STEPS, GROWTH = 40, 21, 2, 20, 1.15
+#: A feature that gets this much is not unwanted: while a new reward grows, with all of it, and with
+#: one that grows from another. What leaves early does not pull the others along.
+WANTED, WANTED_FULL, WANTED_LATER = 0.01, 0.015, 0.03
+#: One that gets as little is not sure, in the first third of the rounds with all and later.
+DOUBTFUL = 0.6, 0.8
 #: A smaller share of the reward is not worth growing from.
 LEAST_USED = 0.05
 #: Smaller groups are not worth it.
@@ -82,6 +84,7 @@ def shrink(
     iteration = Iteration(region, np.where(held * sign > 0.0, held, 0.0), state)
     level = float(np.abs(iteration.reward).max(initial=0.0))
     is_used, n_full = level > LEAST_USED * reward, 0
+    is_later = is_used and level < reward
     level = level if is_used else 0.0
     for _ in range(N_ROUNDS):
         if (sign > 0.0).sum() < LEAST_SHARE * n:
@@ -91,8 +94,6 @@ def shrink(
         level = min(level * GROWTH if is_used else level + reward / N_GROWING, reward)
         iteration.change_reward(level * sign)
         iteration.advance(N_STEPS, deadline)
-        if level < reward and not is_used:
-            continue
         n_full += level >= reward
         if level >= reward and iteration.value() <= target + reward:
             bound = iteration.bound(iteration.snapshot())
@@ -102,7 +103,7 @@ def shrink(
             return replace(bound, certificate=replace(bound.certificate, out=zeros, into=ones))
         if n_full == N_FULL:
             return None
-        late = int(n_full > N_FULL // 3)
-        sign[(sign > 0.0) & (iteration.s >= WANTED[late])] = 0.0
-        sign[(sign < 0.0) & (iteration.s <= DOUBTFUL[late])] = 0.0
+        wanted = WANTED_LATER if is_later else WANTED if level < reward else WANTED_FULL
+        sign[(sign > 0.0) & (iteration.s >= wanted)] = 0.0
+        sign[(sign < 0.0) & (iteration.s <= DOUBTFUL[int(n_full > N_FULL // 3)])] = 0.0
     return None

@@ -78,7 +78,8 @@ RESTARTS, LEAST_RESTARTS, MOST_RESTARTS = 0.25, 10, 400
 #: Share of the time left, or seconds if that is unlimited, for linear bound, core and root.
 LINEAR_TIME, CORE_TIME, ROOT_TIME = (0.02, 10.0), (0.3, 300.0), (0.5, 600.0)
 #: A target is at most this share of the gap above the incumbent: so much is the first. The tree of
-#: the next is to take so much of the time left, and at most so many times as long as the last.
+#: the next is to take so much of the time left, if that is no more than so many times what the last
+#: one took, whose time then tells enough; else one halfway, by ratio, comes before it.
 TIMID, AIM, PATIENCE = 0.9, 0.8, 16.0
 #: Nodes get a linear bound if its gap at the root is smaller than this multiple of the other.
 LINEAR_WORTH = 2.0
@@ -261,7 +262,9 @@ class _Exact:
         """
         goal, took = self._target(), max(self._tree_time, 1e-3)
         ratio = max(took * LEAST_SHARE / max(self._least, 1e-3), 2.0)
-        allowed = min(AIM * self._left() / took, PATIENCE)
+        allowed = AIM * self._left() / took
+        if allowed > PATIENCE:
+            allowed = min(math.sqrt(allowed), PATIENCE)
         further = math.log(max(allowed, 1.0)) / math.log(ratio) * (root - target)
         share = min(max((target - further - goal) / (target - goal), 0.0), TIMID)
         return 0.0 if share * (target - goal) < LAST * (root - goal) else share

@@ -304,16 +304,22 @@ def between_stages():
 
 def test_the_next_target_is_what_the_time_left_seems_to_allow(between_stages):
     """A tree took five times as long as a bound for 1 of 10, so 25 times should do for 2."""
-    method, left = between_stages, 50.0 / exact.AIM
-    method._deadline = time.perf_counter() + left
-    target = method._target(method._next_share(110.0, 109.0), 109.0)
-    assert target == pytest.approx(108.0, abs=0.01)
-    shares = []
-    for seconds in (0.01, 20.0, 100.0, 1000.0, math.inf):
+    method = between_stages
+
+    def distance(seconds: float) -> float:
+        """From the last target to the next, with so much time left."""
         method._deadline = time.perf_counter() + seconds
-        shares.append(method._next_share(110.0, 109.0))
-    assert shares[0] == exact.TIMID and shares == sorted(shares, reverse=True)
-    assert shares[-1] > 0.0, "however much time there is, a target is no more than so far away"
+        return 109.0 - method._target(method._next_share(110.0, 109.0), 109.0)
+
+    def by_tree(ratio: float) -> object:
+        return pytest.approx(math.log(ratio) / math.log(5.0), abs=0.01)
+
+    assert distance(50.0 / exact.AIM) == by_tree(5.0) == pytest.approx(1.0, abs=0.01)
+    most = 0.999 * exact.PATIENCE
+    assert distance(10.0 * most / exact.AIM) == by_tree(most)
+    assert distance(1000.0 / exact.AIM) == by_tree(10.0), "so much further is a guess"
+    assert distance(math.inf) == by_tree(exact.PATIENCE)
+    assert distance(0.01) == pytest.approx(0.9, abs=0.01), "next to nothing is left to lose"
     assert method._next_share(110.0, 100.9) == 0.0, "what is left is little"
 
 
