@@ -26,10 +26,11 @@ UNWANTED, SURE = 1e-3, 0.9
 #: Rounds of iterations and those with the full reward, at most; those in which it grows; their
 #: length; by what a round it grows from one that the state is used to.
 N_ROUNDS, N_FULL, N_GROWING, N_STEPS, GROWTH = 40, 21, 2, 20, 1.15
-#: A feature that gets this much is not unwanted: while a new reward grows, with all of it, and with
-#: one that grows from another. What leaves early does not pull the others along.
+#: A feature that gets this much is not unwanted: while a new reward grows, and with all of it; what
+#: leaves early does not pull the others along. One that grows from another moves more at once, and
+#: has more patience, until late: after a quarter of the rounds with all of it.
 WANTED, WANTED_FULL, WANTED_LATER = 0.01, 0.015, 0.03
-#: One that gets as little is not sure, in the first third of the rounds with all and later.
+#: A feature that gets as little is not sure, before it is late and then.
 DOUBTFUL = 0.6, 0.8
 #: A smaller share of the reward is not worth growing from.
 LEAST_USED = 0.05
@@ -103,7 +104,10 @@ def shrink(
             return replace(bound, certificate=replace(bound.certificate, out=zeros, into=ones))
         if n_full == N_FULL:
             return None
-        wanted = WANTED_LATER if is_later else WANTED if level < reward else WANTED_FULL
+        late = n_full > N_FULL // 4
+        wanted = WANTED if level < reward else WANTED_FULL
+        if is_later and not late:
+            wanted = WANTED_LATER
         sign[(sign > 0.0) & (iteration.s >= wanted)] = 0.0
-        sign[(sign < 0.0) & (iteration.s <= DOUBTFUL[int(n_full > N_FULL // 3)])] = 0.0
+        sign[(sign < 0.0) & (iteration.s <= DOUBTFUL[late])] = 0.0
     return None
