@@ -71,8 +71,8 @@ SEARCH_EVERY = 10
 PROBE_SIZE, LEAST_PROBED, MOST_PROBED = 2000, 4, 8
 #: Iterations of a trial, and its penalty: with a low one the bound falls at once, if not far.
 PROBE_STEPS, PROBE_PENALTY = 40, 0.4
-#: Trials after which the falls of a feature are known, in regions with more features than nodes
-#: need for a core, which are dear, and in others.
+#: Trials after which the falls of a feature are known, in regions large enough for a core, whose
+#: nodes are dear, and in smaller ones.
 DEAR_TRIALS, TRIALS = 2, 1
 #: Share of the mean that the estimated fall of a side counts for at least.
 FLOOR = 0.3
@@ -112,7 +112,7 @@ class _Outcome:
     certificates: list[Certificate] = field(default_factory=list)
     closed: bool = False
     pace: float | None = None
-    """Seconds that its bound took, without shrinking, by size."""
+    """Seconds that its bound took, by size; of a shrunk region, without what came before."""
     state: State | None = None
     feature: int | None = None
     trials: list[Fall] = field(default_factory=list)
@@ -307,9 +307,9 @@ class _Tree:
             state = self._with_core(outcome, node.state)
             if self.is_quick and state is not None and state is not node.state:
                 s = np.clip(state.X[0, 1:].astype(np.float64), 0.0, 1.0)
-                bounded = time.perf_counter()
                 is_open = self._shrink_by_core(outcome, state, s)
-                began += time.perf_counter() - bounded
+                if outcome.region is not region:  # neither that nor its core is of this size
+                    began = time.perf_counter()
                 if outcome.closed or self._settled(outcome):
                     return outcome
                 if is_open:
