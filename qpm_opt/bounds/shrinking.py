@@ -109,5 +109,5 @@ def shrink(
         if is_later and not late:
             wanted = WANTED_LATER
         sign[(sign > 0.0) & (iteration.s >= wanted)] = 0.0
-        sign[(sign < 0.0) & (iteration.s <= DOUBTFUL[late])] = 0.0
+        sign[(sign < 0.0) & (iteration.s <= DOUBTFUL[int(late)])] = 0.0
     return None
