@@ -31,8 +31,9 @@ STEP = 1.0
 LIKELY = 0.02
 #: Triangles and covers of one feature at a time.
 MOST_TRIANGLES, MOST_COVERS = 200, 100
-#: Broken triangles from which wider rows are grown, rows grown at a time, and their most features.
-N_SEEDS, CHUNK, WIDEST = 500, 256, 12
+#: Broken triangles from which wider rows are grown, rows grown at a time by NumPy, and the most
+#: changes of a row.
+N_SEEDS, CHUNK, MOST_CHANGES = 500, 256, 12
 #: More narrow rows for each feature, and no wide ones are looked for; compiled loops bear more.
 NARROW_FIRST, QUICK_NARROW_FIRST = 3, 30
 #: Less is no gain for a row that grows.
@@ -335,7 +336,7 @@ def _wide_rows(X: FloatArray, seeds: Rows) -> tuple[Rows, FloatArray]:
         parts = [_grown(chunk, s, Y) for chunk in chunks]
         W, level, slack = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
     else:
-        W, level, slack = loops.grown_rows(starts, s, Y, WIDEST, LEAST_GAIN)
+        W, level, slack = loops.grown_rows(starts, s, Y, MOST_CHANGES, LEAST_GAIN)
     broken = slack < -LEAST_VIOLATION
     W, level, excess = W[:, broken], level[broken].astype(np.intp), -slack[broken]
     weights = np.zeros((W.shape[1], n), dtype=np.intp)
@@ -362,7 +363,7 @@ def _grown(
 
     slack = slack_of(mean, square)
     alive = np.arange(W.shape[1])
-    for _ in range(WIDEST):
+    for _ in range(MOST_CHANGES):
         best = np.full(len(alive), np.inf)
         feature, change = np.zeros(len(alive), dtype=np.intp), np.zeros(len(alive))
         for step in (1.0, -1.0):

@@ -170,6 +170,7 @@ def grow_rows(
     most_changes : int
         Of a row.
     least_gain : float
+        Of a change of a row of three features or more.
     image, trial : ndarray, (n,)
         Room.
     level, slack : ndarray, (n_rows,)

@@ -26,11 +26,11 @@ UNWANTED, SURE = 1e-3, 0.9
 #: Rounds of iterations and those with the full reward, at most; those in which it grows; their
 #: length; by what a round it grows from one that the state is used to.
 N_ROUNDS, N_FULL, N_GROWING, N_STEPS, GROWTH = 40, 21, 2, 20, 1.15
-#: A feature that gets this much is not unwanted: while a new reward grows, and with all of it; what
-#: leaves early does not pull the others along. One that grows from another moves more at once, and
-#: has more patience, until late: after a quarter of the rounds with all of it.
+#: A feature that gets this much is not unwanted: while a new reward grows, and when all is given;
+#: what leaves early does not pull the others along. A reward that grows from an earlier one moves
+#: more at once; then more is allowed until late, when a quarter of the rounds with all are over.
 WANTED, WANTED_FULL, WANTED_LATER = 0.01, 0.015, 0.03
-#: A feature that gets as little is not sure, before it is late and then.
+#: A feature that gets this little is not sure, until it is late and from then on.
 DOUBTFUL = 0.6, 0.8
 #: A smaller share of the reward is not worth growing from.
 LEAST_USED = 0.05
@@ -85,7 +85,7 @@ def shrink(
     iteration = Iteration(region, np.where(held * sign > 0.0, held, 0.0), state)
     level = float(np.abs(iteration.reward).max(initial=0.0))
     is_used, n_full = level > LEAST_USED * reward, 0
-    is_later = is_used and level < reward
+    from_earlier = is_used and level < reward
     level = level if is_used else 0.0
     for _ in range(N_ROUNDS):
         if (sign > 0.0).sum() < LEAST_SHARE * n:
@@ -106,7 +106,7 @@ def shrink(
             return None
         late = n_full > N_FULL // 4
         wanted = WANTED if level < reward else WANTED_FULL
-        if is_later and not late:
+        if from_earlier and not late:
             wanted = WANTED_LATER
         sign[(sign > 0.0) & (iteration.s >= wanted)] = 0.0
         sign[(sign < 0.0) & (iteration.s <= DOUBTFUL[int(late)])] = 0.0

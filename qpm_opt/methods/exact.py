@@ -79,7 +79,8 @@ RESTARTS, LEAST_RESTARTS, MOST_RESTARTS = 0.25, 10, 400
 LINEAR_TIME, CORE_TIME, ROOT_TIME = (0.02, 10.0), (0.3, 300.0), (0.5, 600.0)
 #: A target is at most this share of the gap above the incumbent: so much is the first. The tree of
 #: the next is to take so much of the time left, if that is no more than so many times what the last
-#: one took, whose time then tells enough; else one halfway, by ratio, comes before it.
+#: one took, whose time then tells enough. Else a tree comes before it that takes the square root of
+#: that ratio times the last, and no more than so many times.
 TIMID, AIM, PATIENCE = 0.9, 0.8, 32.0
 #: Nodes get a linear bound if its gap at the root is smaller than this multiple of the other.
 LINEAR_WORTH = 2.0

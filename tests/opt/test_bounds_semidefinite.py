@@ -508,6 +508,51 @@ def test_a_reward_grows_from_the_one_that_a_state_is_used_to(shrinkable, used_to
         assert min(sizes) == pytest.approx(reward)
 
 
+@pytest.fixture
+def rewards(monkeypatch):
+    """All rewards that shrinking tries."""
+    given_ones: list[np.ndarray] = []
+    change = Iteration.change_reward
+
+    def noted(iteration, new):
+        given_ones.append(new)
+        change(iteration, new)
+
+    monkeypatch.setattr(Iteration, "change_reward", noted)
+    return given_ones
+
+
+def test_features_leave_while_a_new_reward_grows(shrinkable, rewards):
+    problem, bound, values = shrinkable
+    unwanted = bound.s < 0.5
+    unwanted[np.argmax(bound.s)] = True  # which it is not
+    target = values[1][0]
+    reward = 1.3 * (bound.value - target)
+    shrink(
+        Region.whole(problem), bound.state, unwanted, np.zeros_like(unwanted),
+        target=target, reward=reward,
+    )  # fmt: skip
+    assert rewards[0].max() == pytest.approx(reward / shrinking.N_GROWING)
+    assert rewards[1].max() > 0.0 and not rewards[1][np.argmax(bound.s)]
+
+
+def test_a_reward_that_grows_from_an_earlier_one_has_patience(shrinkable, rewards, monkeypatch):
+    problem, bound, values = shrinkable
+    monkeypatch.setattr(shrinking, "WANTED", -1.0)  # all would leave
+    monkeypatch.setattr(shrinking, "WANTED_FULL", -1.0)
+    monkeypatch.setattr(shrinking, "WANTED_LATER", 2.0)  # none leaves
+    unwanted, none = bound.s < 0.05, np.zeros(len(bound.s), dtype=bool)
+    target = values[1][0]
+    reward = 1.6 * (bound.value - target)
+    for used_to, n_rounds in ((0.0, 1), (0.5, 5)):
+        rewards.clear()
+        state = replace(bound.state, reward=used_to * reward * unwanted)
+        shrink(Region.whole(problem), state, unwanted, none, target=target, reward=reward)
+        assert len(rewards) == 1 if n_rounds == 1 else len(rewards) >= n_rounds
+        for tried in rewards[:n_rounds]:
+            assert np.array_equal(tried > 0.0, unwanted)
+
+
 @pytest.mark.parametrize("seed", range(7, 13))
 def test_shrinking_takes_in_what_every_better_selection_uses(seed):
     problem = paper_like(n_classes=5, n_features=13, n_selected=4, n_per_class=2, seed=seed)
