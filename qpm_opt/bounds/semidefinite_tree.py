@@ -4,9 +4,10 @@ Best-first: the node with the highest bound is next, or the next few on several 
 starts from its parent's multipliers, so its bound is below its parent's soon and takes a fraction
 of the root's time; a large one improves them first on the features that have a part in its parent's
 solution, its core. With compiled loops the core decides whether it is split, and the features
-outside are excluded first where that spares more than it takes. The feature to branch on is one
-whose decision changes what is expected of the other features most, on both sides; the promising
-ones are tried on a core of the region.
+outside are excluded first where that spares more than it takes. It is split when its turn comes
+again: what is open when the time gets short is bounded instead, for a target that this allows. The
+feature to branch on is one whose decision changes what is expected of the other features most, on
+both sides; the promising ones are tried on a core of the region.
 """
 
 from __future__ import annotations
@@ -85,17 +86,23 @@ SHRINK_AGAIN = 0.5
 
 @dataclass(order=True)
 class _Open:
-    """A node to be bounded; ``key`` orders by estimate, highest first, then by age."""
+    """A node to be bounded; ``key`` orders by estimate or value, highest first, then by age."""
 
     key: tuple[float, int]
     index: int = field(compare=False)
     value: float = field(compare=False)
-    """Known bound; the estimate is that of a core, or this."""
+    """Known bound."""
+    estimate: float = field(compare=False)
+    """The same, or a bound on the selections of a core."""
     room: float = field(compare=False)
     """Between estimate and target when the region was last to be shrunk."""
     region: Region = field(compare=False)
     state: State | None = field(compare=False)
     linear: LinearState | None = field(compare=False)
+    feature: int | None = field(compare=False, default=None)
+    """To split it by, if its core is known."""
+    n_states: float = field(compare=False, default=0.5)
+    """Part of its state that counts for it; the other is a sibling's."""
 
 
 @dataclass
@@ -112,9 +119,11 @@ class _Outcome:
     certificates: list[Certificate] = field(default_factory=list)
     closed: bool = False
     pace: float | None = None
-    """Seconds that its bound took, by size; of a shrunk region, without what came before."""
+    """Seconds that its bound took, with core and shrinking, by the size that it had before."""
     state: State | None = None
     feature: int | None = None
+    waits: bool = False
+    """Whether it is to be split later, if at all."""
     trials: list[Fall] = field(default_factory=list)
 
 
@@ -134,6 +143,7 @@ def branch_semidefinite(
     threads: int = 1,
     most_states: float = math.inf,
     pace: float = 0.0,
+    on_late: Callable[[float], object] = lambda target: None,
 ) -> float:
     """Grow the proof below a leaf until no selection of its region can be better than ``target()``.
 
@@ -164,6 +174,9 @@ def branch_semidefinite(
     pace : float
         Seconds that a bound takes, by number of features to the power of ``COST_EXPONENT``, as far
         as that is known.
+    on_late : callable
+        Called, once at most, with a target that takes no more than a bound of every open node, when
+        there is no time for more.
 
     Returns
     -------
@@ -171,9 +184,11 @@ def branch_semidefinite(
         Bound on the region; the target if the proof is complete.
     """
     costs = costs or PseudoCosts(region.problem.n_features)
-    tree = _Tree(proof, target, offer, on_bound, deadline, costs, threads, most_states, state, pace)
-    tree.is_quick = compiled_loops() is not None and len(region.free) > CORE_FROM
-    tree.push(_Open((-value, 0), index, value, value - target(), region, state, linear))
+    tree = _Tree(
+        proof, target, offer, on_bound, on_late, deadline, costs, threads, most_states, state, pace
+    )
+    tree.by_core = compiled_loops() is not None and len(region.free) > CORE_FROM
+    tree.push(_Open((-value, 0), index, value, value, value - target(), region, state, linear))
     return tree.grow()
 
 
@@ -189,6 +204,7 @@ class _Tree:
         target: Callable[[], float],
         offer: Callable[[Assignment], object],
         on_bound: Callable[[float], object],
+        on_late: Callable[[float], object],
         deadline: float,
         costs: PseudoCosts,
         threads: int,
@@ -197,11 +213,11 @@ class _Tree:
         pace: float,
     ) -> None:
         self._proof, self._goal, self._deadline = proof, target, deadline
-        self._on_bound = on_bound
+        self._on_bound, self._on_late = on_bound, on_late
         self._age = itertools.count(1)
         self._threads, self._pace = threads, pace
-        #: Whether nodes are split by the bound of their core, for bounds of all open ones can wait.
-        self.is_quick = False
+        #: Whether nodes are split by the bound of their core, until bounds of all cannot wait.
+        self.by_core, self._is_late = False, False
         self._open = BestFirst(self._bound, self._enter, offer, threads)
         self._stuck = -math.inf
         self._costs = costs
@@ -212,6 +228,10 @@ class _Tree:
     @property
     def _target(self) -> float:
         return self._goal()
+
+    @property
+    def _is_quick(self) -> bool:
+        return self.by_core and not self._is_late
 
     def push(self, node: _Open) -> None:
         """Open a node."""
@@ -224,8 +244,11 @@ class _Tree:
 
     def _goes_on(self) -> bool:
         self._report()
-        if self.is_quick and not self._can_wait():
-            self.is_quick = False
+        if self._is_quick and not self._can_wait():
+            self._is_late = True
+            highest = max(node.estimate for node in self._open.unfinished)
+            if math.isfinite(highest):
+                self._on_late(highest)
             for node in self._open.unfinished:
                 node.key = (-node.value, node.key[1])
             self._open.reorder()
@@ -239,7 +262,7 @@ class _Tree:
 
     def _report(self) -> float:
         """Bound on the root by what is open."""
-        if self.is_quick:
+        if self._is_quick:
             highest = max((node.value for node in self._open.unfinished), default=-math.inf)
         else:  # then they are in this order
             first = self._open.first
@@ -254,7 +277,7 @@ class _Tree:
     def _enter(self, node: _Open, outcome: _Outcome) -> None:
         """Take over what became of a node."""
         if node.state is not self._first_state:
-            self._n_states -= 0.5
+            self._n_states -= node.n_states
         self._proof.nodes[node.index].certificates += outcome.certificates
         if outcome.pace is not None:
             share = PACE_SHARE if self._pace else 1.0
@@ -269,24 +292,42 @@ class _Tree:
         region, state = outcome.region, outcome.state
         if self._n_states + 1.0 > self._most_states:
             state = self._first_state
-        else:
+        elif state is not self._first_state:
             self._n_states += 1.0
+        height = outcome.estimate if self._is_quick else outcome.value
+        if outcome.waits:
+            key = (-height, next(self._age))
+            self.push(
+                _Open(
+                    key, node.index, outcome.value, outcome.estimate, outcome.room, region, state,
+                    outcome.linear, outcome.feature, 1.0,
+                )
+            )  # fmt: skip
+            return
         sides = (True, False)
         children = self._proof.branch(node.index, outcome.feature, sides)
         for child, selected in zip(children, sides, strict=True):
             part = region.with_feature(outcome.feature, selected)
-            key = (-(outcome.estimate if self.is_quick else outcome.value), next(self._age))
-            self.push(_Open(key, child, outcome.value, outcome.room, part, state, outcome.linear))
+            key = (-height, next(self._age))
+            self.push(
+                _Open(
+                    key, child, outcome.value, outcome.estimate, outcome.room, part, state,
+                    outcome.linear,
+                )
+            )  # fmt: skip
 
     def _bound(self, node: _Open) -> _Outcome:
         """Bound a node, fix what the bound decides, and find a feature to branch on."""
-        outcome = _Outcome(node.value, -node.key[0], node.room, node.region, node.linear)
+        outcome = _Outcome(node.value, node.estimate, node.room, node.region, node.linear)
+        region, began = node.region, time.perf_counter()
         if node.value <= self._target:  # which has risen
             outcome.closed = True
             return outcome
+        if node.feature is not None and self._is_open(outcome):
+            outcome.state, outcome.feature = node.state, node.feature
+            return outcome
         if self._settled(outcome):
             return outcome
-        region = outcome.region
         if region.n_selections * (1 + region.problem.n_classes) < FEW:
             outcome.feature = int(region.free[0])
             return outcome
@@ -302,32 +343,32 @@ class _Tree:
                 if quick.value <= self._target:
                     outcome.closed = True
                     return outcome
-        began = time.perf_counter()
         try:
-            state = self._with_core(outcome, node.state)
-            if self.is_quick and state is not None and state is not node.state:
+            state, is_known = node.state, self._knows_core(node)
+            if not is_known:
+                state = self._with_core(outcome, state)
+                is_known = self.by_core and state is not node.state
+            if is_known and state is not None:
                 s = np.clip(state.X[0, 1:].astype(np.float64), 0.0, 1.0)
                 is_open = self._shrink_by_core(outcome, state, s)
-                if outcome.region is not region:  # neither that nor its core is of this size
-                    began = time.perf_counter()
                 if outcome.closed or self._settled(outcome):
                     return outcome
                 if is_open:
                     self._search_now_and_then(node, s)
                     value = outcome.estimate
                     outcome.feature = self._branching_feature(outcome, state, s, value)
+                    outcome.waits = True
                     return outcome
                 state = outcome.state
             bound = semidefinite_bound(
                 outcome.region, cutoff=self._target, closes=self._closes, state=state,
-                effort=NODE_EFFORT if state is node.state else REST_EFFORT,
+                effort=REST_EFFORT if is_known or state is not node.state else NODE_EFFORT,
                 deadline=self._deadline,
             )  # fmt: skip
         except np.linalg.LinAlgError:
             return outcome  # stuck
         outcome.certificates.append(bound.certificate)
-        size = len(outcome.region.free) ** COST_EXPONENT
-        outcome.pace = (time.perf_counter() - began) / size
+        outcome.pace = (time.perf_counter() - began) / len(region.free) ** COST_EXPONENT
         outcome.value = min(outcome.value, bound.value)
         outcome.estimate = min(outcome.estimate, outcome.value)
         outcome.closed = bound.value <= self._target
@@ -353,7 +394,7 @@ class _Tree:
             value, state = bound_of_core(
                 region, first, places, cutoff=self._target - margin,
                 closes=lambda value: self._closes(value + margin),
-                effort=QUICK_CORE_EFFORT if self.is_quick else CORE_EFFORT,
+                effort=QUICK_CORE_EFFORT if self.by_core else CORE_EFFORT,
                 deadline=began + CORE_TIME * (self._deadline - began),
             )  # fmt: skip
         except np.linalg.LinAlgError:
@@ -368,6 +409,13 @@ class _Tree:
         margin = CORE_MARGIN * (outcome.value - self._target)
         return margin if math.isfinite(margin) else 0.0
 
+    def _is_open(self, outcome: _Outcome) -> bool:
+        """Whether the core says that a node is to be split, and that can wait for its bound."""
+        return self._is_quick and outcome.estimate - self._target > self._margin(outcome)
+
+    def _knows_core(self, node: _Open) -> bool:
+        return node.feature is not None and node.state is not self._first_state
+
     def _shrink_by_core(self, outcome: _Outcome, state: State, s: FloatArray) -> bool:
         """Shrink a region after its core alone, if that pays; whether the core shows it open."""
         outcome.state = state
@@ -375,7 +423,7 @@ class _Tree:
         if outcome.value <= target:  # which has risen
             outcome.closed = True
             return False
-        is_open = outcome.estimate - target > margin
+        is_open = self._is_open(outcome)
         room = max(outcome.estimate - target, LEAST_ROOM * margin)
         if room <= SHRINK_AGAIN * outcome.room if is_open else (s < UNWANTED).mean() > MOST_OUTSIDE:
             outcome.room = min(outcome.room, room)

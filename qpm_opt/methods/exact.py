@@ -61,7 +61,7 @@ CORE_FROM, CORE_STEPS, CORE_LEAST, CORE_SIZE = 400, 100, 200, 2
 COMPILATION = 60.0
 #: What the least bound of a whole large problem takes, and that of a node, as multiples of the time
 #: of these iterations.
-LEAST_SHARE, NODE_COST = 0.1, 2.0
+LEAST_SHARE, NODE_COST = 0.1, 4.0
 #: When the bounds of core and root end, and that of a root of few features, whose nodes are cheap.
 CORE_EFFORT, ROOT_EFFORT, SMALL_EFFORT = (
     Effort(share=0.0005), Effort(share=0.01), Effort(window=60, share=0.1),
@@ -81,7 +81,7 @@ LINEAR_TIME, CORE_TIME, ROOT_TIME = (0.02, 10.0), (0.3, 300.0), (0.5, 600.0)
 #: the next is to take so much of the time left, if that is no more than so many times what the last
 #: one took, whose time then tells enough. Else a tree comes before it that takes the square root of
 #: that ratio times the last, and no more than so many times.
-TIMID, AIM, PATIENCE = 0.9, 0.8, 32.0
+TIMID, AIM, PATIENCE = 0.9, 0.95, 32.0
 #: Nodes get a linear bound if its gap at the root is smaller than this multiple of the other.
 LINEAR_WORTH = 2.0
 #: What a claimed bound leaves to the rounding of those who check it, relatively.
@@ -152,6 +152,7 @@ class _Exact:
         self._costs = PseudoCosts(problem.n_features)
         self._compilation: Compilation | None = None
         self._pace = self._tree_time = 0.0
+        self._n_leaves = 1
         self._unit = _unit(problem)
 
     def run(self) -> MethodOutcome:
@@ -259,14 +260,15 @@ class _Exact:
     def _next_share(self, root: float, target: float) -> float:
         """Share of the gap at which the next target lies, by what the tree of the last one took.
 
-        The time grows exponentially with the distance from the root, where it is that of a bound.
+        The leaves, of which each takes its time, grow exponentially with the distance from the
+        root.
         """
-        goal, took = self._target(), max(self._tree_time, 1e-3)
-        ratio = max(took * LEAST_SHARE / max(self._least, 1e-3), 2.0)
-        allowed = AIM * self._left() / took
+        goal = self._target()
+        allowed = AIM * self._left() / max(self._tree_time, 1e-3)
         if allowed > PATIENCE:
             allowed = min(math.sqrt(allowed), PATIENCE)
-        further = math.log(max(allowed, 1.0)) / math.log(ratio) * (root - target)
+        growth = math.log(max(self._n_leaves, 2)) / (root - target)
+        further = math.log(max(allowed, 1.0)) / growth
         share = min(max((target - further - goal) / (target - goal), 0.0), TIMID)
         return 0.0 if share * (target - goal) < LAST * (root - goal) else share
 
@@ -430,7 +432,15 @@ class _Exact:
         if len(region.free) == len(self.whole.free) and self._too_late:
             return None, state
         workers = self._n_fitting(2 * N_MATRICES, len(region.free))
+        before = math.inf if self.tracker.bound is None else self.tracker.bound
         began = time.perf_counter()
+
+        def be_late(highest: float) -> None:
+            nonlocal target
+            if highest < before:
+                target = max(target, highest)
+                logger.info("late: target %.9g", target)
+
         reached = branch_semidefinite(
             proof,
             0,
@@ -446,8 +456,10 @@ class _Exact:
             threads=max(1, int(min(self.options.threads, workers))),
             most_states=self._n_fitting(2 * STATE_MATRICES, len(region.free)),
             pace=self._pace,
+            on_late=be_late,
         )
         self._tree_time = time.perf_counter() - began
+        self._n_leaves = (len(proof.nodes) + 1) // 2
         self.outcome.node_count = (self.outcome.node_count or 0) + len(proof.nodes)
         logger.info("target %.9g: reached %.9g, %d nodes", target, reached, len(proof.nodes))
         target = max(target, self._target())

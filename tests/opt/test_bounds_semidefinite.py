@@ -636,6 +636,49 @@ def test_nodes_are_split_by_their_core_while_the_others_can_wait(
     assert check_proof(problem, tmp_path / "proof.npz").bound == claim
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("n_before", [0, 1, 4])
+def test_what_is_open_when_it_is_late_is_bounded_for_a_target_that_allows_it(
+    n_before, threads, loops, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(semidefinite_tree, "CORE_FROM", 15)
+    monkeypatch.setattr(semidefinite_tree, "FEW", 0)
+    monkeypatch.setattr(semidefinite_tree, "MOST_CORE", 1.0)
+    asked: list[list[tuple[float, int | None]]] = []
+
+    def can_wait(tree):
+        asked.append([(node.estimate, node.feature) for node in tree._open.unfinished])
+        return len(asked) <= n_before
+
+    monkeypatch.setattr(semidefinite_tree._Tree, "_can_wait", can_wait)
+    problem = paper_like(8, 24, n_selected=6, n_per_class=3, seed=3)
+    region, proof = Region.whole(problem), Proof()
+    root = semidefinite_bound(region, effort=BRIEF)
+    offered = []
+    search(
+        problem, max_restarts=3, seed=0,
+        on_assignment=lambda found: offered.append(problem.objective(found)),
+    )  # fmt: skip
+    targets = [max(offered) + 1e-6 * problem.scale]
+    proof.nodes[0].certificates.append(root.certificate)
+    reached = branch_semidefinite(
+        proof, 0, region, target=lambda: targets[-1], offer=lambda assignment: None,
+        on_bound=lambda bound: None, state=root.state, value=root.value, threads=threads,
+        on_late=targets.append,
+    )  # fmt: skip
+    assert reached == targets[-1]
+    assert len(targets) == (2 if loops == "compiled" else 1)
+    if loops == "compiled":
+        assert len(asked) == n_before + 1
+        assert targets[1] == max(estimate for estimate, _ in asked[-1])
+        assert (targets[1] < root.value) == (n_before > 0)
+        if n_before == 1:
+            assert asked[-1][0][1] is not None, "its core is known, but it is not split yet"
+    claim = reached + 1e-6 * problem.scale
+    proof.save(tmp_path / "proof.npz", problem, claim)
+    assert check_proof(problem, tmp_path / "proof.npz").bound == claim
+
+
 def test_a_target_that_rises_during_a_core_ends_its_node(monkeypatch):
     """As another thread's assignment makes it."""
     monkeypatch.setattr(semidefinite_tree, "CORE_FROM", 15)

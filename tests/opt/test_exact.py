@@ -15,6 +15,7 @@ from qpm_bench.instances import paper_like
 from qpm_opt import BoundStatus, Problem, TerminationCondition, solve, verify
 from qpm_opt.assign import assign
 from qpm_opt.bounds import projections
+from qpm_opt.bounds.semidefinite import semidefinite_bound
 from qpm_opt.methods import exact
 from qpm_opt.methods.base import MethodOptions
 from qpm_opt.tracking import Tracker
@@ -294,16 +295,16 @@ def test_small_gaps_are_reached(gap):
 
 @pytest.fixture
 def between_stages():
-    """An exact solve with bound 110 and assignment 100, a tree of 10 and a root bound of 2 s."""
+    """An exact solve with bound 110 and assignment 100, and a tree of 5 leaves in 10 s."""
     tracker = Tracker(paper_like(4, 12, n_selected=4, n_per_class=2, seed=0), time_limit=1000)
     tracker.objective = 100.0
     method = exact._Exact(tracker.problem, tracker, MethodOptions(threads=1))
-    method._unit, method._tree_time, method._least = 0.0, 10.0, 2.0 * exact.LEAST_SHARE
+    method._unit, method._tree_time, method._n_leaves = 0.0, 10.0, 5
     return method
 
 
 def test_the_next_target_is_what_the_time_left_seems_to_allow(between_stages):
-    """A tree took five times as long as a bound for 1 of 10, so 25 times should do for 2."""
+    """A tree had five leaves for 1 of 10, so it should have 25 for 2, in five times the time."""
     method = between_stages
 
     def distance(seconds: float) -> float:
@@ -325,8 +326,24 @@ def test_the_next_target_is_what_the_time_left_seems_to_allow(between_stages):
 
 def test_a_tree_that_took_no_time_says_little(between_stages):
     method = between_stages
-    method._tree_time = 0.0
+    method._tree_time, method._n_leaves = 0.0, 1
     assert 0.0 <= method._next_share(110.0, 109.0) <= exact.TIMID
+
+
+@pytest.mark.parametrize(("highest", "proved"), [(105.0, 105.0), (101.0, 102.0), (110.0, None)])
+def test_a_late_stage_has_a_target_that_it_can_reach(between_stages, monkeypatch, highest, proved):
+    """If that says more than what is known, which is 110; its own target is 102."""
+    method = between_stages
+    method.tracker.bound = 110.0
+
+    def branch(*arguments, target, on_late, **limits):
+        on_late(highest)
+        return max(target(), 104.0 if highest == 110.0 else -math.inf)
+
+    monkeypatch.setattr(exact, "branch_semidefinite", branch)
+    root = semidefinite_bound(method.whole, max_steps=20)
+    reached, _ = method._stage(replace(root, value=110.0), root.state, 102.0)
+    assert reached == proved
 
 
 def test_a_better_assignment_ends_a_stage(monkeypatch):
