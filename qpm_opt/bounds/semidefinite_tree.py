@@ -112,19 +112,27 @@ class _Outcome:
     value: float
     """Bound on what is left of it."""
     estimate: float
-    """The same, or a bound on the selections of a core."""
+    """The same, or a bound on the selections of a core that is lower."""
     room: float
     region: Region
     linear: LinearState | None
     certificates: list[Certificate] = field(default_factory=list)
     closed: bool = False
     pace: float | None = None
-    """Seconds that its bound took, with core and shrinking, by the size that it had before."""
+    """Seconds that its bound took, by size; of a known core, or a shrunk region, that alone.
+
+    What waits when it is late gets a target that is near, and takes no longer.
+    """
     state: State | None = None
     feature: int | None = None
     waits: bool = False
     """Whether it is to be split later, if at all."""
     trials: list[Fall] = field(default_factory=list)
+
+    def improve(self, bound: float) -> None:
+        """Take notice of a bound."""
+        self.value = min(self.value, bound)
+        self.estimate = min(self.estimate, self.value)
 
 
 def branch_semidefinite(
@@ -175,8 +183,8 @@ def branch_semidefinite(
         Seconds that a bound takes, by number of features to the power of ``COST_EXPONENT``, as far
         as that is known.
     on_late : callable
-        Called, once at most, with a target that takes no more than a bound of every open node, when
-        there is no time for more.
+        Called, once at most, when the time seems enough for a bound of every open node and no more,
+        with the highest of their estimates: a target that most of these bounds would reach.
 
     Returns
     -------
@@ -244,6 +252,8 @@ class _Tree:
 
     def _goes_on(self) -> bool:
         self._report()
+        if time.perf_counter() >= self._deadline:
+            return False
         if self._is_quick and not self._can_wait():
             self._is_late = True
             highest = max(node.estimate for node in self._open.unfinished)
@@ -252,7 +262,7 @@ class _Tree:
             for node in self._open.unfinished:
                 node.key = (-node.value, node.key[1])
             self._open.reorder()
-        return time.perf_counter() < self._deadline
+        return True
 
     def _can_wait(self) -> bool:
         """Whether there will be time for a bound of every open node."""
@@ -338,7 +348,7 @@ class _Tree:
             )  # fmt: skip
             if quick is not None:
                 outcome.certificates.append(quick.certificate)
-                outcome.value = min(outcome.value, quick.value)
+                outcome.improve(quick.value)
                 outcome.linear = quick.state
                 if quick.value <= self._target:
                     outcome.closed = True
@@ -351,10 +361,13 @@ class _Tree:
             if is_known and state is not None:
                 s = np.clip(state.X[0, 1:].astype(np.float64), 0.0, 1.0)
                 is_open = self._shrink_by_core(outcome, state, s)
+                if outcome.region is not region:  # neither that nor its core is of this size
+                    began = time.perf_counter()
                 if outcome.closed or self._settled(outcome):
                     return outcome
                 if is_open:
-                    self._search_now_and_then(node, s)
+                    inside = np.isin(state.free, region.free)
+                    self._search_now_and_then(node.index, region, s[inside])
                     value = outcome.estimate
                     outcome.feature = self._branching_feature(outcome, state, s, value)
                     outcome.waits = True
@@ -368,13 +381,13 @@ class _Tree:
         except np.linalg.LinAlgError:
             return outcome  # stuck
         outcome.certificates.append(bound.certificate)
-        outcome.pace = (time.perf_counter() - began) / len(region.free) ** COST_EXPONENT
-        outcome.value = min(outcome.value, bound.value)
-        outcome.estimate = min(outcome.estimate, outcome.value)
+        size = len(outcome.region.free) ** COST_EXPONENT
+        outcome.pace = (time.perf_counter() - began) / size
+        outcome.improve(bound.value)
         outcome.closed = bound.value <= self._target
         if outcome.closed or self._interrupted.is_set():
             return outcome
-        self._search_now_and_then(node, bound.s)
+        self._search_now_and_then(node.index, outcome.region, bound.s)
         self._fix(outcome, bound)
         if not outcome.closed and not self._settled(outcome):
             outcome.feature = self._branching_feature(outcome, bound.state, bound.s, bound.value)
@@ -439,15 +452,14 @@ class _Tree:
         if region.single is None:
             return False
         value = offer_selection(region.problem, region.single, self._open.hand_over, self._deadline)
-        outcome.value = min(outcome.value, value)
+        outcome.improve(value)
         outcome.closed = value <= self._target
         return True
 
-    def _search_now_and_then(self, node: _Open, s: FloatArray) -> None:
+    def _search_now_and_then(self, index: int, region: Region, s: FloatArray) -> None:
         """Look for assignments near the solution of some nodes."""
-        if node.index % SEARCH_EVERY:
+        if index % SEARCH_EVERY:
             return
-        region = node.region
         near = swap_search(
             region.problem,
             rounded(region, s),
@@ -485,7 +497,7 @@ class _Tree:
         if shrunk is not None:
             decided = shrunk.certificate
             outcome.certificates.append(decided)
-            outcome.value = min(outcome.value, shrunk.value)
+            outcome.improve(shrunk.value)
             outcome.closed = outcome.value <= self._target
             outcome.region, outcome.state = region.fixed(decided.out, decided.into), shrunk.state
 

@@ -61,7 +61,7 @@ CORE_FROM, CORE_STEPS, CORE_LEAST, CORE_SIZE = 400, 100, 200, 2
 COMPILATION = 60.0
 #: What the least bound of a whole large problem takes, and that of a node, as multiples of the time
 #: of these iterations.
-LEAST_SHARE, NODE_COST = 0.1, 4.0
+LEAST_SHARE, NODE_COST = 0.1, 2.0
 #: When the bounds of core and root end, and that of a root of few features, whose nodes are cheap.
 CORE_EFFORT, ROOT_EFFORT, SMALL_EFFORT = (
     Effort(share=0.0005), Effort(share=0.01), Effort(window=60, share=0.1),
@@ -81,14 +81,15 @@ LINEAR_TIME, CORE_TIME, ROOT_TIME = (0.02, 10.0), (0.3, 300.0), (0.5, 600.0)
 #: the next is to take so much of the time left, if that is no more than so many times what the last
 #: one took, whose time then tells enough. Else a tree comes before it that takes the square root of
 #: that ratio times the last, and no more than so many times.
-TIMID, AIM, PATIENCE = 0.9, 0.95, 32.0
+TIMID, AIM, PATIENCE = 0.9, 0.92, 32.0
 #: Nodes get a linear bound if its gap at the root is smaller than this multiple of the other.
 LINEAR_WORTH = 2.0
 #: What a claimed bound leaves to the rounding of those who check it, relatively.
 SLACK = 1e-9
 #: Bits of the largest coefficient beyond which it is of no use that objectives are whole multiples.
 UNIT_BITS = 20
-#: A gap smaller than this share of the first one is closed in one go.
+#: A gap smaller than this share of the first one is closed in one go. A late stage gets a target
+#: that still lowers the bound by such a share of what its own would, or keeps that.
 LAST = 0.1
 #: Few features, or a bound this near to the incumbent, and the first target is the incumbent.
 SMALL, NEAR = 150, 2e-3
@@ -283,9 +284,12 @@ class _Exact:
             room, allowed - 2.0 * SLACK * max(abs(held) + allowed, self.problem.scale)
         )
         target = goal + share * max(0.0, value - goal) if share else goal
+        return self._lifted(target)
+
+    def _lifted(self, target: float) -> float:
+        """The highest target with the same claim, which is rounded down to a multiple."""
         if not self._unit:
             return target
-        # Whatever is below the next multiple, for its claim is rounded down.
         following = (math.floor(target / self._unit) + 1.0) * self._unit
         return max(target, following - 2.0 * SLACK * max(abs(following), self.problem.scale))
 
@@ -395,6 +399,8 @@ class _Exact:
     def _stage(self, root: Bound, state: State, target: float) -> tuple[float | None, State]:
         """Try to prove a target, or the goal where a better assignment raises that above it.
 
+        What is open when it is late may be proved for a higher target, if that says much.
+
         Returns what is proved, None if nothing, and the state for the next stage.
         """
         self.outcome.n_rounds = (self.outcome.n_rounds or 0) + 1
@@ -432,13 +438,14 @@ class _Exact:
         if len(region.free) == len(self.whole.free) and self._too_late:
             return None, state
         workers = self._n_fitting(2 * N_MATRICES, len(region.free))
-        before = math.inf if self.tracker.bound is None else self.tracker.bound
         began = time.perf_counter()
 
         def be_late(highest: float) -> None:
             nonlocal target
-            if highest < before:
-                target = max(target, highest)
+            bound = known if self.tracker.bound is None else self.tracker.bound
+            within_reach = self._lifted(highest)
+            if target < within_reach < bound - LAST * (bound - target):
+                target = within_reach
                 logger.info("late: target %.9g", target)
 
         reached = branch_semidefinite(

@@ -330,20 +330,29 @@ def test_a_tree_that_took_no_time_says_little(between_stages):
     assert 0.0 <= method._next_share(110.0, 109.0) <= exact.TIMID
 
 
-@pytest.mark.parametrize(("highest", "proved"), [(105.0, 105.0), (101.0, 102.0), (110.0, None)])
-def test_a_late_stage_has_a_target_that_it_can_reach(between_stages, monkeypatch, highest, proved):
-    """If that says more than what is known, which is 110; its own target is 102."""
+@pytest.mark.parametrize(
+    ("highest", "unit", "proved"),
+    [(105.5, 0.0, 105.5), (105.5, 1.0, 106.0), (101.0, 0.0, 102.0), (109.9, 0.0, None),
+     (110.0, 0.0, None), (109.5, 1.0, None)],
+)  # fmt: skip
+def test_a_late_stage_has_a_target_that_it_can_reach(
+    between_stages, monkeypatch, highest, unit, proved
+):
+    """If that says much more than what is known then, which is 110; its own target is 102."""
     method = between_stages
-    method.tracker.bound = 110.0
+    method._unit = unit
+    method.tracker.bound = 200.0
 
     def branch(*arguments, target, on_late, **limits):
+        method.tracker.bound = method._claimed(110.0)
         on_late(highest)
-        return max(target(), 104.0 if highest == 110.0 else -math.inf)
+        return target() if proved else 104.0
 
     monkeypatch.setattr(exact, "branch_semidefinite", branch)
     root = semidefinite_bound(method.whole, max_steps=20)
     reached, _ = method._stage(replace(root, value=110.0), root.state, 102.0)
-    assert reached == proved
+    assert reached == (pytest.approx(proved) if proved else None)
+    assert not proved or method._claimed(reached) <= proved + 1e-6
 
 
 def test_a_better_assignment_ends_a_stage(monkeypatch):
