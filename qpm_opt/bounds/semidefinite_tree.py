@@ -78,8 +78,9 @@ DEAR_TRIALS, TRIALS = 2, 1
 #: Share of the mean that the estimated fall of a side counts for at least.
 FLOOR = 0.3
 #: A bound takes time in proportion to this power of the number of features; what a new measurement
-#: counts for; and the share of the time left that the bounds of all open nodes may take.
-COST_EXPONENT, PACE_SHARE, WAITING = 2.5, 0.2, 0.8
+#: counts for; the part of it that suffices for a near target (a quarter did); and the share of the
+#: time left that such bounds of all open nodes may take.
+COST_EXPONENT, PACE_SHARE, NEAR_COST, WAITING = 2.5, 0.2, 0.5, 0.8
 #: A region is to be shrunk again when its estimate has come so much nearer to the target.
 SHRINK_AGAIN = 0.5
 
@@ -119,10 +120,7 @@ class _Outcome:
     certificates: list[Certificate] = field(default_factory=list)
     closed: bool = False
     pace: float | None = None
-    """Seconds that its bound took, by size; of a known core, or a shrunk region, that alone.
-
-    What waits when it is late gets a target that is near, and takes no longer.
-    """
+    """Seconds that its bound took, by size; of a known core, or a shrunk region, that alone."""
     state: State | None = None
     feature: int | None = None
     waits: bool = False
@@ -265,10 +263,10 @@ class _Tree:
         return True
 
     def _can_wait(self) -> bool:
-        """Whether there will be time for a bound of every open node."""
+        """Whether there will be time for a bound of every open node, for a target near it."""
         left = self._deadline - time.perf_counter()
         cost = sum(len(node.region.free) ** COST_EXPONENT for node in self._open.unfinished)
-        return bool(cost * self._pace < WAITING * self._threads * left)
+        return bool(NEAR_COST * cost * self._pace < WAITING * self._threads * left)
 
     def _report(self) -> float:
         """Bound on the root by what is open."""
