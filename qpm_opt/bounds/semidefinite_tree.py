@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -303,26 +304,22 @@ class _Tree:
         elif state is not self._first_state:
             self._n_states += 1.0
         height = outcome.estimate if self._is_quick else outcome.value
-        if outcome.waits:
-            key = (-height, next(self._age))
+
+        def push(index: int, part: Region, **waiting: Any) -> None:
             self.push(
                 _Open(
-                    key, node.index, outcome.value, outcome.estimate, outcome.room, region, state,
-                    outcome.linear, outcome.feature, 1.0,
+                    (-height, next(self._age)), index, outcome.value, outcome.estimate,
+                    outcome.room, part, state, outcome.linear, **waiting,
                 )
             )  # fmt: skip
+
+        if outcome.waits:
+            push(node.index, region, feature=outcome.feature, n_states=1.0)
             return
         sides = (True, False)
         children = self._proof.branch(node.index, outcome.feature, sides)
         for child, selected in zip(children, sides, strict=True):
-            part = region.with_feature(outcome.feature, selected)
-            key = (-height, next(self._age))
-            self.push(
-                _Open(
-                    key, child, outcome.value, outcome.estimate, outcome.room, part, state,
-                    outcome.linear,
-                )
-            )  # fmt: skip
+            push(child, region.with_feature(outcome.feature, selected))
 
     def _bound(self, node: _Open) -> _Outcome:
         """Bound a node, fix what the bound decides, and find a feature to branch on."""
@@ -425,6 +422,7 @@ class _Tree:
         return self._is_quick and outcome.estimate - self._target > self._margin(outcome)
 
     def _knows_core(self, node: _Open) -> bool:
+        """Whether a node's state is that of its core, for there was memory to keep it."""
         return node.feature is not None and node.state is not self._first_state
 
     def _shrink_by_core(self, outcome: _Outcome, state: State, s: FloatArray) -> bool:

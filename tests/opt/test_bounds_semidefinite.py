@@ -16,6 +16,7 @@ from scipy.sparse import csr_array
 from qpm_bench.instances import paper_like
 from qpm_opt.assign import assign
 from qpm_opt.bounds import acceleration, semidefinite, semidefinite_tree, shrinking
+from qpm_opt.bounds.incumbents import rounded
 from qpm_opt.bounds.proof import Proof
 from qpm_opt.bounds.region import Region
 from qpm_opt.bounds.rows import LEAST_VIOLATION, RowPool, Rows, broken_rows
@@ -596,12 +597,26 @@ def test_the_checker_accepts_a_proof_that_shrinks(shrinkable, tmp_path):
 
 @pytest.mark.parametrize(
     ("pace", "threads", "shrinks"),
-    [(0.0, 1, False), (0.0, 2, False), (1e9, 1, False), (0.0, 1, True), (0.0, 2, True)],
+    [
+        (0.0, 1, False),
+        (0.0, 2, False),
+        (1e9, 1, False),
+        (0.0, 1, True),
+        (0.0, 2, True),
+        (1e9, 1, True),
+    ],
 )
 def test_nodes_are_split_by_their_core_while_the_others_can_wait(
     pace, threads, shrinks, loops, monkeypatch, tmp_path
 ):
     """Always, or never if the time seems too short for a bound of a single one."""
+
+    def fitting(region, s):
+        assert len(s) == len(region.free)
+        return rounded(region, s)
+
+    monkeypatch.setattr(semidefinite_tree, "SEARCH_EVERY", 1)
+    monkeypatch.setattr(semidefinite_tree, "rounded", fitting)
     monkeypatch.setattr(semidefinite_tree, "CORE_FROM", 15)
     monkeypatch.setattr(semidefinite_tree, "FEW", 0)  # none is split without any bound
     monkeypatch.setattr(semidefinite_tree, "SHRINK_AGAIN", float(shrinks))
@@ -625,11 +640,11 @@ def test_nodes_are_split_by_their_core_while_the_others_can_wait(
         deadline=time.perf_counter() + 300.0, threads=threads, pace=pace,
     )  # fmt: skip
     parents = {node.parent for node in proof.nodes} - {-1}
-    firsts = [proof.nodes[parent].certificates[:1] for parent in parents]
-    n_quick = sum(not first or first[0].reward.any() for first in firsts)
+    bounds = [proof.nodes[parent].certificates for parent in parents]
+    n_quick = sum(all(bound.reward.any() for bound in of_node) for of_node in bounds)
     assert (n_quick > 0) == (loops == "compiled" and pace < 1.0)
     # A node is shrunk before it has any other bound only after its core.
-    n_shrunk = sum(bool(first) and first[0].reward.any() for first in firsts)
+    n_shrunk = sum(bool(of_node) and of_node[0].reward.any() for of_node in bounds)
     assert (n_shrunk > 0) == (loops == "compiled" and shrinks)
     claim = max(offered) + 2e-6 * problem.scale
     proof.save(tmp_path / "proof.npz", problem, claim)

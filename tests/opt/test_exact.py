@@ -327,7 +327,8 @@ def test_the_next_target_is_what_the_time_left_seems_to_allow(between_stages):
 def test_a_tree_that_took_no_time_says_little(between_stages):
     method = between_stages
     method._tree_time, method._n_leaves = 0.0, 1
-    assert 0.0 <= method._next_share(110.0, 109.0) <= exact.TIMID
+    further = 109.0 - method._target(method._next_share(110.0, 109.0), 109.0)
+    assert further == pytest.approx(math.log2(exact.PATIENCE), abs=0.01), "two leaves, at least"
 
 
 @pytest.mark.parametrize(
